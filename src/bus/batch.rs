@@ -1,0 +1,72 @@
+//! A batch: the prefix of a queue that one POST carries.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// What a queue holds, opaque to it. Today always an event as the JSON that is delivered.
+pub type Item = Bytes;
+
+/// Names a batch; the same on every attempt to deliver it, never used for another one.
+///
+/// `queue` differs for every queue that ever existed, also for two of the same subscriber, and
+/// `first` counts the items that ever went into the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BatchId {
+    pub queue: String,
+    pub first: u64,
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.queue, self.first)
+    }
+}
+
+/// Items that leave together, in the order of the queue.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub id: BatchId,
+    /// Which attempt to deliver this batch it is, from 1.
+    pub attempt: u32,
+    pub items: Vec<Item>,
+}
+
+impl Batch {
+    /// The items as one JSON array: what a subscriber receives.
+    pub fn to_json(&self) -> Bytes {
+        let length = self.items.iter().map(|item| item.len() + 1).sum::<usize>() + 1;
+        let mut body = Vec::with_capacity(length.max(2));
+        body.push(b'[');
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(item);
+        }
+        body.push(b']');
+        body.into()
+    }
+}
+
+/// A batch is cut before it grows past this many bytes, so that 10,000 events of the largest
+/// size do not have to stand in memory, or cross the network, at once.
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_one_json_array_in_order() {
+        let id = BatchId { queue: "q1".into(), first: 7 };
+        let batch = |items: &[&'static str]| Batch {
+            id: id.clone(),
+            attempt: 1,
+            items: items.iter().map(|item| Bytes::from_static(item.as_bytes())).collect(),
+        };
+        assert_eq!(batch(&["{}", "1", "[]"]).to_json(), "[{},1,[]]");
+        assert_eq!(batch(&["{}"]).to_json(), "[{}]");
+        assert_eq!(id.to_string(), "q1-7");
+    }
+}

@@ -1,0 +1,243 @@
+//! Events: how a publisher writes them, and how subscribers receive them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::bus::batch::Item;
+use crate::bus::json::{self, check_portable, https_url, parse_object};
+use crate::bus::topic::TopicName;
+
+pub use crate::bus::json::Rejection;
+
+/// The longest `url`, in characters.
+const URL_MAX: usize = 1024;
+/// The deepest nesting of `data`.
+const DATA_DEPTH_MAX: usize = 128;
+
+/// What happened to the thing an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    Create,
+    Update,
+    Delete,
+    Noop,
+}
+
+impl EventType {
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "create" => Self::Create,
+            "update" => Self::Update,
+            "delete" => Self::Delete,
+            "noop" => Self::Noop,
+            _ => return None,
+        })
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Noop => "noop",
+        }
+    }
+}
+
+/// An event as its publisher sent it, checked. Borrows from the request's body.
+#[derive(Debug)]
+struct Event<'a> {
+    kind: EventType,
+    url: Cow<'a, str>,
+    /// Milliseconds since the epoch, if the publisher gave a time.
+    timestamp: Option<u64>,
+    /// Any JSON, as it was written: no digit of a number is lost on the way.
+    data: Option<&'a RawValue>,
+}
+
+/// The fields of the body, in the contract's words (§2).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    #[serde(default, deserialize_with = "timestamp")]
+    timestamp: Option<u64>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let refused = || serde::de::Error::custom("`timestamp` must be an integer of milliseconds");
+    let value = i64::deserialize(deserializer).map_err(|_| refused())?;
+    u64::try_from(value).map(Some).map_err(|_| refused())
+}
+
+/// Parses the body of a publish: one event, or an array of them, all of which must be good.
+///
+/// Returns the items to store, in the order of the body. `now_ms` becomes the time of the events
+/// that carry none; `data_max` is the largest `data`, in bytes of JSON as written.
+pub fn parse_publish(
+    body: &[u8],
+    topic: &TopicName,
+    now_ms: u64,
+    data_max: usize,
+) -> Result<Vec<Item>, Rejection> {
+    let item = |json: &[u8]| Ok(Event::parse(json, data_max)?.encode(topic, now_ms));
+    if json::first_byte(body) != Some(b'[') {
+        return Ok(vec![item(body)?]);
+    }
+    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(Rejection::new)?;
+    if events.is_empty() {
+        return Err(Rejection::new("the array is empty: there is nothing to publish"));
+    }
+    let numbered = events.iter().enumerate().map(|(index, event)| {
+        let at_index = |reason: Rejection| Rejection::new(format!("event {index}: {reason}"));
+        item(event.get().as_bytes()).map_err(at_index)
+    });
+    numbered.collect()
+}
+
+impl<'a> Event<'a> {
+    fn parse(json: &'a [u8], data_max: usize) -> Result<Self, Rejection> {
+        let body: Body<'a> = parse_object(json)?;
+        let kind = EventType::parse(&body.kind)
+            .ok_or_else(|| Rejection::new("`type` must be create, update, delete or noop"))?;
+        if body.url.chars().count() > URL_MAX {
+            return Err(Rejection::new(format!("`url` is longer than {URL_MAX} characters")));
+        }
+        https_url(&body.url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
+        if let Some(data) = body.data {
+            if data.get().len() > data_max {
+                return Err(Rejection::new(format!("`data` is larger than {data_max} bytes")));
+            }
+            check_portable(data.get(), DATA_DEPTH_MAX)
+                .map_err(|reason| Rejection::new(format!("`data` is refused: {reason}")))?;
+        }
+        Ok(Event { kind, url: body.url, timestamp: body.timestamp, data: body.data })
+    }
+
+    /// Writes the event as subscribers receive it: `{"topic","type","url","t","data"?}`.
+    fn encode(&self, topic: &TopicName, now_ms: u64) -> Item {
+        let data = self.data.map(RawValue::get);
+        let mut json = Vec::with_capacity(80 + self.url.len() + data.map_or(0, str::len));
+        json.extend_from_slice(b"{\"topic\":\"");
+        json.extend_from_slice(topic.as_str().as_bytes());
+        json.extend_from_slice(b"\",\"type\":\"");
+        json.extend_from_slice(self.kind.as_str().as_bytes());
+        json.extend_from_slice(b"\",\"url\":\"");
+        // A URL that passed `https_url` holds no control character and no backslash, so the
+        // quotation mark is all that JSON asks to be escaped.
+        for (index, part) in self.url.split('"').enumerate() {
+            if index > 0 {
+                json.extend_from_slice(b"\\\"");
+            }
+            json.extend_from_slice(part.as_bytes());
+        }
+        json.extend_from_slice(b"\",\"t\":");
+        json.extend_from_slice(self.timestamp.unwrap_or(now_ms).to_string().as_bytes());
+        if let Some(data) = data {
+            json.extend_from_slice(b",\"data\":");
+            json.extend_from_slice(data.as_bytes());
+        }
+        json.push(b'}');
+        Bytes::from(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Vec<Item>, Rejection> {
+        let topic = TopicName::parse("widgets", 32).unwrap();
+        parse_publish(body.as_bytes(), &topic, 1_700_000_000_000, 64)
+    }
+
+    fn reason(body: &str) -> String {
+        parse(body).expect_err(body).to_string()
+    }
+
+    #[test]
+    fn an_event_leaves_as_the_contract_writes_it() {
+        let items = parse(
+            r#"{"url":"https://a.example/\"1\"","type":"create","data":{"n":1.50, "big":18446744073709551617000}}"#,
+        );
+        assert_eq!(
+            items.unwrap(),
+            [
+                r#"{"topic":"widgets","type":"create","url":"https://a.example/\"1\"","t":1700000000000,"data":{"n":1.50, "big":18446744073709551617000}}"#
+            ]
+        );
+        let items = parse(r#"{"type":"noop","url":"https://a.example","timestamp":7,"data":null}"#);
+        assert_eq!(
+            items.unwrap(),
+            [r#"{"topic":"widgets","type":"noop","url":"https://a.example","t":7}"#]
+        );
+    }
+
+    #[test]
+    fn every_bad_body_gets_a_reason_that_names_the_trouble() {
+        for (body, expected) in [
+            ("", "empty"),
+            ("  ", "empty"),
+            ("{", "EOF"),
+            ("7", "JSON object"),
+            ("nope", "expected"),
+            ("[]", "empty"),
+            (r#"[["create","https://a.example"]]"#, "event 0: a JSON object"),
+            (r#"{"type":"create"}"#, "missing field `url`"),
+            (r#"{"url":"https://a.example"}"#, "missing field `type`"),
+            (r#"{"type":"create","type":"update","url":"https://a.example"}"#, "duplicate"),
+            (r#"{"type":"create","url":"https://a.example","extra":1}"#, "unknown field `extra`"),
+            (r#"{"type":"created","url":"https://a.example"}"#, "`type` must be"),
+            (r#"{"type":"create","url":"http://a.example"}"#, "`url` must start with https://"),
+            (r#"{"type":"create","url":17}"#, "invalid type"),
+            (r#"{"type":"create","url":"https://a.example","timestamp":-1}"#, "`timestamp`"),
+            (r#"{"type":"create","url":"https://a.example","timestamp":1.5}"#, "`timestamp`"),
+            (r#"{"type":"create","url":"https://a.example","timestamp":"1"}"#, "`timestamp`"),
+            (r#"{"type":"create","url":"https://a.example","timestamp":null}"#, "`timestamp`"),
+            (
+                r#"{"type":"create","url":"https://a.example","timestamp":18446744073709551616}"#,
+                "`timestamp`",
+            ),
+            (r#"{"type":"create","url":"https://a.example"} x"#, "trailing"),
+            (r#"{"type":"create","url":"https://a.example","data":"\ud800"}"#, "surrogate"),
+        ] {
+            let reason = reason(body);
+            assert!(reason.contains(expected), "{body} was refused with: {reason}");
+            assert!(!reason.contains('\n'), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_url_and_data_are_exact() {
+        let url = |length: usize| {
+            let path = "a".repeat(length - "https://a.example/".len());
+            format!(r#"{{"type":"create","url":"https://a.example/{path}"}}"#)
+        };
+        assert!(parse(&url(1024)).is_ok());
+        assert!(reason(&url(1025)).contains("1024"));
+        let data = |length: usize| {
+            let text = "x".repeat(length - 2);
+            format!(r#"{{"type":"create","url":"https://a.example","data":"{text}"}}"#)
+        };
+        assert!(parse(&data(64)).is_ok());
+        assert!(reason(&data(65)).contains("64 bytes"));
+    }
+
+    #[test]
+    fn an_array_is_taken_in_order_or_refused_at_its_first_bad_event() {
+        let good = r#"{"type":"create","url":"https://a.example/1","timestamp":1}"#;
+        let other = r#"{"type":"delete","url":"https://a.example/2","timestamp":2}"#;
+        let items = parse(&format!("[{good},{other}]")).unwrap();
+        assert!(items[0].ends_with(br#""t":1}"#) && items[1].ends_with(br#""t":2}"#));
+        let bad = format!(r#"[{good},{{"type":"create"}},{{"type":"x"}}]"#);
+        assert!(reason(&bad).starts_with("event 1: missing field `url`"));
+    }
+}

@@ -1,0 +1,83 @@
+//! A subscriber's health and the back-off that follows from it (contract §4).
+
+use std::time::Duration;
+
+/// Points from 0 (nothing gets through) to 100 (everything does).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health(u8);
+
+impl Health {
+    pub const MAX: Health = Health(100);
+
+    /// Takes any number; what lies above 100 counts as 100.
+    pub fn new(points: u64) -> Self {
+        Health(points.min(100) as u8)
+    }
+
+    pub fn points(self) -> u8 {
+        self.0
+    }
+}
+
+/// How health moves and what a failure costs in time.
+#[derive(Clone, Copy, Debug)]
+pub struct BackOff {
+    /// Points a success gives (`ROUTEMASTER_HP_HEAL_RATE`).
+    pub heal_rate: u8,
+    /// Points a failure takes (`ROUTEMASTER_HP_DAMAGE_RATE`).
+    pub damage_rate: u8,
+    /// The longest pause, before jitter (`ROUTEMASTER_MAX_BACKOFF_MS`).
+    pub max: Duration,
+}
+
+impl BackOff {
+    pub fn after_success(&self, health: Health) -> Health {
+        Health::new(u64::from(health.0) + u64::from(self.heal_rate))
+    }
+
+    pub fn after_failure(&self, health: Health) -> Health {
+        Health(health.0.saturating_sub(self.damage_rate))
+    }
+
+    /// The pause before a failed batch is sent again: `max × 2^−health`, lengthened by
+    /// `jitter` (0 to 1) times one half of itself, and never less than the subscriber's timeout.
+    pub fn pause(&self, health: Health, timeout: Duration, jitter: f64) -> Duration {
+        let pause = self.max.mul_f64(0.5f64.powi(i32::from(health.0)));
+        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0).max(timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTRACT: BackOff =
+        BackOff { heal_rate: 1, damage_rate: 2, max: Duration::from_millis(60_000) };
+
+    #[test]
+    fn health_stays_between_0_and_100() {
+        assert_eq!(CONTRACT.after_success(Health::MAX), Health::MAX);
+        assert_eq!(CONTRACT.after_success(Health(7)), Health(8));
+        assert_eq!(CONTRACT.after_failure(Health(7)), Health(5));
+        assert_eq!(CONTRACT.after_failure(Health(1)), Health(0));
+        let fast = BackOff { heal_rate: 255, ..CONTRACT };
+        assert_eq!(fast.after_success(Health(250)), Health::MAX);
+    }
+
+    #[test]
+    fn the_pause_doubles_with_each_point_lost_and_is_never_under_the_timeout() {
+        let timeout = Duration::from_millis(500);
+        let pause = |points| CONTRACT.pause(Health(points), timeout, 0.0);
+        assert_eq!(pause(0), Duration::from_millis(60_000));
+        assert_eq!(pause(1), Duration::from_millis(30_000));
+        assert_eq!(pause(3), Duration::from_millis(7_500));
+        assert_eq!(pause(100), timeout);
+    }
+
+    #[test]
+    fn jitter_adds_at_most_one_half() {
+        let pause = |jitter| CONTRACT.pause(Health(0), Duration::ZERO, jitter);
+        assert_eq!(pause(1.0), Duration::from_millis(90_000));
+        assert_eq!(pause(0.5), Duration::from_millis(75_000));
+    }
+}

@@ -1,0 +1,153 @@
+//! Checks that JSON from outside must pass and that serde_json does not make.
+
+use url::Url;
+
+/// Why a body was refused: one line that tells its author what to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Rejection(String);
+
+impl Rejection {
+    /// Takes a reason, which may quote the body: line breaks and other control characters are
+    /// blanked, and what goes past 300 characters is cut.
+    pub fn new(reason: impl std::fmt::Display) -> Self {
+        let blank_controls = |c: char| if c.is_control() { ' ' } else { c };
+        Self(reason.to_string().chars().map(blank_controls).take(300).collect())
+    }
+}
+
+/// Parses one JSON object strictly: not an array of its fields, which serde would take as well.
+pub fn parse_object<'de, T: serde::Deserialize<'de>>(json: &'de [u8]) -> Result<T, Rejection> {
+    match first_byte(json) {
+        None => Err(Rejection::new("the body is empty: a JSON object is expected")),
+        Some(b'{') => serde_json::from_slice(json).map_err(Rejection::new),
+        Some(_) => {
+            // The parser's own complaint is the better one when the body is not JSON at all.
+            serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(Rejection::new)?;
+            Err(Rejection::new("a JSON object is expected"))
+        }
+    }
+}
+
+/// The first byte that is not white space.
+pub fn first_byte(json: &[u8]) -> Option<u8> {
+    json.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// Refuses a value that parsed, but that a receiver's parser could choke on: nested deeper than
+/// `max_depth`, or with half of a surrogate pair in a string. One such value would hold up a
+/// subscriber's queue for ever, because its batch could never be read.
+pub fn check_portable(json: &str, max_depth: usize) -> Result<(), &'static str> {
+    let mut depth = 0usize;
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > max_depth {
+                    return Err("nested too deeply");
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Consumes a string's bytes up to its closing quote.
+fn skip_string(bytes: &mut std::str::Bytes<'_>) -> Result<(), &'static str> {
+    const LONE: Result<(), &str> = Err("a string holds half of a surrogate pair");
+    let mut high_surrogate = false;
+    while let Some(byte) = bytes.next() {
+        let unit = match byte {
+            b'\\' => match bytes.next() {
+                Some(b'u') => hex_unit(bytes),
+                _ => 0,
+            },
+            b'"' if high_surrogate => return LONE,
+            b'"' => return Ok(()),
+            _ => 0,
+        };
+        let low_surrogate = (0xdc00..0xe000).contains(&unit);
+        if high_surrogate != low_surrogate {
+            return LONE;
+        }
+        high_surrogate = (0xd800..0xdc00).contains(&unit);
+    }
+    Ok(())
+}
+
+fn hex_unit(bytes: &mut std::str::Bytes<'_>) -> u32 {
+    let digits = bytes.by_ref().take(4).map(|byte| char::from(byte).to_digit(16).unwrap_or(0));
+    digits.fold(0, |unit, digit| unit << 4 | digit)
+}
+
+/// Parses an absolute `https://` URL with a host, as it is written: what the URL standard would
+/// quietly repair (a missing slash, a line break, a space) is refused.
+pub fn https_url(text: &str) -> Result<Url, &'static str> {
+    let scheme = text.get(..8).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("https://") {
+        return Err("must start with https://");
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err("must not contain white space, control characters or backslashes");
+    }
+    if text[8..].starts_with('/') {
+        return Err("must have a host");
+    }
+    Url::parse(text).map_err(|_| "must be a URL with a valid host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(check_portable(&nested(128), 128).is_ok());
+        assert!(check_portable(&nested(129), 128).is_err());
+        assert!(check_portable(r#"{"a":"[[[[","b":[{}]}"#, 3).is_ok());
+        assert!(check_portable(r#""\"[[[[\\""#, 0).is_ok());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused_and_a_whole_one_is_not() {
+        for good in [r#""\ud83d\ude00""#, r#""\u00e9\n""#, r#""\\ud83d""#] {
+            assert_eq!(check_portable(good, 8), Ok(()), "{good}");
+        }
+        for bad in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\n""#] {
+            assert!(check_portable(bad, 8).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_taken_as_written_or_not_at_all() {
+        for good in ["https://a.example/1?x=%20#y", "HTTPS://A.example", "https://[::1]:8443/x"] {
+            assert!(https_url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://a.example",
+            "https:a.example",
+            "https:///a",
+            "https://",
+            "https://a b/",
+            "https://a.example/\n",
+            "https:\\\\a.example",
+            "https://a:99999/",
+            "ftp://a",
+            "",
+        ] {
+            assert!(https_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_one_line_of_bounded_length() {
+        let rejection = Rejection::new(format!("a\nb\u{7}{}", "c".repeat(1000))).to_string();
+        assert!(rejection.starts_with("a b c"));
+        assert_eq!(rejection.chars().count(), 300);
+    }
+}

@@ -1,0 +1,13 @@
+//! The domain: what an event, a topic, a subscriber and a batch are. No I/O happens here.
+//!
+//! Values of these types are checked once, where they enter the bus; nothing behind that point
+//! looks at a raw string again.
+
+pub mod batch;
+pub mod clock;
+pub mod event;
+pub mod health;
+mod json;
+pub mod subscription;
+pub mod token;
+pub mod topic;

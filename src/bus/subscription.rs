@@ -1,0 +1,204 @@
+//! Subscriptions: which topics a subscriber receives, where, and in what batches.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::bus::json::{Rejection, https_url, parse_object};
+use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
+
+/// Where a subscriber's batches go: an `https://` URL without query, fragment or user info.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallbackUrl(Url);
+
+impl CallbackUrl {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let url = https_url(text)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not carry a user name or a password: use `uuid`");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must not have a query string or a fragment");
+        }
+        Ok(Self(url))
+    }
+
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Debug for CallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where and in what portions a subscriber receives.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub callback: CallbackUrl,
+    /// User name and password of the callback; a secret.
+    pub uuid: Option<String>,
+    /// How long the oldest event waits at most before a batch leaves.
+    pub timeout: Duration,
+    /// Events in a batch, at most.
+    pub max: u32,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("callback", &self.callback)
+            .field("timeout", &self.timeout)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole subscription, as its subscriber asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    pub topics: BTreeSet<TopicName>,
+    pub delivery: Delivery,
+}
+
+/// A subscription as monitoring shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    pub subscriber: ClientToken,
+    pub subscription: Subscription,
+    /// Events ever acknowledged.
+    pub sent: u64,
+    /// Events waiting, those in flight included.
+    pub queued: u64,
+    /// When the oldest waiting event was accepted, in milliseconds since the epoch.
+    pub oldest_ms: Option<u64>,
+}
+
+/// The fields of the body, in the contract's words (§3).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    topics: Vec<String>,
+    callback: String,
+    #[serde(default, deserialize_with = "present")]
+    uuid: Option<String>,
+    #[serde(default = "default_timeout_ms")]
+    timeout: u64,
+    #[serde(default = "default_max")]
+    max: u32,
+}
+
+const TIMEOUT_MAX_MS: u64 = 3_600_000;
+const BATCH_MAX: u32 = 10_000;
+
+fn default_timeout_ms() -> u64 {
+    500
+}
+
+fn default_max() -> u32 {
+    100
+}
+
+/// A field that may be left out, but not be `null`.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
+impl Subscription {
+    /// Parses the body of `POST /subscription`. What it leaves out has its default.
+    pub fn parse(body: &[u8], topic_name_max: usize) -> Result<Self, Rejection> {
+        let body: Body = parse_object(body)?;
+        let callback = CallbackUrl::parse(&body.callback)
+            .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
+        if body.timeout > TIMEOUT_MAX_MS {
+            let reason = format!("`timeout` must be 0 to {TIMEOUT_MAX_MS} milliseconds");
+            return Err(Rejection::new(reason));
+        }
+        if !(1..=BATCH_MAX).contains(&body.max) {
+            return Err(Rejection::new(format!("`max` must be 1 to {BATCH_MAX} events")));
+        }
+        if body.uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
+            return Err(Rejection::new("`uuid` must not contain control characters"));
+        }
+        let names = body.topics.iter().map(|name| TopicName::parse(name, topic_name_max));
+        let topics = names.collect::<Result<_, _>>();
+        let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
+        let delivery = Delivery {
+            callback,
+            uuid: body.uuid,
+            timeout: Duration::from_millis(body.timeout),
+            max: body.max,
+        };
+        Ok(Self { topics, delivery })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Subscription, Rejection> {
+        Subscription::parse(body.as_bytes(), 32)
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let parsed = parse(r#"{"topics":["b","a","b"],"callback":"https://a.example/cb"}"#);
+        let Subscription { topics, delivery } = parsed.unwrap();
+        assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(delivery.timeout, Duration::from_millis(500));
+        assert_eq!((delivery.max, delivery.uuid), (100, None));
+    }
+
+    #[test]
+    fn every_bad_body_gets_a_reason_that_names_the_field() {
+        for (fields, expected) in [
+            (r#""topics":[],"callback":"http://a.example""#, "`callback` must start with https://"),
+            (r#""topics":[],"callback":"https://a.example?x=1""#, "query"),
+            (r#""topics":[],"callback":"https://a.example#x""#, "fragment"),
+            (r#""topics":[],"callback":"https://u:p@a.example""#, "user name"),
+            (r#""topics":[],"callback":"https:///x""#, "host"),
+            (r#""topics":[]"#, "missing field `callback`"),
+            (r#""callback":"https://a.example""#, "missing field `topics`"),
+            (r#""topics":"a","callback":"https://a.example""#, "expected a sequence"),
+            (r#""topics":["A"],"callback":"https://a.example""#, "`A` is not a topic name"),
+            (r#""topics":[1],"callback":"https://a.example""#, "expected a string"),
+            (r#""topics":[],"callback":"https://a.example","timeout":3600001"#, "`timeout`"),
+            (r#""topics":[],"callback":"https://a.example","timeout":-1"#, "-1"),
+            (r#""topics":[],"callback":"https://a.example","timeout":"1""#, "string"),
+            (r#""topics":[],"callback":"https://a.example","max":0"#, "`max`"),
+            (r#""topics":[],"callback":"https://a.example","max":10001"#, "`max`"),
+            (r#""topics":[],"callback":"https://a.example","max":1.0"#, "1.0"),
+            (r#""topics":[],"callback":"https://a.example","uuid":7"#, "expected a string"),
+            (r#""topics":[],"callback":"https://a.example","uuid":null"#, "expected a string"),
+            (r#""topics":[],"callback":"https://a.example","more":7"#, "unknown field `more`"),
+        ] {
+            let reason = parse(&format!("{{{fields}}}")).expect_err(fields).to_string();
+            assert!(reason.contains(expected), "{fields} was refused with: {reason}");
+        }
+    }
+
+    #[test]
+    fn the_limits_are_inclusive() {
+        for fields in [r#""timeout":0,"max":1"#, r#""timeout":3600000,"max":10000"#] {
+            let body = format!(r#"{{"topics":[],"callback":"https://a.example",{fields}}}"#);
+            assert!(parse(&body).is_ok(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_never_printed() {
+        let body = r#"{"topics":[],"callback":"https://a.example","uuid":"s3cr3t"}"#;
+        assert!(!format!("{:?}", parse(body).unwrap()).contains("s3cr3t"));
+    }
+}

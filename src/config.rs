@@ -1,0 +1,145 @@
+//! Settings: every environment variable once, with its unit, default and meaning.
+//!
+//! The table below is the one place; `--help`, `.env.example` and `docs/configuration.md` are
+//! written from it (the last two are checked by a test). A flag has the variable's name, without
+//! `ROUTEMASTER_`, in lower case with hyphens, and wins over the environment.
+
+mod parse;
+mod table;
+
+pub use table::{SETTINGS, Settings};
+
+/// How an operator sets one thing.
+#[derive(Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// Another name that is understood, if the bus had one before.
+    pub alias: Option<&'static str>,
+    /// What holds when it is not set; empty if nothing does.
+    pub default: &'static str,
+    /// Which values are allowed, with the unit.
+    pub allowed: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Whether a person may not see the value.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// The command line's flag, without the two hyphens.
+    pub fn flag(&self) -> String {
+        let name = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
+        name.to_lowercase().replace('_', "-")
+    }
+}
+
+const PREFIX: &str = "ROUTEMASTER_";
+
+/// A setting that cannot be used. The program ends with exit code 2.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingError {
+    #[error("{name}={value} is not allowed: it must be {allowed}")]
+    BadValue { name: String, value: String, allowed: &'static str },
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Where values come from, the first wins: flags, then environment (a `.env` file included).
+pub struct Sources<'a> {
+    pub flags: &'a dyn Fn(&str) -> Option<String>,
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Sources<'_> {
+    /// The value to parse. An empty one counts as not set.
+    fn value(&self, setting: &Setting) -> String {
+        let set = (self.flags)(&setting.flag())
+            .or_else(|| (self.environment)(setting.name))
+            .or_else(|| setting.alias.and_then(|alias| (self.environment)(alias)));
+        set.filter(|value| !value.is_empty()).unwrap_or_else(|| setting.default.to_owned())
+    }
+}
+
+/// Names in the environment that look like settings but are none.
+pub fn unknown_names(environment: impl Iterator<Item = String>) -> Vec<String> {
+    let known = |name: &str| {
+        SETTINGS.iter().any(|setting| setting.name == name || setting.alias == Some(name))
+    };
+    environment.filter(|name| name.starts_with(PREFIX) && !known(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        let find = |name: &str| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Settings::load(&Sources { flags: &|_| None, environment: &find })
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!((settings.port, settings.bind.to_string()), (17890, "127.0.0.1".into()));
+        assert_eq!(settings.clients.len(), 1);
+        assert_eq!(settings.clients[0].reveal(), "demo");
+        assert_eq!(settings.shutdown_timeout.as_secs(), 25);
+        assert_eq!((settings.max_event_data, settings.topic_name_max), (8192, 32));
+        assert_eq!(settings.connect_timeout.as_secs(), 2);
+        assert_eq!(settings.timeout.as_secs(), 20);
+        assert_eq!(settings.max_backoff.as_millis(), 60_000);
+        assert!(settings.ssl_verify && settings.tls && !settings.trust_proxy);
+        assert_eq!((settings.redis_url, settings.root_key), (None, None));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_is_allowed() {
+        for (name, value) in [
+            ("PORT", "65536"),
+            ("ROUTEMASTER_BIND", "localhost"),
+            ("ROUTEMASTER_REDIS_URL", "http://x"),
+            ("ROUTEMASTER_CLIENTS", "demo,Not A Token"),
+            ("ROUTEMASTER_TIMEOUT", "-1"),
+            ("ROUTEMASTER_TIMEOUT", "NaN"),
+            ("ROUTEMASTER_SSL_VERIFY", "perhaps"),
+            ("ROUTEMASTER_TOPIC_NAME_MAX", "65"),
+            ("ROUTEMASTER_LOG_LEVEL", "loud"),
+        ] {
+            let error = settings(&[(name, value)]).err().map(|error| error.to_string());
+            let error = error.unwrap_or_else(|| panic!("{name}={value} was taken"));
+            assert!(error.starts_with(name) && error.contains("must be"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_repeated_in_an_error() {
+        let error = settings(&[("ROUTEMASTER_ROOT_KEY", "My Root Key")]).unwrap_err().to_string();
+        assert!(error.starts_with("ROUTEMASTER_ROOT_KEY=") && !error.contains("My Root"));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        for pairs in [
+            &[("ROUTEMASTER_TLS_CERT", "cert.pem")][..],
+            &[("ROUTEMASTER_TLS_KEY", "key.pem")],
+            &[("ROUTEMASTER_CLIENTS", "demo,boss"), ("ROUTEMASTER_ROOT_KEY", "boss")],
+        ] {
+            assert!(matches!(settings(pairs), Err(SettingError::Conflict(_))), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn an_alias_and_an_empty_value_are_understood() {
+        assert_eq!(settings(&[("MAX_BACKOFF_MS", "5")]).unwrap().max_backoff.as_millis(), 5);
+        assert_eq!(settings(&[("PORT", "")]).unwrap().port, 17890);
+    }
+
+    #[test]
+    fn only_names_with_our_prefix_can_be_unknown() {
+        let names = ["PATH", "ROUTEMASTER_CLIENTS", "ROUTEMASTER_CLINETS"].map(String::from);
+        assert_eq!(unknown_names(names.into_iter()), ["ROUTEMASTER_CLINETS"]);
+    }
+}

@@ -1,0 +1,181 @@
+//! The table of all settings. A doc comment is the meaning that operators read.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::parse::{
+    address, log_level, milliseconds, optional, path, points, port, redis_url, seconds, switch,
+    token, tokens, within,
+};
+use super::{Setting, SettingError, Sources};
+use crate::bus::token::ClientToken;
+
+/// Declares each setting once: the field, its type, the variable, the default, what is allowed
+/// and how it is read.
+macro_rules! settings {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $field:ident: $type:ty = $name:literal $(or $alias:literal)? $(, $secret:ident)?,
+        $default:literal, $allowed:literal, $parse:expr;
+    )+) => {
+        /// The settings of one process, checked.
+        pub struct Settings {
+            $($(#[doc = $meaning])+ pub $field: $type,)+
+        }
+
+        /// All settings, in the order in which people read them.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            alias: settings!(@alias $($alias)?),
+            default: $default,
+            allowed: $allowed,
+            meaning: concat!($($meaning),+),
+            secret: settings!(@secret $($secret)?),
+        }),+];
+
+        impl Settings {
+            /// Reads all settings.
+            ///
+            /// # Errors
+            /// The first one that is not allowed, or that contradicts another one.
+            pub fn load(sources: &Sources<'_>) -> Result<Self, SettingError> {
+                let mut table = SETTINGS.iter();
+                let settings = Self {
+                    $($field: {
+                        // The fields are initialised in the order of the table.
+                        let setting = table.next().unwrap_or(&SETTINGS[0]);
+                        let value = sources.value(setting);
+                        let parse: fn(&str) -> Option<$type> = $parse;
+                        parse(&value).ok_or_else(|| SettingError::BadValue {
+                            name: setting.name.to_owned(),
+                            value: if setting.secret { "…".into() } else { value },
+                            allowed: setting.allowed,
+                        })?
+                    },)+
+                };
+                settings.check()?;
+                Ok(settings)
+            }
+        }
+    };
+    (@alias $alias:literal) => { Some($alias) };
+    (@alias) => { None };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+settings! {
+    /// The port of the HTTPS API. 0 takes a free one, which is printed at the start.
+    port: u16 = "PORT", "17890", "a port, 0 to 65535", port;
+    /// The address the API listens on. Use 0.0.0.0 or :: to be reached from other machines.
+    bind: IpAddr = "ROUTEMASTER_BIND", "127.0.0.1", "an IP address", address;
+    /// The Redis to keep everything in, for more than one machine. Not set: an SQLite file in the
+    /// data directory.
+    redis_url: Option<String> = "ROUTEMASTER_REDIS_URL", secret, "",
+        "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://",
+        |text| optional(text, redis_url);
+    /// Where the SQLite file and the development certificate are kept.
+    data_dir: PathBuf = "ROUTEMASTER_DATA_DIR", "./data", "a directory", path;
+
+    /// Tokens of the clients that may publish and subscribe, in addition to those made through
+    /// /api_tokens.
+    clients: Vec<ClientToken> = "ROUTEMASTER_CLIENTS", secret, "demo",
+        "tokens of 1 to 64 of a-z, 0-9, colon, underscore and hyphen, separated by commas", tokens;
+    /// The token that manages /api_tokens, reads monitoring and deletes any topic or subscriber.
+    /// Not set: nobody does.
+    root_key: Option<ClientToken> = "ROUTEMASTER_ROOT_KEY", secret, "",
+        "a token of 1 to 64 of a-z, 0-9, colon, underscore and hyphen",
+        |text| optional(text, token);
+
+    /// `off` serves plain HTTP, for a proxy that ends TLS; set ROUTEMASTER_TRUST_PROXY as well.
+    tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
+    /// The certificate chain of the API, a PEM file. Not set: a development certificate for
+    /// localhost is made in the data directory.
+    tls_cert: Option<PathBuf> = "ROUTEMASTER_TLS_CERT", "", "a file", |text| optional(text, path);
+    /// The private key of the certificate, a PEM file.
+    tls_key: Option<PathBuf> = "ROUTEMASTER_TLS_KEY", "", "a file", |text| optional(text, path);
+    /// Whether a plain HTTP request with `X-Forwarded-Proto: https` counts as HTTPS. Only behind
+    /// a proxy that sets this header itself.
+    trust_proxy: bool = "ROUTEMASTER_TRUST_PROXY", "false", "true or false", switch;
+
+    /// The longest topic name, in characters.
+    topic_name_max: usize = "ROUTEMASTER_TOPIC_NAME_MAX", "32", "1 to 64 characters",
+        |text| within(text, 1..=64);
+    /// The largest `data` of an event, in bytes of JSON.
+    max_event_data: usize = "ROUTEMASTER_MAX_EVENT_DATA", "8192", "0 to 1048576 bytes",
+        |text| within(text, 0..=1_048_576);
+    /// Whether subscribing to a topic that does not exist creates it, without a publisher.
+    subscribe_creates_topics: bool = "ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS", "false",
+        "true or false", switch;
+
+    /// The largest body of a request, in bytes.
+    max_body: usize = "ROUTEMASTER_MAX_BODY", "1048576", "1024 to 67108864 bytes",
+        |text| within(text, 1024..=67_108_864);
+    /// How many connections are served at once; further ones are closed at once.
+    max_connections: usize = "ROUTEMASTER_MAX_CONNECTIONS", "10000", "1 to 1000000",
+        |text| within(text, 1..=1_000_000);
+    /// How long a new connection may take until its first request has arrived, TLS included.
+    first_request_timeout: Duration = "ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "10",
+        "0 to 86400 seconds", seconds;
+    /// How long a connection may stay idle, and how long a request's header may take.
+    idle_timeout: Duration = "ROUTEMASTER_IDLE_TIMEOUT", "60", "0 to 86400 seconds", seconds;
+    /// How long a request's body may take.
+    body_timeout: Duration = "ROUTEMASTER_BODY_TIMEOUT", "30", "0 to 86400 seconds", seconds;
+    /// How long a stop waits for requests and deliveries in flight.
+    shutdown_timeout: Duration = "ROUTEMASTER_SHUTDOWN_TIMEOUT", "25", "0 to 86400 seconds",
+        seconds;
+
+    /// How many batches one worker delivers at once.
+    max_deliveries: usize = "ROUTEMASTER_MAX_DELIVERIES", "1000", "1 to 100000",
+        |text| within(text, 1..=100_000);
+    /// How long a callback may take to accept a connection, TLS included.
+    connect_timeout: Duration = "ROUTEMASTER_CONNECT_TIMEOUT", "2", "0 to 86400 seconds", seconds;
+    /// How long a delivery may take in all.
+    timeout: Duration = "ROUTEMASTER_TIMEOUT", "20", "0 to 86400 seconds", seconds;
+    /// Whether callbacks must have a valid certificate.
+    ssl_verify: bool = "ROUTEMASTER_SSL_VERIFY", "yes", "yes or no", switch;
+    /// Certificate authorities to trust for callbacks beside the system's, a PEM file.
+    callback_ca_file: Option<PathBuf> = "ROUTEMASTER_CALLBACK_CA_FILE", "", "a file",
+        |text| optional(text, path);
+    /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
+    hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
+    /// Health points that a failed delivery takes.
+    hp_damage_rate: u8 = "ROUTEMASTER_HP_DAMAGE_RATE", "2", "0 to 100 points", points;
+    /// The pause before a batch is sent again to a subscriber without health. Each point of
+    /// health halves it; up to one half is added at random.
+    max_backoff: Duration = "ROUTEMASTER_MAX_BACKOFF_MS" or "MAX_BACKOFF_MS", "60000",
+        "0 to 86400000 milliseconds", milliseconds;
+
+    /// From how many due batches on GET /pulse/scaling takes its time to answer.
+    scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
+        |text| within(text, 0..=1_000_000_000);
+    /// How soon a batch must be due to count for GET /pulse/scaling.
+    scaling_deadline: Duration = "ROUTEMASTER_SCALING_DEADLINE", "1000",
+        "0 to 86400000 milliseconds", milliseconds;
+
+    /// What is logged.
+    log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
+        "off, error, warn, info, debug or trace", log_level;
+}
+
+impl Settings {
+    /// Refuses settings that are good by themselves but not together.
+    fn check(&self) -> Result<(), SettingError> {
+        let conflict = |reason: &str| Err(SettingError::Conflict(reason.into()));
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return conflict("ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY must be set together");
+        }
+        if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
+            return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
+        }
+        Ok(())
+    }
+
+    /// Whether the bus shows the development certificate that it made for itself.
+    pub fn uses_development_certificate(&self) -> bool {
+        self.tls && self.tls_cert.is_none()
+    }
+}

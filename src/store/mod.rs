@@ -1,0 +1,212 @@
+//! The store: what the bus remembers, behind one trait with two implementations.
+//!
+//! [`Store`] speaks the domain. Its rules, which `conformance` checks against both stores:
+//!
+//! - **Order**: a queue gives its items out in the order in which they were committed.
+//! - **No loss**: an item leaves its queue only by an acknowledgement of the batch that held it,
+//!   or with its queue when the subscriber is removed.
+//! - **Exclusivity**: a queue is leased to one holder at a time. A lease that ran out may be
+//!   taken over; its former holder's settle then changes nothing (fencing).
+//! - **Stable batches**: a batch that was given out once is given out with the same items and
+//!   the same [`BatchId`](crate::bus::batch::BatchId) until it is acknowledged.
+//!
+//! `rusqlite` is known to `sqlite` only, `fred` to `redis` only.
+
+mod alarm;
+#[cfg(test)]
+mod conformance;
+pub mod redis;
+pub mod sqlite;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::bus::batch::{Batch, Item};
+use crate::bus::health::Health;
+use crate::bus::subscription::{Delivery, Subscription, SubscriptionStatus};
+use crate::bus::token::{ApiToken, ClientToken};
+use crate::bus::topic::{Topic, TopicName};
+
+pub use alarm::Alarm;
+
+/// Items that one client publishes to one topic in one request.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub topic: TopicName,
+    pub publisher: ClientToken,
+    pub items: Vec<Item>,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Every item is in every subscribed queue.
+    Stored,
+    /// The topic belongs to another client; nothing was stored.
+    OwnedByAnother,
+}
+
+/// What became of a request to subscribe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscribed {
+    Done,
+    /// This topic does not exist; nothing was changed.
+    UnknownTopic(TopicName),
+}
+
+/// What became of a request to delete a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicDeleted {
+    Done,
+    Unknown,
+    OwnedByAnother,
+}
+
+/// The right to deliver from one queue, for as long as it is renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub subscriber: ClientToken,
+    /// The queue's own name; a subscriber that leaves and comes back gets a new queue.
+    pub queue: String,
+    /// The fencing number: no two leases of a queue have the same.
+    pub fence: u64,
+}
+
+/// A batch to deliver, with all that is needed to do so.
+#[derive(Clone, Debug)]
+pub struct LeasedBatch {
+    pub lease: Lease,
+    pub delivery: Delivery,
+    pub health: Health,
+    pub batch: Batch,
+}
+
+/// What a look for work found.
+#[derive(Debug, Default)]
+pub struct Claim {
+    pub batches: Vec<LeasedBatch>,
+    /// When the next queue is due, or a lease runs out; `None` if nothing waits.
+    pub next_due: Option<Duration>,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The batch leaves its queue.
+    Acknowledged,
+    /// The batch stays at the head and is due again after the pause.
+    Failed { retry_in: Duration },
+    /// The batch was not sent; it stays at the head and is due at once.
+    Returned,
+}
+
+/// What a worker reports about a leased batch.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub lease: Lease,
+    pub outcome: Outcome,
+    /// The subscriber's health from now on.
+    pub health: Health,
+    /// Whether the worker would take the queue's next batch, if one is due, under the same lease.
+    pub take_next: bool,
+}
+
+/// What became of a settlement.
+#[derive(Debug)]
+pub enum Settled {
+    /// The queue has its next batch due already; the lease goes on.
+    Next(Box<LeasedBatch>),
+    /// The lease is given back.
+    Released,
+    /// The lease was lost before; nothing was changed.
+    Stale,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or is too busy; the same call may succeed later.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// It answered something that the bus does not understand.
+    #[error("the store answered wrongly: {0}")]
+    Corrupt(String),
+}
+
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// What the bus remembers. Every call is bounded in time: a store that does not answer gives
+/// [`StoreError::Unavailable`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Commits publications together, in order, and says for each what became of it.
+    ///
+    /// Creates a topic on its first publication, and gives it its publisher. On an error nothing
+    /// is known to be stored; on success everything is as durable as the store can make it.
+    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>>;
+
+    /// Makes `subscription` the subscriber's whole subscription; queued items stay. A new
+    /// callback or uuid starts with full health, and its backed-off batch is due at once.
+    /// With `create_topics`, topics that do not exist are created without a publisher.
+    async fn subscribe(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        create_topics: bool,
+    ) -> StoreResult<Subscribed>;
+
+    /// Removes a subscriber with its queue; `false` if there was none.
+    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool>;
+
+    /// Takes one topic out of a subscription; `false` if it was not in it. Queued items stay.
+    async fn unsubscribe_topic(
+        &self,
+        subscriber: &ClientToken,
+        topic: &TopicName,
+    ) -> StoreResult<bool>;
+
+    /// Deletes a topic and takes it out of all subscriptions; queued items stay. With an
+    /// `owner`, only if it is the topic's publisher.
+    async fn delete_topic(
+        &self,
+        topic: &TopicName,
+        owner: Option<&ClientToken>,
+    ) -> StoreResult<TopicDeleted>;
+
+    /// All topics, by name.
+    async fn topics(&self) -> StoreResult<Vec<Topic>>;
+
+    /// All subscriptions, by subscriber.
+    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>>;
+
+    /// How many batches are due within this time, those in flight included.
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64>;
+
+    /// All tokens made through `/api_tokens`, by name and then by token.
+    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>>;
+
+    /// Adds a token, or renames one that exists.
+    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()>;
+
+    /// Removes a token, if it exists.
+    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()>;
+
+    /// Answers if the store can be read and written.
+    async fn ping(&self) -> StoreResult<()>;
+
+    /// Leases up to `limit` queues that have a batch due and gives out their batches.
+    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim>;
+
+    /// Records how a delivery ended and, if asked, takes the queue's next batch in the same step.
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled>;
+
+    /// Prolongs leases to `lease` from now. Returns those that were lost.
+    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>>;
+
+    /// Rings when a queue may have come due. The first call starts listening to other processes.
+    fn alarm(&self) -> &Alarm;
+
+    /// The store in a few words, for people; no password.
+    fn describe(&self) -> String;
+}

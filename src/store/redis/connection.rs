@@ -1,0 +1,178 @@
+//! The connection to Redis: how it is set up, how long a call may take, what is sent again.
+//!
+//! fred would queue calls while Redis is away, for ever by default, and send them when it is
+//! back: a publish that was answered with 503 long ago would then still be stored. So a call is
+//! sent only while connected, waits a bounded time, and fred itself never sends it twice.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fred::error::{Error, ErrorKind};
+use fred::prelude::{Builder, Client, ClientLike, Config, EventInterface, HashesInterface};
+use fred::types::Value;
+use fred::types::config::{ReconnectPolicy, UnresponsiveConfig};
+use fred::types::scripts::Script;
+use tokio::time::Instant;
+
+use super::reply::Reply;
+use crate::store::{StoreError, StoreResult};
+
+/// Longest time any call takes before it gives [`StoreError::Unavailable`].
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// The pause between two looks whether the connection is back, and before a call is sent again.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A connection that owes an answer for longer than this is closed and opened anew.
+const UNRESPONSIVE: Duration = Duration::from_secs(6);
+/// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
+const RECONNECT_MS: (u32, u32) = (50, 2_000);
+/// How many calls wait for the connection at most.
+const WAITING_MAX: usize = 10_000;
+
+/// Whether a call may be sent again when the connection broke before its answer came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Resend {
+    Yes,
+    No,
+}
+
+pub struct Connection {
+    client: Client,
+}
+
+/// How every connection to Redis is set up.
+///
+/// # Errors
+/// If the URL cannot be understood.
+pub fn builder(url: &str) -> anyhow::Result<Builder> {
+    let config = Config::from_url(url).map_err(|error| anyhow::anyhow!("{}", error.details()))?;
+    let mut builder = Builder::from_config(config);
+    builder
+        .with_connection_config(|connection| {
+            connection.connection_timeout = CALL_TIMEOUT;
+            connection.internal_command_timeout = CALL_TIMEOUT;
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = WAITING_MAX;
+            connection.reconnect_on_auth_error = true;
+            connection.auto_client_setname = true;
+            connection.tcp.nodelay = Some(true);
+            connection.unresponsive = UnresponsiveConfig {
+                max_timeout: Some(UNRESPONSIVE),
+                interval: Duration::from_secs(1),
+            };
+        })
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = CALL_TIMEOUT;
+        })
+        // 0 attempts means: without end.
+        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2));
+    Ok(builder)
+}
+
+/// The URL for people: without password.
+pub fn describe(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(url) => {
+            let path = url.path().trim_end_matches('/');
+            let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+            format!("Redis, {}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
+        }
+        Err(_) => "Redis".into(),
+    }
+}
+
+impl Connection {
+    /// Starts to connect, and to connect anew whenever the connection is lost.
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        let client = builder(url)?.build()?;
+        log_changes(&client, describe(url));
+        client.connect();
+        Ok(Self { client })
+    }
+
+    pub async fn run(
+        &self,
+        script: &Script,
+        key: &str,
+        args: Vec<Value>,
+        resend: Resend,
+    ) -> StoreResult<Reply> {
+        let call = || async {
+            let args = args.clone();
+            script.evalsha_with_reload::<Value, _, _>(&self.client, key, args).await
+        };
+        self.call(resend, call).await.map(Reply::from)
+    }
+
+    pub async fn ping(&self) -> StoreResult<()> {
+        self.call(Resend::Yes, || self.client.ping::<()>(None)).await
+    }
+
+    pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {
+        self.call(Resend::Yes, || self.client.hgetall(key)).await
+    }
+
+    pub async fn hash_set(&self, key: &str, field: &str, value: &str) -> StoreResult<()> {
+        self.call(Resend::Yes, || self.client.hset(key, (field, value))).await
+    }
+
+    pub async fn hash_delete(&self, key: &str, field: &str) -> StoreResult<()> {
+        self.call(Resend::Yes, || self.client.hdel(key, field)).await
+    }
+
+    async fn call<T, F, Fut>(&self, resend: Resend, call: F) -> StoreResult<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let unavailable = |reason: &str| StoreError::Unavailable(format!("Redis: {reason}"));
+        loop {
+            while !self.client.is_connected() {
+                if Instant::now() >= deadline {
+                    return Err(unavailable("not connected"));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            let error = match tokio::time::timeout_at(deadline, call()).await {
+                Err(_) => return Err(unavailable("no answer in time")),
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+            };
+            let broke = matches!(error.kind(), ErrorKind::IO | ErrorKind::Canceled)
+                || error.details().starts_with("LOADING");
+            if !broke || resend == Resend::No || Instant::now() >= deadline {
+                return Err(unavailable(error.details()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Says once when the connection is lost, and once when it is back.
+fn log_changes(client: &Client, name: String) {
+    let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
+    tokio::spawn(async move {
+        use tokio::sync::broadcast::error::RecvError;
+        let mut lost = false;
+        loop {
+            tokio::select! {
+                error = errors.recv() => match error {
+                    Ok((error, _)) if !lost => {
+                        lost = true;
+                        tracing::error!(store = %name, error = error.details(), "failed to reach the store; trying on");
+                    }
+                    Err(RecvError::Closed) => return,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                },
+                connected = reconnects.recv() => match connected {
+                    Ok(_) if lost => {
+                        lost = false;
+                        tracing::info!(store = %name, "the store is reached again");
+                    }
+                    Err(RecvError::Closed) => return,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                },
+            }
+        }
+    });
+}

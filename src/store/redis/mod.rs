@@ -1,0 +1,336 @@
+//! The Redis store, for more than one machine.
+//!
+//! Everything that must change together changes in one Lua script (`scripts/`, where
+//! `common.lua` lists the keys). All keys share one hash tag, so that a Cluster keeps them on one
+//! node. Time is the Redis server's, so the machines' clocks need not agree.
+
+mod connection;
+mod reply;
+mod wake;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::Value;
+use fred::types::scripts::Script;
+
+use super::{
+    Alarm, Claim, Lease, Outcome, Publication, Published, Settled, Settlement, Store, StoreError,
+    StoreResult, Subscribed, TopicDeleted,
+};
+use crate::bus::batch::MAX_BATCH_BYTES;
+use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::token::{ApiToken, ClientToken, random_hex};
+use crate::bus::topic::{Topic, TopicName};
+use connection::{Connection, Resend};
+use reply::Reply;
+
+/// Prefix of all keys; the braces are the hash tag.
+const LANE: &str = "rm:{0}:";
+const API_TOKENS: &str = "rm:{0}:api_tokens";
+const WAKE_CHANNEL: &str = "rm:{0}:wake";
+
+pub struct RedisStore {
+    url: String,
+    connection: Connection,
+    scripts: Scripts,
+    slots: CommitSlots,
+    /// Names this process in the wake-ups that it sends.
+    origin: String,
+    alarm: Arc<Alarm>,
+    listening: OnceLock<()>,
+}
+
+struct Scripts {
+    publish: Script,
+    claim: Script,
+    settle: Script,
+    renew: Script,
+    subscribe: Script,
+    unsubscribe: Script,
+    unsubscribe_topic: Script,
+    delete_topic: Script,
+    topics: Script,
+    subscriptions: Script,
+    due_batches: Script,
+}
+
+/// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
+/// Redis has none left. The others are refused as a whole then, before they change anything.
+macro_rules! script {
+    ($flags:literal, $($file:literal),+) => {
+        Script::from_lua(concat!(
+            "#!lua", $flags, "\n",
+            include_str!("scripts/common.lua"),
+            $(include_str!(concat!("scripts/", $file, ".lua"))),+
+        ))
+    };
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            publish: script!("", "publish"),
+            claim: script!(" flags=allow-oom", "queue", "claim"),
+            settle: script!(" flags=allow-oom", "queue", "settle"),
+            renew: script!(" flags=allow-oom", "renew"),
+            subscribe: script!("", "subscribe"),
+            unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
+            unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
+            delete_topic: script!(" flags=allow-oom", "delete_topic"),
+            topics: script!(" flags=no-writes", "topics"),
+            subscriptions: script!(" flags=no-writes", "subscriptions"),
+            due_batches: script!(" flags=no-writes", "due_batches"),
+        }
+    }
+}
+
+/// Numbers the commits of this process, so that Redis knows one that is sent again.
+///
+/// Commits that run at the same time use different slots; a slot's commits are numbered upwards.
+struct CommitSlots {
+    process: String,
+    free: Mutex<Vec<CommitSlot>>,
+}
+
+struct CommitSlot {
+    name: String,
+    number: u64,
+}
+
+impl CommitSlots {
+    /// Takes a slot with its number moved on.
+    fn take(&self) -> CommitSlot {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = free.pop().unwrap_or_else(|| CommitSlot {
+            // A name that no slot had before: slots are dropped when a commit's fate is unknown.
+            name: format!("{}.{:08x}", self.process, fastrand::u32(..)),
+            number: 0,
+        });
+        slot.number += 1;
+        slot
+    }
+
+    /// Gives a slot back whose commit was answered.
+    fn give_back(&self, slot: CommitSlot) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+    }
+}
+
+impl RedisStore {
+    /// Prepares the connection and starts to connect in the background, for as long as it takes.
+    ///
+    /// # Errors
+    /// If the URL cannot be understood.
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            url: url.to_owned(),
+            connection: Connection::open(url)?,
+            scripts: Scripts::new(),
+            slots: CommitSlots { process: random_hex()?, free: Mutex::default() },
+            origin: random_hex()?,
+            alarm: Arc::new(Alarm::default()),
+            listening: OnceLock::new(),
+        })
+    }
+
+    async fn run(&self, script: &Script, args: Vec<Value>) -> StoreResult<Reply> {
+        self.connection.run(script, LANE, args, Resend::Yes).await
+    }
+}
+
+fn ms(duration: Duration) -> Value {
+    Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>> {
+        let slot = self.slots.take();
+        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
+        let mut args: Vec<Value> = Vec::with_capacity(3 + 3 * publications.len() + items);
+        args.push(slot.name.as_str().into());
+        args.push(slot.number.to_string().into());
+        args.push(self.origin.as_str().into());
+        for publication in publications {
+            args.push(publication.topic.as_str().into());
+            args.push(publication.publisher.reveal().into());
+            args.push((publication.items.len() as i64).into());
+            args.extend(publication.items.into_iter().map(Value::Bytes));
+        }
+        let mut reply = self.run(&self.scripts.publish, args).await?;
+        self.slots.give_back(slot);
+        let outcomes = reply.part()?.text()?;
+        if let Ok(delay) = u64::try_from(reply.part()?.integer()?) {
+            self.alarm.ring_in(Duration::from_millis(delay));
+        }
+        let published = outcomes.bytes().map(|outcome| match outcome {
+            b'1' => Published::Stored,
+            _ => Published::OwnedByAnother,
+        });
+        Ok(published.collect())
+    }
+
+    async fn subscribe(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        create_topics: bool,
+    ) -> StoreResult<Subscribed> {
+        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let delivery = &subscription.delivery;
+        let mut args: Vec<Value> = vec![
+            subscriber.reveal().into(),
+            queue.into(),
+            i64::from(create_topics).into(),
+            delivery.callback.as_str().into(),
+            delivery.uuid.as_deref().unwrap_or_default().into(),
+            i64::from(delivery.uuid.is_some()).into(),
+            ms(delivery.timeout),
+            i64::from(delivery.max).into(),
+            self.origin.as_str().into(),
+        ];
+        args.extend(subscription.topics.iter().map(|topic| Value::from(topic.as_str())));
+        let mut reply = self.run(&self.scripts.subscribe, args).await?;
+        self.alarm.ring_in(Duration::ZERO);
+        if reply.is_list() {
+            let topic = reply.part()?.text()?;
+            return Ok(Subscribed::UnknownTopic(TopicName::from_stored(&topic)));
+        }
+        Ok(Subscribed::Done)
+    }
+
+    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        let args = vec![subscriber.reveal().into()];
+        Ok(self.run(&self.scripts.unsubscribe, args).await?.integer()? > 0)
+    }
+
+    async fn unsubscribe_topic(
+        &self,
+        subscriber: &ClientToken,
+        topic: &TopicName,
+    ) -> StoreResult<bool> {
+        let args = vec![subscriber.reveal().into(), topic.as_str().into()];
+        Ok(self.run(&self.scripts.unsubscribe_topic, args).await?.integer()? > 0)
+    }
+
+    async fn delete_topic(
+        &self,
+        topic: &TopicName,
+        owner: Option<&ClientToken>,
+    ) -> StoreResult<TopicDeleted> {
+        let owner = owner.map(ClientToken::reveal).unwrap_or_default();
+        let args = vec![topic.as_str().into(), owner.into()];
+        match self.run(&self.scripts.delete_topic, args).await?.text()?.as_str() {
+            "done" => Ok(TopicDeleted::Done),
+            "unknown" => Ok(TopicDeleted::Unknown),
+            _ => Ok(TopicDeleted::OwnedByAnother),
+        }
+    }
+
+    async fn topics(&self) -> StoreResult<Vec<Topic>> {
+        let rows = self.run(&self.scripts.topics, vec![]).await?;
+        let topics = rows.map(Reply::topic).collect::<StoreResult<Vec<_>>>();
+        topics.map(|mut topics| {
+            topics.sort_by(|one, other| one.name.cmp(&other.name));
+            topics
+        })
+    }
+
+    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
+        let rows = self.run(&self.scripts.subscriptions, vec![]).await?;
+        let subscriptions = rows.map(Reply::subscription).collect::<StoreResult<Vec<_>>>();
+        subscriptions.map(|mut subscriptions| {
+            subscriptions.sort_by(|one, other| one.subscriber.cmp(&other.subscriber));
+            subscriptions
+        })
+    }
+
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
+        self.run(&self.scripts.due_batches, vec![ms(within)]).await?.unsigned()
+    }
+
+    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
+        let tokens = self.connection.hash(API_TOKENS).await?;
+        let mut tokens: Vec<ApiToken> = tokens
+            .into_iter()
+            .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })
+            .collect();
+        tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
+        Ok(tokens)
+    }
+
+    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
+        self.connection.hash_set(API_TOKENS, token.token.reveal(), &token.name).await
+    }
+
+    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
+        self.connection.hash_delete(API_TOKENS, token.reveal()).await
+    }
+
+    async fn ping(&self) -> StoreResult<()> {
+        self.connection.ping().await
+    }
+
+    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let args = vec![(limit as i64).into(), ms(lease), (MAX_BATCH_BYTES as i64).into()];
+        // Sent again, it would leave the first answer's queues leased to nobody.
+        let mut reply = self.connection.run(&self.scripts.claim, LANE, args, Resend::No).await?;
+        let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
+        let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
+        Ok(Claim { batches, next_due })
+    }
+
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
+        let Settlement { lease: Lease { subscriber, queue, fence }, .. } = settlement;
+        let args = vec![
+            subscriber.reveal().into(),
+            queue.into(),
+            fence.to_string().into(),
+            match settlement.outcome {
+                Outcome::Acknowledged => "acknowledged".into(),
+                Outcome::Failed { retry_in } => ms(retry_in),
+                Outcome::Returned => 0.into(),
+            },
+            i64::from(settlement.health.points()).into(),
+            i64::from(settlement.take_next).into(),
+            ms(lease),
+            (MAX_BATCH_BYTES as i64).into(),
+        ];
+        let reply = self.run(&self.scripts.settle, args).await?;
+        if reply.is_list() {
+            return Ok(Settled::Next(Box::new(reply.leased_batch()?)));
+        }
+        match reply.text()?.as_str() {
+            "stale" => Ok(Settled::Stale),
+            _ => Ok(Settled::Released),
+        }
+    }
+
+    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+        let mut args: Vec<Value> = Vec::with_capacity(1 + 3 * leases.len());
+        args.push(ms(lease));
+        for Lease { subscriber, queue, fence } in leases {
+            args.push(subscriber.reveal().into());
+            args.push(queue.as_str().into());
+            args.push(fence.to_string().into());
+        }
+        let lost = self.run(&self.scripts.renew, args).await?;
+        let lost = lost.map(|position| {
+            let position = position.unsigned()? as usize;
+            let missing = || StoreError::Corrupt("renew: no such lease".into());
+            leases.get(position).cloned().ok_or_else(missing)
+        });
+        lost.collect()
+    }
+
+    fn alarm(&self) -> &Alarm {
+        self.listening.get_or_init(|| wake::listen(&self.url, &self.origin, &self.alarm));
+        &self.alarm
+    }
+
+    fn describe(&self) -> String {
+        connection::describe(&self.url)
+    }
+}

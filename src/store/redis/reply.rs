@@ -1,0 +1,158 @@
+//! Reads the scripts' answers: nested lists of strings and integers, in the order that the head
+//! of each script names.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::types::Value;
+
+use crate::bus::batch::{Batch, BatchId};
+use crate::bus::health::Health;
+use crate::bus::subscription::{CallbackUrl, Delivery, Subscription, SubscriptionStatus};
+use crate::bus::token::ClientToken;
+use crate::bus::topic::{Topic, TopicName};
+use crate::store::{Lease, LeasedBatch, StoreError, StoreResult};
+
+/// Digits of the time in front of each item of a queue.
+const STAMP_LENGTH: usize = 13;
+
+/// An answer, or a part of one. As an iterator, it gives the parts of a list.
+pub enum Reply {
+    List(std::vec::IntoIter<Value>),
+    Value(Value),
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Array(values) => Reply::List(values.into_iter()),
+            value => Reply::Value(value),
+        }
+    }
+}
+
+impl Iterator for Reply {
+    type Item = Reply;
+
+    fn next(&mut self) -> Option<Reply> {
+        match self {
+            Reply::List(values) => values.next().map(Reply::from),
+            Reply::Value(_) => None,
+        }
+    }
+}
+
+fn unexpected(expected: &str) -> StoreError {
+    StoreError::Corrupt(format!("{expected} was expected in the answer of a script"))
+}
+
+impl Reply {
+    pub fn is_list(&self) -> bool {
+        matches!(self, Reply::List(_))
+    }
+
+    /// The next part of a list.
+    pub fn part(&mut self) -> StoreResult<Reply> {
+        self.next().ok_or_else(|| unexpected("one more part"))
+    }
+
+    fn value(self) -> StoreResult<Value> {
+        match self {
+            Reply::Value(value) => Ok(value),
+            Reply::List(_) => Err(unexpected("a value")),
+        }
+    }
+
+    pub fn text(self) -> StoreResult<String> {
+        self.value()?.into_string().ok_or_else(|| unexpected("a string"))
+    }
+
+    fn optional_text(self) -> StoreResult<Option<String>> {
+        let value = self.value()?;
+        if value.is_null() { Ok(None) } else { Reply::Value(value).text().map(Some) }
+    }
+
+    pub fn integer(self) -> StoreResult<i64> {
+        self.value()?.as_i64().ok_or_else(|| unexpected("an integer"))
+    }
+
+    pub fn unsigned(self) -> StoreResult<u64> {
+        u64::try_from(self.integer()?).map_err(|_| unexpected("a number from 0"))
+    }
+
+    /// An item without the time in front of it.
+    fn item(self) -> StoreResult<Bytes> {
+        let mut entry = self.value()?.into_bytes().ok_or_else(|| unexpected("an item"))?;
+        if entry.len() < STAMP_LENGTH {
+            return Err(unexpected("an item with its time"));
+        }
+        Ok(entry.split_off(STAMP_LENGTH))
+    }
+
+    fn token(self) -> StoreResult<ClientToken> {
+        Ok(ClientToken::from_stored(&self.text()?))
+    }
+
+    fn callback(self) -> StoreResult<CallbackUrl> {
+        CallbackUrl::parse(&self.text()?).map_err(|_| unexpected("a callback"))
+    }
+
+    fn millis(self) -> StoreResult<Duration> {
+        self.unsigned().map(Duration::from_millis)
+    }
+
+    fn batch_max(self) -> StoreResult<u32> {
+        u32::try_from(self.integer()?).map_err(|_| unexpected("a batch size"))
+    }
+
+    /// A row of `topics.lua`.
+    pub fn topic(mut self) -> StoreResult<Topic> {
+        let name = TopicName::from_stored(&self.part()?.text()?);
+        let publisher = self.part()?.text()?;
+        let publisher = (!publisher.is_empty()).then(|| ClientToken::from_stored(&publisher));
+        Ok(Topic { name, publisher, events: self.part()?.unsigned()? })
+    }
+
+    /// A row of `subscriptions.lua`.
+    pub fn subscription(mut self) -> StoreResult<SubscriptionStatus> {
+        let subscriber = self.part()?.token()?;
+        let delivery = Delivery {
+            callback: self.part()?.callback()?,
+            uuid: self.part()?.optional_text()?,
+            timeout: self.part()?.millis()?,
+            max: self.part()?.batch_max()?,
+        };
+        let (sent, queued) = (self.part()?.unsigned()?, self.part()?.unsigned()?);
+        let oldest = self.part()?.optional_text()?;
+        let oldest_ms = oldest.map(|oldest| oldest.parse().map_err(|_| unexpected("a time")));
+        let topics = self.part()?.map(|topic| Ok(TopicName::from_stored(&topic.text()?)));
+        Ok(SubscriptionStatus {
+            subscriber,
+            subscription: Subscription { topics: topics.collect::<StoreResult<_>>()?, delivery },
+            sent,
+            queued,
+            oldest_ms: oldest_ms.transpose()?,
+        })
+    }
+
+    /// A batch as `give_out` in `queue.lua` writes it.
+    pub fn leased_batch(mut self) -> StoreResult<LeasedBatch> {
+        let subscriber = self.part()?.token()?;
+        let queue = self.part()?.text()?;
+        let fence = self.part()?.unsigned()?;
+        let callback = self.part()?.callback()?;
+        let uuid = self.part()?.optional_text()?;
+        let timeout = self.part()?.millis()?;
+        let max = self.part()?.batch_max()?;
+        let health = Health::new(self.part()?.unsigned()?);
+        let id = BatchId { queue: queue.clone(), first: self.part()?.unsigned()? };
+        let attempt = u32::try_from(self.part()?.integer()?).unwrap_or(u32::MAX);
+        let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
+        Ok(LeasedBatch {
+            lease: Lease { subscriber, queue, fence },
+            delivery: Delivery { callback, uuid, timeout, max },
+            health,
+            batch: Batch { id, attempt, items },
+        })
+    }
+}

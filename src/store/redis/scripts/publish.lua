@@ -1,0 +1,97 @@
+-- Appends a group of publications, in order, to the queues of their topics' subscribers.
+--
+-- ARGV: committer's slot, number of the commit, origin of the wake-up,
+--       then for each publication: topic, publisher, n, n items.
+-- Returns { one digit for each publication (1 stored, 0 owned by another client),
+--           milliseconds until a queue is due, or -1 }.
+--
+-- A committer that got no answer sends the same number again; the group is then not appended
+-- twice.
+
+local slot, commit, origin = P .. 'commit:' .. ARGV[1], ARGV[2], ARGV[3]
+local last = redis.call('GET', slot)
+if last then
+  local number_before, result_before = string.match(last, '^(%d+):(%d*)$')
+  if number_before == commit then return { result_before, 0 } end
+end
+
+local SLOT_TTL_MS = 600000
+local PUSH_MAX = 4000
+
+local now = now_ms()
+local stamp = text(now)
+local owners, received, subscribers = {}, {}, {}
+local buffers, settings, order = {}, {}, {}
+local results = {}
+
+local i = 4
+while i <= #ARGV do
+  local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  i = i + 2
+  local owner = owners[topic] or redis.call('HGET', P .. 'topics', topic)
+  if not owner or owner == '' then
+    redis.call('HSET', P .. 'topics', topic, publisher)
+    owner = publisher
+  end
+  owners[topic] = owner
+  if owner ~= publisher then
+    results[#results + 1] = '0'
+  else
+    results[#results + 1] = '1'
+    received[topic] = (received[topic] or 0) + n
+    local subscribed = subscribers[topic]
+    if not subscribed then
+      subscribed = redis.call('HGETALL', P .. 'topic:' .. topic)
+      subscribers[topic] = subscribed
+    end
+    if #subscribed > 0 then
+      local entries = {}
+      for j = 1, n do entries[j] = stamp .. ARGV[i + j] end
+      for s = 1, #subscribed, 2 do
+        local token = subscribed[s]
+        local buffer = buffers[token]
+        if not buffer then
+          buffer = {}
+          buffers[token] = buffer
+          settings[token] = subscribed[s + 1]
+          order[#order + 1] = token
+        end
+        for j = 1, n do buffer[#buffer + 1] = entries[j] end
+      end
+    end
+  end
+  i = i + n + 1
+end
+
+local function in_hand(token)
+  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_first')
+  return state[1] or state[2]
+end
+
+local earliest
+for _, token in ipairs(order) do
+  local buffer, length = buffers[token], 0
+  for from = 1, #buffer, PUSH_MAX do
+    local to = math.min(from + PUSH_MAX - 1, #buffer)
+    length = redis.call('RPUSH', P .. 'queue:' .. token, unpack(buffer, from, to))
+  end
+  local max, timeout = string.match(settings[token], '^(%d+):(%d+)$')
+  max = tonumber(max)
+  local before = length - #buffer
+  -- While a batch is in a worker's hands, the worker says when the queue is due.
+  if (before == 0 or (before < max and length >= max)) and not in_hand(token) then
+    local due = length >= max and now or now + tonumber(timeout)
+    redis.call('ZADD', DUE, text(due), token)
+    if not earliest or due < earliest then earliest = due end
+  end
+end
+
+for topic, n in pairs(received) do
+  redis.call('HINCRBY', P .. 'events', topic, n)
+end
+local result = table.concat(results)
+redis.call('SET', slot, commit .. ':' .. result, 'PX', SLOT_TTL_MS)
+if not earliest then return { result, -1 } end
+local delay = text(earliest - now)
+redis.call('PUBLISH', P .. 'wake', origin .. ':' .. delay)
+return { result, delay }

@@ -1,0 +1,50 @@
+-- Leasing a queue and giving out its batch; shared by claim and settle.
+
+local CHUNK = 256
+
+-- Up to `count` entries from the head of a list. With a byte limit, it stops before the entry
+-- that would go past it, but takes one at least.
+local function read_entries(list, count, max_bytes)
+  local entries, bytes = {}, 0
+  while #entries < count do
+    local from = #entries
+    local chunk = redis.call('LRANGE', list, from, math.min(from + CHUNK, count) - 1)
+    for _, entry in ipairs(chunk) do
+      bytes = bytes + #entry
+      if max_bytes and bytes > max_bytes and #entries > 0 then return entries end
+      entries[#entries + 1] = entry
+    end
+    if #entries == from then break end
+  end
+  return entries
+end
+
+-- Leases a queue and returns its batch, the same one as long as it is not acknowledged; nil, and
+-- nothing is due any more, if the queue is empty or gone.
+local function give_out(token, now, lease_ms, max_bytes)
+  local key = P .. 'subscriber:' .. token
+  local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'timeout', 'max', 'health',
+    'head', 'batch_first', 'batch_len', 'attempts', 'fence')
+  local head, first, len = number(s[7]), number(s[8]), number(s[9])
+  local entries = {}
+  if s[1] then
+    local list = P .. 'queue:' .. token
+    if first then
+      entries = read_entries(list, first + len - head)
+    else
+      entries = read_entries(list, tonumber(s[5]), max_bytes)
+    end
+  end
+  if #entries == 0 then
+    redis.call('ZREM', DUE, token)
+    if s[1] then redis.call('HDEL', key, 'leased') end
+    return nil
+  end
+  first = first or head
+  local attempts = (number(s[10]) or 0) + 1
+  local fence = (number(s[11]) or 0) + 1
+  redis.call('HSET', key, 'leased', 1, 'fence', text(fence), 'attempts', attempts,
+    'batch_first', text(first), 'batch_len', text(head + #entries - first))
+  redis.call('ZADD', DUE, text(now + lease_ms), token)
+  return { token, s[1], text(fence), s[2], s[3], s[4], s[5], s[6], text(first), attempts, entries }
+end

@@ -1,0 +1,44 @@
+-- Records how a delivery ended; gives out the queue's next batch if asked and due.
+--
+-- ARGV: subscriber, queue, fence, 'acknowledged' or milliseconds until the batch is due again,
+--       health, 1 to take the next batch, length of a lease in ms, bytes of a batch at most.
+-- Returns 'stale', 'released', or a batch as give_out writes it.
+
+local token, outcome = ARGV[1], ARGV[4]
+local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
+local s = redis.call('HMGET', key, 'queue', 'fence', 'leased', 'head', 'batch_first', 'batch_len',
+  'max', 'timeout')
+if s[1] ~= ARGV[2] or s[2] ~= ARGV[3] or not s[3] then return 'stale' end
+redis.call('HSET', key, 'health', ARGV[5])
+local now = now_ms()
+
+if outcome ~= 'acknowledged' then
+  redis.call('HDEL', key, 'leased')
+  redis.call('ZADD', DUE, text(now + tonumber(outcome)), token)
+  return 'released'
+end
+
+local head = tonumber(s[4])
+local last = tonumber(s[5]) + tonumber(s[6])
+if last > head then
+  redis.call('LTRIM', list, text(last - head), -1)
+  redis.call('HINCRBY', key, 'sent', text(last - head))
+  redis.call('HSET', key, 'head', text(last))
+end
+redis.call('HDEL', key, 'leased', 'batch_first', 'batch_len', 'attempts')
+
+local length = redis.call('LLEN', list)
+if length == 0 then
+  redis.call('ZREM', DUE, token)
+  return 'released'
+end
+local due = now
+if length < tonumber(s[7]) then
+  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, 13))
+  due = oldest + tonumber(s[8])
+end
+if due <= now and ARGV[6] == '1' then
+  return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
+end
+redis.call('ZADD', DUE, text(due), token)
+return 'released'

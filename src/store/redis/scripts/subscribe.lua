@@ -1,0 +1,52 @@
+-- Makes a body the subscriber's whole subscription.
+--
+-- ARGV: subscriber, name for a new queue, 1 to create unknown topics, callback, uuid, 1 if there
+--       is a uuid, timeout, max, origin of the wake-up, topics…
+-- Returns 'done', or { the topic that is unknown }.
+
+local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
+local timeout, max = ARGV[7], ARGV[8]
+local FIRST_TOPIC = 10
+
+for i = FIRST_TOPIC, #ARGV do
+  if redis.call('HEXISTS', P .. 'topics', ARGV[i]) == 0 and ARGV[3] ~= '1' then
+    return { ARGV[i] }
+  end
+end
+
+local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
+local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_first')
+if not s[1] then
+  redis.call('HSET', key, 'queue', ARGV[2], 'health', 100, 'sent', 0, 'head', 1, 'fence', 0)
+  redis.call('SADD', P .. 'subscribers', token)
+end
+redis.call('HSET', key, 'callback', callback, 'timeout', timeout, 'max', max)
+if has_uuid then redis.call('HSET', key, 'uuid', uuid) else redis.call('HDEL', key, 'uuid') end
+
+for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
+  redis.call('HDEL', P .. 'topic:' .. topic, token)
+end
+redis.call('DEL', P .. 'topics_of:' .. token)
+for i = FIRST_TOPIC, #ARGV do
+  local topic = ARGV[i]
+  redis.call('HSETNX', P .. 'topics', topic, '')
+  redis.call('HSET', P .. 'topic:' .. topic, token, max .. ':' .. timeout)
+  redis.call('SADD', P .. 'topics_of:' .. token, topic)
+end
+
+local now = now_ms()
+local due
+if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
+  redis.call('HSET', key, 'health', 100)
+  if s[5] and not s[4] then due = now end
+end
+local oldest = redis.call('LINDEX', list, 0)
+if not s[4] and not s[5] and oldest then
+  due = tonumber(string.sub(oldest, 1, 13)) + tonumber(timeout)
+  if redis.call('LLEN', list) >= tonumber(max) then due = now end
+end
+if due then
+  redis.call('ZADD', DUE, text(due), token)
+  redis.call('PUBLISH', P .. 'wake', ARGV[9] .. ':0')
+end
+return 'done'

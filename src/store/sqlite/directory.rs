@@ -1,0 +1,191 @@
+//! Who and what the bus knows: topics, subscriptions, tokens. Each function that writes runs
+//! inside one transaction.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::queue::delivery_from_row;
+use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::token::{ApiToken, ClientToken};
+use crate::bus::topic::{Topic, TopicName};
+use crate::store::{Subscribed, TopicDeleted};
+
+/// `new_queue` names the subscriber's queue if it has none yet.
+pub fn subscribe(
+    db: &Connection,
+    subscriber: &ClientToken,
+    subscription: &Subscription,
+    create_topics: bool,
+    new_queue: &str,
+    now_ms: u64,
+) -> rusqlite::Result<Subscribed> {
+    for topic in &subscription.topics {
+        if create_topics {
+            db.prepare_cached("INSERT INTO topics (name) VALUES (?1) ON CONFLICT DO NOTHING")?
+                .execute([topic.as_str()])?;
+        } else if !db
+            .prepare_cached("SELECT 1 FROM topics WHERE name = ?1")?
+            .exists([topic.as_str()])?
+        {
+            return Ok(Subscribed::UnknownTopic(topic.clone()));
+        }
+    }
+    let delivery = &subscription.delivery;
+    let queue_id: i64 = db
+        .prepare_cached(
+            "INSERT INTO queues (name, subscriber, callback, uuid, timeout_ms, max)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (subscriber) DO UPDATE SET
+                 health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
+                 due_ms = iif((callback IS ?3 AND uuid IS ?4) OR leased OR batch_first IS NULL,
+                     due_ms, ?7),
+                 callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6
+             RETURNING id",
+        )?
+        .query_row(
+            params![
+                new_queue,
+                subscriber.reveal(),
+                delivery.callback.as_str(),
+                delivery.uuid,
+                delivery.timeout.as_millis() as u64,
+                delivery.max,
+                now_ms
+            ],
+            |row| row.get(0),
+        )?;
+    reschedule(db, queue_id)?;
+    db.prepare_cached("DELETE FROM subscriptions WHERE queue_id = ?1")?.execute([queue_id])?;
+    for topic in &subscription.topics {
+        db.prepare_cached("INSERT INTO subscriptions (topic, queue_id) VALUES (?1, ?2)")?
+            .execute(params![topic.as_str(), queue_id])?;
+    }
+    Ok(Subscribed::Done)
+}
+
+/// Applies a changed `timeout` or `max` to a queue whose next batch was not given out yet.
+fn reschedule(db: &Connection, queue_id: i64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE queues SET due_ms =
+             (SELECT at_ms + iif(next - head >= max, 0, timeout_ms)
+              FROM items WHERE queue_id = id AND seq = head)
+         WHERE id = ?1 AND NOT leased AND batch_first IS NULL AND next > head",
+    )?
+    .execute([queue_id])?;
+    Ok(())
+}
+
+pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<bool> {
+    let queue_id: Option<i64> = db
+        .prepare_cached("DELETE FROM queues WHERE subscriber = ?1 RETURNING id")?
+        .query_row([subscriber.reveal()], |row| row.get(0))
+        .optional()?;
+    let Some(queue_id) = queue_id else {
+        return Ok(false);
+    };
+    db.execute("DELETE FROM subscriptions WHERE queue_id = ?1", [queue_id])?;
+    db.execute("DELETE FROM items WHERE queue_id = ?1", [queue_id])?;
+    Ok(true)
+}
+
+pub fn unsubscribe_topic(
+    db: &Connection,
+    subscriber: &ClientToken,
+    topic: &TopicName,
+) -> rusqlite::Result<bool> {
+    let removed = db.execute(
+        "DELETE FROM subscriptions WHERE topic = ?2
+             AND queue_id = (SELECT id FROM queues WHERE subscriber = ?1)",
+        [subscriber.reveal(), topic.as_str()],
+    )?;
+    Ok(removed > 0)
+}
+
+pub fn delete_topic(
+    db: &Connection,
+    topic: &TopicName,
+    owner: Option<&ClientToken>,
+) -> rusqlite::Result<TopicDeleted> {
+    let publisher: Option<Option<String>> = db
+        .prepare_cached("SELECT publisher FROM topics WHERE name = ?1")?
+        .query_row([topic.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(publisher) = publisher else {
+        return Ok(TopicDeleted::Unknown);
+    };
+    if owner.is_some_and(|owner| publisher.as_deref() != Some(owner.reveal())) {
+        return Ok(TopicDeleted::OwnedByAnother);
+    }
+    db.execute("DELETE FROM topics WHERE name = ?1", [topic.as_str()])?;
+    db.execute("DELETE FROM subscriptions WHERE topic = ?1", [topic.as_str()])?;
+    Ok(TopicDeleted::Done)
+}
+
+pub fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
+    db.prepare_cached("SELECT name, publisher, events FROM topics ORDER BY name")?
+        .query_map([], |row| {
+            let publisher: Option<String> = row.get(1)?;
+            Ok(Topic {
+                name: TopicName::from_stored(&row.get::<_, String>(0)?),
+                publisher: publisher.as_deref().map(ClientToken::from_stored),
+                events: row.get(2)?,
+            })
+        })?
+        .collect()
+}
+
+pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
+    // One transaction, so that the two queries see the same state.
+    let db = db.unchecked_transaction()?;
+    let mut subscribed: BTreeMap<i64, Vec<TopicName>> = BTreeMap::new();
+    let mut pairs = db.prepare_cached("SELECT queue_id, topic FROM subscriptions")?;
+    let mut rows = pairs.query([])?;
+    while let Some(row) = rows.next()? {
+        let topic = TopicName::from_stored(&row.get::<_, String>(1)?);
+        subscribed.entry(row.get(0)?).or_default().push(topic);
+    }
+    db.prepare_cached(
+        "SELECT id, subscriber, sent, next - head,
+             (SELECT at_ms FROM items WHERE queue_id = id AND seq = head),
+             callback, uuid, timeout_ms, max
+         FROM queues ORDER BY subscriber",
+    )?
+    .query_map([], |row| {
+        let topics = subscribed.remove(&row.get(0)?).unwrap_or_default();
+        Ok(SubscriptionStatus {
+            subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
+            sent: row.get(2)?,
+            queued: row.get(3)?,
+            oldest_ms: row.get(4)?,
+            subscription: Subscription {
+                topics: topics.into_iter().collect(),
+                delivery: delivery_from_row(row, 5)?,
+            },
+        })
+    })?
+    .collect()
+}
+
+pub fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {
+    db.prepare_cached("SELECT name, token FROM api_tokens ORDER BY name, token")?
+        .query_map([], |row| {
+            let token = ClientToken::from_stored(&row.get::<_, String>(1)?);
+            Ok(ApiToken { name: row.get(0)?, token })
+        })?
+        .collect()
+}
+
+pub fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO api_tokens (token, name) VALUES (?1, ?2)
+         ON CONFLICT (token) DO UPDATE SET name = ?2",
+        [token.token.reveal(), &token.name],
+    )?;
+    Ok(())
+}
+
+pub fn delete_api_token(db: &Connection, token: &ClientToken) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM api_tokens WHERE token = ?1", [token.reveal()])?;
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! The embedded store: one SQLite file, which several processes on one machine may share.
+//!
+//! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
+//! monitoring reads beside it on a connection of its own. What a queue does is in [`queue`], who
+//! is known to the bus is in [`directory`].
+
+mod directory;
+mod queue;
+mod schema;
+mod watcher;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::{
+    Alarm, Claim, Lease, Publication, Published, Settled, Settlement, Store, StoreError,
+    StoreResult, Subscribed, TopicDeleted,
+};
+use crate::bus::clock::Clock;
+use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::token::{ApiToken, ClientToken, random_hex};
+use crate::bus::topic::{Topic, TopicName};
+use writer::{Durability, Writer};
+
+/// Longest time any call takes before it gives [`StoreError::Unavailable`].
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+pub struct SqliteStore {
+    path: PathBuf,
+    clock: Clock,
+    writer: Writer,
+    reader: Arc<Mutex<Connection>>,
+    alarm: Arc<Alarm>,
+    watcher: OnceLock<()>,
+}
+
+impl SqliteStore {
+    /// Opens `routemaster.db` in `directory`, and makes both if they are not there.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, the file is damaged or comes from a newer version.
+    pub fn open(directory: &Path, clock: Clock) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("failed to create {}", directory.display()))?;
+        let path = directory.join("routemaster.db");
+        let open = || -> anyhow::Result<(Connection, Connection)> {
+            let connection = schema::connect(&path)?;
+            schema::migrate(&connection)?;
+            Ok((connection, schema::connect(&path)?))
+        };
+        let (connection, reader) =
+            open().with_context(|| format!("failed to open the store {}", path.display()))?;
+        Ok(Self {
+            path,
+            clock,
+            writer: Writer::start(connection)?,
+            reader: Arc::new(Mutex::new(reader)),
+            alarm: Arc::new(Alarm::default()),
+            watcher: OnceLock::new(),
+        })
+    }
+
+    /// Runs a query beside the writer.
+    async fn read<T, F>(&self, query: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let reader = self.reader.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            query(&connection).map_err(StoreError::from)
+        });
+        match tokio::time::timeout(CALL_TIMEOUT, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(failure)) => Err(StoreError::Unavailable(failure.to_string())),
+            Err(_) => Err(StoreError::Unavailable("a query took too long".into())),
+        }
+    }
+
+    /// Runs a change that must be on disk before it is answered for.
+    async fn write<T, F>(&self, change: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer.run(Durability::OnDisk, change).await
+    }
+
+    /// Runs a change that a power loss may undo: all it costs then is a batch sent twice.
+    async fn write_lazily<T, F>(&self, change: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer.run(Durability::Eventually, change).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>> {
+        let clock = self.clock.clone();
+        let append = move |db: &Connection| queue::publish(db, &publications, clock.now_ms());
+        let (published, due_in) = self.write(append).await?;
+        if let Some(delay) = due_in {
+            self.alarm.ring_in(delay);
+        }
+        Ok(published)
+    }
+
+    async fn subscribe(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        create_topics: bool,
+    ) -> StoreResult<Subscribed> {
+        let (subscriber, subscription) = (subscriber.clone(), subscription.clone());
+        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let clock = self.clock.clone();
+        let subscribed = self
+            .write(move |db| {
+                let now_ms = clock.now_ms();
+                directory::subscribe(db, &subscriber, &subscription, create_topics, &queue, now_ms)
+            })
+            .await?;
+        self.alarm.ring_in(Duration::ZERO);
+        Ok(subscribed)
+    }
+
+    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        let subscriber = subscriber.clone();
+        self.write(move |db| directory::unsubscribe(db, &subscriber)).await
+    }
+
+    async fn unsubscribe_topic(
+        &self,
+        subscriber: &ClientToken,
+        topic: &TopicName,
+    ) -> StoreResult<bool> {
+        let (subscriber, topic) = (subscriber.clone(), topic.clone());
+        self.write(move |db| directory::unsubscribe_topic(db, &subscriber, &topic)).await
+    }
+
+    async fn delete_topic(
+        &self,
+        topic: &TopicName,
+        owner: Option<&ClientToken>,
+    ) -> StoreResult<TopicDeleted> {
+        let (topic, owner) = (topic.clone(), owner.cloned());
+        self.write(move |db| directory::delete_topic(db, &topic, owner.as_ref())).await
+    }
+
+    async fn topics(&self) -> StoreResult<Vec<Topic>> {
+        self.read(directory::topics).await
+    }
+
+    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
+        self.read(directory::subscriptions).await
+    }
+
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
+        let until_ms = self.clock.now_ms() + within.as_millis() as u64;
+        self.read(move |db| queue::due_batches(db, until_ms)).await
+    }
+
+    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
+        self.read(directory::api_tokens).await
+    }
+
+    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
+        let token = token.clone();
+        self.write(move |db| directory::add_api_token(db, &token)).await
+    }
+
+    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
+        let token = token.clone();
+        self.write(move |db| directory::delete_api_token(db, &token)).await
+    }
+
+    async fn ping(&self) -> StoreResult<()> {
+        self.write_lazily(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
+            .await
+    }
+
+    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let clock = self.clock.clone();
+        self.write_lazily(move |db| queue::claim(db, limit, lease, clock.now_ms())).await
+    }
+
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
+        let clock = self.clock.clone();
+        self.write_lazily(move |db| queue::settle(db, &settlement, lease, clock.now_ms())).await
+    }
+
+    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+        let (leases, clock) = (leases.to_vec(), self.clock.clone());
+        self.write_lazily(move |db| queue::renew(db, leases, lease, clock.now_ms())).await
+    }
+
+    fn alarm(&self) -> &Alarm {
+        self.watcher.get_or_init(|| watcher::start(&self.path, &self.alarm));
+        &self.alarm
+    }
+
+    fn describe(&self) -> String {
+        format!("SQLite, {} (every event is on disk before its 204)", self.path.display())
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let damaged = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => {
+                matches!(failure.code, DatabaseCorrupt | NotADatabase)
+            }
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..) => true,
+            _ => false,
+        };
+        if damaged {
+            StoreError::Corrupt(error.to_string())
+        } else {
+            StoreError::Unavailable(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What a queue does: append, claim, settle, renew. Each function runs inside one transaction.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
+use crate::bus::health::Health;
+use crate::bus::subscription::{CallbackUrl, Delivery};
+use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
+use crate::store::{
+    Claim, Lease, LeasedBatch, Outcome, Publication, Published, Settled, Settlement,
+};
+
+/// What [`publish`] has to know of a topic: its owner and its subscribers' queues.
+struct TopicState {
+    publisher: Option<String>,
+    queues: Vec<i64>,
+    received: u64,
+}
+
+/// What [`publish`] changes of a queue.
+struct Tail {
+    next: i64,
+    head: i64,
+    timeout_ms: i64,
+    max: i64,
+    /// A batch was given out: the worker, not the publisher, says when the queue is due.
+    in_hand: bool,
+    due_ms: Option<i64>,
+}
+
+/// Appends a group of publications, in order, to the queues of their topics' subscribers.
+///
+/// Returns what became of each, and in how long the first of the queues touched is due.
+pub fn publish(
+    db: &Connection,
+    publications: &[Publication],
+    now_ms: u64,
+) -> rusqlite::Result<(Vec<Published>, Option<Duration>)> {
+    let now_ms = now_ms as i64;
+    let mut topics: HashMap<&TopicName, TopicState> = HashMap::new();
+    let mut tails: HashMap<i64, Tail> = HashMap::new();
+    let mut published = Vec::with_capacity(publications.len());
+    for publication in publications {
+        let topic = match topics.entry(&publication.topic) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(load_topic(db, &publication.topic)?),
+        };
+        let client = publication.publisher.reveal();
+        if *topic.publisher.get_or_insert_with(|| client.to_owned()) != client {
+            published.push(Published::OwnedByAnother);
+            continue;
+        }
+        topic.received += publication.items.len() as u64;
+        for queue in &topic.queues {
+            let tail = match tails.entry(*queue) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(load_tail(db, *queue)?),
+            };
+            append(db, *queue, tail, publication, now_ms)?;
+        }
+        published.push(Published::Stored);
+    }
+    for (name, topic) in &topics {
+        db.prepare_cached(
+            "INSERT INTO topics (name, publisher, events) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET publisher = ?2, events = events + ?3",
+        )?
+        .execute(params![name.as_str(), topic.publisher, topic.received as i64])?;
+    }
+    for (queue, tail) in &tails {
+        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
+            .execute(params![queue, tail.next, tail.due_ms])?;
+    }
+    let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
+    Ok((published, earliest.map(|due_ms| from_ms(due_ms - now_ms))))
+}
+
+fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState> {
+    let publisher = db
+        .prepare_cached("SELECT publisher FROM topics WHERE name = ?1")?
+        .query_row([name.as_str()], |row| row.get::<_, Option<String>>(0))
+        .optional()?
+        .flatten();
+    let queues = db
+        .prepare_cached("SELECT queue_id FROM subscriptions WHERE topic = ?1")?
+        .query_map([name.as_str()], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(TopicState { publisher, queues, received: 0 })
+}
+
+fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
+    db.prepare_cached(
+        "SELECT next, head, timeout_ms, max, leased OR batch_first IS NOT NULL, due_ms
+         FROM queues WHERE id = ?1",
+    )?
+    .query_row([queue], |row| {
+        Ok(Tail {
+            next: row.get(0)?,
+            head: row.get(1)?,
+            timeout_ms: row.get(2)?,
+            max: row.get(3)?,
+            in_hand: row.get(4)?,
+            due_ms: row.get(5)?,
+        })
+    })
+}
+
+fn append(
+    db: &Connection,
+    queue: i64,
+    tail: &mut Tail,
+    publication: &Publication,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO items (queue_id, seq, at_ms, payload) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let was_empty = tail.next == tail.head;
+    for item in &publication.items {
+        insert.execute(params![queue, tail.next, now_ms, &item[..]])?;
+        tail.next += 1;
+    }
+    if tail.in_hand {
+        return Ok(());
+    }
+    if tail.next - tail.head >= tail.max {
+        tail.due_ms = Some(tail.due_ms.map_or(now_ms, |due_ms| due_ms.min(now_ms)));
+    } else if was_empty {
+        tail.due_ms = Some(now_ms + tail.timeout_ms);
+    }
+    Ok(())
+}
+
+/// A row of `queues`, as claiming and settling need it.
+struct Queue {
+    id: i64,
+    lease: Lease,
+    delivery: Delivery,
+    health: Health,
+    head: i64,
+    next: i64,
+    /// First and last item of the batch that was given out and is not acknowledged.
+    batch: Option<(i64, i64)>,
+    attempts: u32,
+}
+
+impl Queue {
+    const COLUMNS: &str = "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
+        head, next, batch_first, batch_last, attempts";
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let batch_first: Option<i64> = row.get(11)?;
+        let batch_last: Option<i64> = row.get(12)?;
+        Ok(Self {
+            id: row.get(0)?,
+            lease: Lease {
+                subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
+                queue: row.get(2)?,
+                fence: row.get(3)?,
+            },
+            delivery: delivery_from_row(row, 4)?,
+            health: Health::new(row.get(8)?),
+            head: row.get(9)?,
+            next: row.get(10)?,
+            batch: batch_first.zip(batch_last),
+            attempts: row.get(13)?,
+        })
+    }
+
+    /// Leases the queue and gives out its batch, the same one as long as it is not acknowledged.
+    /// `None`, and nothing is due any more, if the queue is empty.
+    fn give_out(
+        mut self,
+        db: &Connection,
+        lease: Duration,
+        now_ms: u64,
+    ) -> rusqlite::Result<Option<LeasedBatch>> {
+        if self.head == self.next {
+            self.release(db, None)?;
+            return Ok(None);
+        }
+        let items = self.read_batch(db)?;
+        let first = self.batch.map_or(self.head, |(first, _)| first);
+        let last = self.head + items.len() as i64 - 1;
+        self.attempts += 1;
+        self.lease.fence += 1;
+        db.prepare_cached(
+            "UPDATE queues SET leased = 1, fence = ?2, due_ms = ?3, batch_first = ?4,
+                 batch_last = ?5, attempts = ?6, head = ?7 WHERE id = ?1",
+        )?
+        .execute(params![
+            self.id,
+            self.lease.fence,
+            now_ms + lease.as_millis() as u64,
+            first,
+            last,
+            self.attempts,
+            self.head
+        ])?;
+        let id = BatchId { queue: self.lease.queue.clone(), first: first as u64 };
+        Ok(Some(LeasedBatch {
+            lease: self.lease,
+            delivery: self.delivery,
+            health: self.health,
+            batch: Batch { id, attempt: self.attempts, items },
+        }))
+    }
+
+    /// The items of the batch in hand, or of the next one.
+    fn read_batch(&self, db: &Connection) -> rusqlite::Result<Vec<Bytes>> {
+        let mut select = db.prepare_cached(
+            "SELECT payload FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
+        )?;
+        let last = match self.batch {
+            Some((_, last)) => last,
+            None => self.next.min(self.head + i64::from(self.delivery.max)) - 1,
+        };
+        let mut rows = select.query(params![self.id, self.head, last])?;
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            let payload = row.get_ref(0)?.as_blob()?;
+            bytes += payload.len();
+            if self.batch.is_none() && bytes > MAX_BATCH_BYTES && !items.is_empty() {
+                break;
+            }
+            items.push(Bytes::copy_from_slice(payload));
+        }
+        Ok(items)
+    }
+
+    /// Gives the lease back; the queue is due at `due_ms`.
+    fn release(&self, db: &Connection, due_ms: Option<u64>) -> rusqlite::Result<()> {
+        db.prepare_cached("UPDATE queues SET leased = 0, due_ms = ?2 WHERE id = ?1")?
+            .execute(params![self.id, due_ms])?;
+        Ok(())
+    }
+
+    /// Takes the acknowledged batch off the queue; returns when the next one is due.
+    fn acknowledge(&mut self, db: &Connection, now_ms: u64) -> rusqlite::Result<Option<u64>> {
+        if let Some((_, last)) = self.batch.take() {
+            let removed = db
+                .prepare_cached("DELETE FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3")?
+                .execute(params![self.id, self.head, last])?;
+            self.head = self.head.max(last + 1);
+            self.attempts = 0;
+            db.prepare_cached(
+                "UPDATE queues SET head = ?2, sent = sent + ?3, attempts = 0,
+                     batch_first = NULL, batch_last = NULL WHERE id = ?1",
+            )?
+            .execute(params![self.id, self.head, removed])?;
+        }
+        if self.next - self.head >= i64::from(self.delivery.max) {
+            return Ok(Some(now_ms));
+        }
+        let oldest: Option<u64> = db
+            .prepare_cached("SELECT at_ms FROM items WHERE queue_id = ?1 AND seq = ?2")?
+            .query_row(params![self.id, self.head], |row| row.get(0))
+            .optional()?;
+        Ok(oldest.map(|at_ms| at_ms + self.delivery.timeout.as_millis() as u64))
+    }
+}
+
+/// Reads `callback, uuid, timeout_ms, max`, which start at this column.
+pub fn delivery_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Delivery> {
+    let callback: String = row.get(start)?;
+    let callback = CallbackUrl::parse(&callback).map_err(|reason| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(start, kind, reason.into())
+    })?;
+    Ok(Delivery {
+        callback,
+        uuid: row.get(start + 1)?,
+        timeout: Duration::from_millis(row.get(start + 2)?),
+        max: row.get(start + 3)?,
+    })
+}
+
+/// Leases up to `limit` queues that are due, the longest due first, and gives out their batches.
+pub fn claim(
+    db: &Connection,
+    limit: usize,
+    lease: Duration,
+    now_ms: u64,
+) -> rusqlite::Result<Claim> {
+    let sql = format!(
+        "SELECT {} FROM queues WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
+        Queue::COLUMNS
+    );
+    let due = db
+        .prepare_cached(&sql)?
+        .query_map(params![now_ms, limit], Queue::from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut batches = Vec::with_capacity(due.len());
+    for queue in due {
+        batches.extend(queue.give_out(db, lease, now_ms)?);
+    }
+    let next_due_ms: Option<i64> = db
+        .prepare_cached("SELECT min(due_ms) FROM queues WHERE due_ms IS NOT NULL")?
+        .query_row([], |row| row.get(0))?;
+    let next_due = next_due_ms.map(|due_ms| from_ms(due_ms - now_ms as i64));
+    Ok(Claim { batches, next_due })
+}
+
+/// Finds the queue of a lease, if the lease still holds.
+fn leased_queue(db: &Connection, lease: &Lease) -> rusqlite::Result<Option<Queue>> {
+    let sql =
+        format!("SELECT {} FROM queues WHERE name = ?1 AND fence = ?2 AND leased", Queue::COLUMNS);
+    db.prepare_cached(&sql)?
+        .query_row(params![lease.queue, lease.fence], Queue::from_row)
+        .optional()
+}
+
+pub fn settle(
+    db: &Connection,
+    settlement: &Settlement,
+    lease: Duration,
+    now_ms: u64,
+) -> rusqlite::Result<Settled> {
+    let Some(mut queue) = leased_queue(db, &settlement.lease)? else {
+        return Ok(Settled::Stale);
+    };
+    queue.health = settlement.health;
+    db.prepare_cached("UPDATE queues SET health = ?2 WHERE id = ?1")?
+        .execute(params![queue.id, queue.health.points()])?;
+    let due_ms = match settlement.outcome {
+        Outcome::Acknowledged => queue.acknowledge(db, now_ms)?,
+        Outcome::Failed { retry_in } => Some(now_ms + retry_in.as_millis() as u64),
+        Outcome::Returned => Some(now_ms),
+    };
+    let acknowledged = settlement.outcome == Outcome::Acknowledged;
+    let is_due = due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+    if acknowledged && settlement.take_next && is_due {
+        let next = queue.give_out(db, lease, now_ms)?;
+        return Ok(next.map_or(Settled::Released, |batch| Settled::Next(Box::new(batch))));
+    }
+    queue.release(db, due_ms)?;
+    Ok(Settled::Released)
+}
+
+/// Prolongs the leases that still hold and returns the others.
+pub fn renew(
+    db: &Connection,
+    leases: Vec<Lease>,
+    lease: Duration,
+    now_ms: u64,
+) -> rusqlite::Result<Vec<Lease>> {
+    let until_ms = now_ms + lease.as_millis() as u64;
+    let mut lost = Vec::new();
+    for lease in leases {
+        let renewed = db
+            .prepare_cached(
+                "UPDATE queues SET due_ms = ?3 WHERE name = ?1 AND fence = ?2 AND leased",
+            )?
+            .execute(params![lease.queue, lease.fence, until_ms])?;
+        if renewed == 0 {
+            lost.push(lease);
+        }
+    }
+    Ok(lost)
+}
+
+/// Counts the batches that the queues due by `until_ms`, or in a worker's hands, amount to.
+pub fn due_batches(db: &Connection, until_ms: u64) -> rusqlite::Result<u64> {
+    db.prepare_cached(
+        "SELECT coalesce(sum((next - head + max - 1) / max), 0) FROM queues
+         WHERE leased OR due_ms <= ?1",
+    )?
+    .query_row([until_ms], |row| row.get(0))
+}
+
+fn from_ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
