@@ -7,7 +7,13 @@
 
 pub mod bus;
 
+pub mod api;
+pub mod ingest;
 pub mod store;
+pub mod worker;
 
+pub mod cli;
 pub mod config;
+pub mod roles;
+pub mod telemetry;
 pub mod tls;

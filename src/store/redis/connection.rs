@@ -44,7 +44,10 @@ pub struct Connection {
 /// # Errors
 /// If the URL cannot be understood.
 pub fn builder(url: &str) -> anyhow::Result<Builder> {
-    let config = Config::from_url(url).map_err(|error| anyhow::anyhow!("{}", error.details()))?;
+    let mut config =
+        Config::from_url(url).map_err(|error| anyhow::anyhow!("{}", error.details()))?;
+    // Else fred tries the first time only once, and a Redis that starts later is never found.
+    config.fail_fast = false;
     let mut builder = Builder::from_config(config);
     builder
         .with_connection_config(|connection| {

@@ -1,0 +1,24 @@
+# Builds the one binary and ships it alone. The container runs `routemaster serve`; give it
+# `web` or `worker` as its command to run one role.
+FROM rust:1-bookworm AS build
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+RUN cargo build --release --locked
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates curl \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --home-dir /var/lib/routemaster --create-home routemaster
+COPY --from=build /build/target/release/routemaster /usr/local/bin/routemaster
+USER routemaster
+WORKDIR /var/lib/routemaster
+ENV PORT=17890 ROUTEMASTER_BIND=0.0.0.0 ROUTEMASTER_DATA_DIR=/var/lib/routemaster/data
+VOLUME /var/lib/routemaster/data
+EXPOSE 17890
+# -k: the check asks whether the process answers, not who it is. A worker alone has no port; run
+# it with --no-healthcheck.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
+    CMD curl --silent --fail --insecure "https://localhost:${PORT}/health/ping" || exit 1
+ENTRYPOINT ["routemaster"]

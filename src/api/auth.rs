@@ -1,0 +1,210 @@
+//! Who calls: HTTP Basic with an allowed token as the user name (contract §1).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ring::hmac;
+use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::ApiError;
+use super::router::State;
+use crate::bus::token::{ClientToken, random_hex};
+use crate::config::Settings;
+use crate::store::{Store, StoreError};
+
+/// Somebody with an allowed token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A client, which may publish and subscribe.
+    Client(ClientToken),
+    /// The holder of the root key.
+    Root,
+}
+
+impl Caller {
+    /// The client's token, for what only a client can do.
+    pub fn into_client(self) -> Result<ClientToken, ApiError> {
+        match self {
+            Self::Client(token) => Ok(token),
+            Self::Root => Err(ApiError::Forbidden("the root key is no client: use a token")),
+        }
+    }
+
+    pub fn require_root(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Root => Ok(()),
+            Self::Client(_) => Err(ApiError::Forbidden("this needs the root key")),
+        }
+    }
+}
+
+impl FromRequestParts<State> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &State) -> Result<Self, ApiError> {
+        let authorization = parts.headers.get(header::AUTHORIZATION);
+        let authorization = authorization.ok_or(ApiError::Unauthorized)?.as_bytes();
+        let credentials = basic_credentials(authorization).ok_or(ApiError::Unauthorized)?;
+        api.tokens.find(&credentials).await.ok_or(ApiError::Unauthorized)
+    }
+}
+
+/// Decodes `Basic <base64>`; `None` if it is not of that form.
+fn basic_credentials(authorization: &[u8]) -> Option<String> {
+    let (scheme, encoded) = std::str::from_utf8(authorization).ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()
+}
+
+/// The user names that credentials may mean. A token can hold colons and the password is
+/// ignored, so a user name may end at any of them.
+fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
+    const TOKEN_MAX: usize = 64;
+    let ends = credentials.match_indices(':').map(|(end, _)| end);
+    ends.take_while(|end| *end <= TOKEN_MAX).map(|end| &credentials[..end])
+}
+
+/// All tokens that are allowed: those of the settings and those made through `/api_tokens`.
+///
+/// A token is found by a keyed hash of it, so that the time a look-up takes says nothing about
+/// how much of a guess is right.
+pub struct Tokens {
+    store: Arc<dyn Store>,
+    key: hmac::Key,
+    configured: Vec<(ClientToken, Caller)>,
+    allowed: RwLock<Allowed>,
+    /// When the store was last asked.
+    refreshed: Mutex<Option<Instant>>,
+}
+
+type Allowed = Arc<HashMap<Vec<u8>, (ClientToken, Caller)>>;
+
+/// How often the store is asked for tokens: one that was revoked elsewhere is refused within
+/// 1 s (contract §1).
+const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+/// How long a request with an unknown token waits for the store.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest time between two questions to the store, however many unknown tokens arrive.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+
+impl Tokens {
+    pub fn new(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let root = settings.root_key.iter().map(|token| (token.clone(), Caller::Root));
+        let client = |token: &ClientToken| (token.clone(), Caller::Client(token.clone()));
+        let tokens = Self {
+            store,
+            key: hmac::Key::new(hmac::HMAC_SHA256, random_hex()?.as_bytes()),
+            configured: root.chain(settings.clients.iter().map(client)).collect(),
+            allowed: RwLock::default(),
+            refreshed: Mutex::new(None),
+        };
+        tokens.allow(vec![]);
+        Ok(tokens)
+    }
+
+    /// Keeps the tokens in step with the store, without end.
+    pub async fn keep_fresh(&self) {
+        loop {
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "failed to refresh the tokens");
+            }
+        }
+    }
+
+    /// Reads the tokens from the store now.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let tokens = self.store.api_tokens().await?;
+        self.allow(tokens.into_iter().map(|token| token.token).collect());
+        Ok(())
+    }
+
+    /// Whether a token stands in the settings, and so cannot be made or revoked.
+    pub fn is_configured(&self, token: &ClientToken) -> bool {
+        self.configured.iter().any(|(configured, _)| configured == token)
+    }
+
+    async fn find(&self, credentials: &str) -> Option<Caller> {
+        if let Some(caller) = self.find_now(credentials) {
+            return Some(caller);
+        }
+        // The token may have been made a moment ago, by another web process.
+        user_names(credentials).next()?;
+        self.refresh_once_after(Instant::now()).await;
+        self.find_now(credentials)
+    }
+
+    fn find_now(&self, credentials: &str) -> Option<Caller> {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        user_names(credentials).find_map(|name| {
+            let (token, caller) = allowed.get(self.hash(name).as_ref())?;
+            let equal: bool = token.reveal().as_bytes().ct_eq(name.as_bytes()).into();
+            equal.then(|| caller.clone())
+        })
+    }
+
+    /// Waits until the store has been asked after `moment`; many callers share one question.
+    async fn refresh_once_after(&self, moment: Instant) {
+        let mut refreshed = self.refreshed.lock().await;
+        if let Some(last) = *refreshed {
+            if last > moment {
+                return;
+            }
+            tokio::time::sleep_until(last + REFRESH_PAUSE).await;
+        }
+        let asked = Instant::now();
+        match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
+            Ok(Ok(())) => *refreshed = Some(asked),
+            // Those that waited meanwhile need not find out again.
+            Ok(Err(_)) | Err(_) => *refreshed = Some(Instant::now()),
+        }
+    }
+
+    fn allow(&self, made: Vec<ClientToken>) {
+        let made = made.into_iter().map(|token| (token.clone(), Caller::Client(token)));
+        // What the settings say wins.
+        let all = made.chain(self.configured.iter().cloned());
+        let all = all.map(|(token, caller)| {
+            (self.hash(token.reveal()).as_ref().to_vec(), (token, caller))
+        });
+        let all: Allowed = Arc::new(all.collect());
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn hash(&self, token: &str) -> hmac::Tag {
+        hmac::sign(&self.key, token.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_basic_credentials_are_read() {
+        assert_eq!(basic_credentials(b"Basic ZGVtbzo=").as_deref(), Some("demo:"));
+        assert_eq!(basic_credentials(b"bAsIc ZGVtbzp4").as_deref(), Some("demo:x"));
+        for bad in [&b"Basic"[..], b"Basic ???", b"Bearer ZGVtbzo=", b"ZGVtbzo=", b"", b"\xff \xff"]
+        {
+            assert_eq!(basic_credentials(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_may_hold_colons_but_must_end_at_one() {
+        assert_eq!(user_names("demo:").collect::<Vec<_>>(), ["demo"]);
+        assert_eq!(user_names("a:b:x").collect::<Vec<_>>(), ["a", "a:b"]);
+        assert_eq!(user_names("demo").count(), 0);
+        assert_eq!(user_names(&":".repeat(1000)).count(), 65);
+    }
+}

@@ -1,0 +1,81 @@
+//! What goes wrong with a request, and the answer each gets.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::bus::event::Rejection;
+use crate::store::StoreError;
+
+/// A request that is not done. The body of the answer is one line that a person can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    BadRequest(#[from] Rejection),
+    #[error("authenticate with HTTP Basic: the user name is an allowed token")]
+    Unauthorized,
+    #[error("{0}")]
+    Forbidden(&'static str),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the body did not arrive in time")]
+    BodyTimeout,
+    #[error("the body is larger than {max} bytes")]
+    BodyTooLarge { max: usize },
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl ApiError {
+    pub fn bad_request(reason: impl std::fmt::Display) -> Self {
+        Self::BadRequest(Rejection::new(reason))
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The line for the client. What the store said is for the operator only.
+    fn reason(&self) -> String {
+        match self {
+            Self::Store(error) => {
+                tracing::warn!(%error, "failed to answer a request");
+                match error {
+                    StoreError::Unavailable(_) => "the store is not available: try again".into(),
+                    StoreError::Corrupt(_) => "the store is damaged: see the log".into(),
+                }
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+/// Seconds after which a client may try again when the store was not available.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, format!("{}\n", self.reason())).into_response();
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,35 @@
+//! `/pulse`: whether the bus works, and whether it needs more workers (contract §5).
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::auth::Caller;
+use super::error::ApiError;
+use super::router;
+
+/// How long `/pulse/scaling` takes when more workers are needed. Autoscalers watch the response
+/// time.
+const SCALING_DELAY: Duration = Duration::from_secs(1);
+
+pub async fn pulse(State(api): State<router::State>, _caller: Caller) -> StatusCode {
+    match api.store.ping().await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(error) => {
+            tracing::warn!(%error, "no pulse");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+pub async fn scaling(
+    State(api): State<router::State>,
+    _caller: Caller,
+) -> Result<StatusCode, ApiError> {
+    let due = api.store.due_batches(api.settings.scaling_deadline).await?;
+    if due > api.settings.scaling_threshold as u64 {
+        tokio::time::sleep(SCALING_DELAY).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

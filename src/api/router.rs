@@ -1,0 +1,56 @@
+//! The routes, and what their handlers share.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+
+use super::auth::Tokens;
+use super::error::ApiError;
+use super::{api_tokens, health, pulse, subscriptions, topics, transport};
+use crate::bus::clock::Clock;
+use crate::config::Settings;
+use crate::ingest::Ingest;
+use crate::store::Store;
+
+/// What handlers work with.
+pub struct Api {
+    pub settings: Arc<Settings>,
+    pub store: Arc<dyn Store>,
+    pub ingest: Ingest,
+    pub tokens: Arc<Tokens>,
+    pub clock: Clock,
+}
+
+pub type State = Arc<Api>;
+
+/// All routes of the contract. `subscription` and `subscriber` are the same word here.
+pub fn router(api: State) -> Router {
+    let subscription = post(subscriptions::subscribe).delete(subscriptions::unsubscribe);
+    let subscription_topic = delete(subscriptions::unsubscribe_topic);
+    let subscriptions = get(subscriptions::list);
+    let any_subscription = delete(subscriptions::delete);
+    Router::new()
+        .route("/topics", get(topics::list))
+        .route("/topics/{name}", post(topics::publish).delete(topics::delete))
+        .route("/topic/{name}", delete(topics::delete))
+        .route("/subscription", subscription.clone())
+        .route("/subscriber", subscription)
+        .route("/subscription/topics/{topic}", subscription_topic.clone())
+        .route("/subscriber/topics/{topic}", subscription_topic)
+        .route("/subscriptions", subscriptions.clone())
+        .route("/subscribers", subscriptions)
+        .route("/subscriptions/{token}", any_subscription.clone())
+        .route("/subscribers/{token}", any_subscription)
+        .route("/api_tokens", get(api_tokens::list).post(api_tokens::create))
+        .route("/api_tokens/{token}", delete(api_tokens::delete))
+        .route("/pulse", get(pulse::pulse))
+        .route("/pulse/scaling", get(pulse::scaling))
+        .route("/health", get(health::health))
+        .route("/health/ping", get(health::ping))
+        .fallback(async || ApiError::NotFound("there is no such route".into()))
+        .layer(DefaultBodyLimit::max(api.settings.max_body))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), transport::require_https))
+        .with_state(api)
+}

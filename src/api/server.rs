@@ -1,0 +1,92 @@
+//! The HTTPS server: limits on what a connection may do, and the graceful stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::acceptor::Acceptor;
+use super::router::{Api, router};
+use crate::tls;
+
+/// Requests that one HTTP/2 connection may have open at once.
+const HTTP2_STREAMS: u32 = 256;
+/// The largest header of a request, in bytes.
+const HEADER_MAX: u32 = 32 * 1024;
+/// A silent HTTP/2 connection is asked for a sign of life in this interval, and closed if none
+/// comes within as much again.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// A server that is bound to its address.
+pub struct Server {
+    api: Arc<Api>,
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+}
+
+impl Server {
+    /// Reads the certificate and binds the address.
+    ///
+    /// # Errors
+    /// If either cannot be had; the error says what to change.
+    pub async fn bind(api: Arc<Api>) -> anyhow::Result<Self> {
+        let settings = &api.settings;
+        let tls = match settings.tls {
+            true => Some(RustlsConfig::from_config(tls::server::for_api(settings)?)),
+            false => None,
+        };
+        let address = SocketAddr::new(settings.bind, settings.port);
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("failed to listen on {address}: choose another PORT or ROUTEMASTER_BIND")
+        })?;
+        Ok(Self { api, listener, tls })
+    }
+
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, then finishes what was accepted, within the shutdown timeout.
+    pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let settings = self.api.settings.clone();
+        let acceptor =
+            Acceptor::new(self.tls, settings.max_connections, settings.first_request_timeout);
+        let handle = Handle::<SocketAddr>::new();
+        let mut server = axum_server::Server::from_listener(self.listener)
+            .acceptor(acceptor)
+            .handle(handle.clone())
+            .first_request_timeout(settings.first_request_timeout)
+            .accept_error_handler(|address, error| {
+                tracing::debug!(?address, %error, "failed to accept a connection");
+            });
+        let builder = server.http_builder();
+        builder
+            .http1()
+            .header_read_timeout(settings.idle_timeout)
+            .max_buf_size(HEADER_MAX as usize);
+        builder
+            .http2()
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_header_list_size(HEADER_MAX)
+            .keep_alive_interval(HTTP2_PING)
+            .keep_alive_timeout(HTTP2_PING);
+        let shutdown_timeout = settings.shutdown_timeout;
+        let tokens = self.api.tokens.clone();
+        let service = router(self.api).into_make_service();
+        tokio::select! {
+            served = server.serve(service) => return Ok(served?),
+            () = tokens.keep_fresh() => {}
+            () = async {
+                stop.cancelled().await;
+                handle.graceful_shutdown(Some(shutdown_timeout));
+                std::future::pending().await
+            } => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! `/subscription`: subscribing, unsubscribing and listing (contract §3, §5).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::body::Body;
+use super::error::ApiError;
+use super::router;
+use super::topics::{unknown_topic, visible_token};
+use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::token::ClientToken;
+use crate::store::Subscribed;
+
+pub async fn subscribe(
+    State(api): State<router::State>,
+    caller: Caller,
+    Body(body): Body,
+) -> Result<StatusCode, ApiError> {
+    let subscriber = caller.into_client()?;
+    let subscription = Subscription::parse(&body, api.settings.topic_name_max)?;
+    let create_topics = api.settings.subscribe_creates_topics;
+    match api.store.subscribe(&subscriber, &subscription, create_topics).await? {
+        Subscribed::Done => Ok(StatusCode::NO_CONTENT),
+        Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
+    }
+}
+
+pub async fn unsubscribe(
+    State(api): State<router::State>,
+    caller: Caller,
+) -> Result<StatusCode, ApiError> {
+    remove(&api, &caller.into_client()?).await
+}
+
+/// Removes the subscriber in the path: any of them for root, itself for a client.
+pub async fn delete(
+    State(api): State<router::State>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let subscriber = ClientToken::parse(&token).map_err(ApiError::bad_request)?;
+    match caller {
+        Caller::Root => {}
+        Caller::Client(client) if client == subscriber => {}
+        Caller::Client(_) => return Err(ApiError::Forbidden("this is another subscriber")),
+    }
+    remove(&api, &subscriber).await
+}
+
+async fn remove(api: &router::Api, subscriber: &ClientToken) -> Result<StatusCode, ApiError> {
+    if api.store.unsubscribe(subscriber).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::NotFound("there is no such subscriber".into()))
+    }
+}
+
+pub async fn unsubscribe_topic(
+    State(api): State<router::State>,
+    caller: Caller,
+    Path(topic): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let subscriber = caller.into_client()?;
+    let topic = api.topic_name(&topic)?;
+    if api.store.unsubscribe_topic(&subscriber, &topic).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::NotFound(format!("you are not subscribed to the topic `{topic}`")))
+    }
+}
+
+/// A row of `GET /subscriptions`.
+#[derive(Serialize)]
+pub struct SubscriptionRow {
+    subscriber: String,
+    callback: String,
+    /// Always there, because clients of the original require it; a secret, so mostly `null`.
+    uuid: Option<String>,
+    max_events: u32,
+    /// Milliseconds.
+    timeout: u64,
+    topics: Vec<String>,
+    events: Counts,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    sent: u64,
+    queued: u64,
+    /// Seconds since the epoch.
+    oldest: Option<u64>,
+}
+
+pub async fn list(
+    State(api): State<router::State>,
+    caller: Caller,
+) -> Result<Json<Vec<SubscriptionRow>>, ApiError> {
+    let subscriptions = api.store.subscriptions().await?;
+    Ok(Json(subscriptions.into_iter().map(|status| row(status, &caller)).collect()))
+}
+
+fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
+    let SubscriptionStatus { subscriber, subscription, sent, queued, oldest_ms } = status;
+    let Subscription { topics, delivery } = subscription;
+    let sees_secrets = match caller {
+        Caller::Root => true,
+        Caller::Client(client) => *client == subscriber,
+    };
+    SubscriptionRow {
+        subscriber: visible_token(&subscriber, caller),
+        callback: delivery.callback.as_str().to_owned(),
+        uuid: delivery.uuid.filter(|_| sees_secrets),
+        max_events: delivery.max,
+        timeout: delivery.timeout.as_millis() as u64,
+        topics: topics.iter().map(ToString::to_string).collect(),
+        events: Counts { sent, queued, oldest: oldest_ms.map(|ms| ms / 1000) },
+    }
+}

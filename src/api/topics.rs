@@ -1,0 +1,92 @@
+//! `/topics`: publishing, listing and deleting (contract §2, §3, §5).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::body::Body;
+use super::error::ApiError;
+use super::router;
+use crate::bus::event::parse_publish;
+use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
+use crate::store::{Publication, Published, TopicDeleted};
+
+const OWNED: &str = "this topic belongs to another publisher";
+
+pub async fn publish(
+    State(api): State<router::State>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(body): Body,
+) -> Result<StatusCode, ApiError> {
+    let publisher = caller.into_client()?;
+    let topic = api.topic_name(&name)?;
+    let items =
+        parse_publish(&body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
+    match api.ingest.publish(Publication { topic, publisher, items }).await? {
+        Published::Stored => Ok(StatusCode::NO_CONTENT),
+        Published::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),
+    }
+}
+
+pub async fn delete(
+    State(api): State<router::State>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let topic = api.topic_name(&name)?;
+    let owner = match &caller {
+        Caller::Client(token) => Some(token),
+        Caller::Root => None,
+    };
+    match api.store.delete_topic(&topic, owner).await? {
+        TopicDeleted::Done => Ok(StatusCode::NO_CONTENT),
+        TopicDeleted::Unknown => Err(unknown_topic(&topic)),
+        TopicDeleted::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),
+    }
+}
+
+/// A row of `GET /topics`.
+#[derive(Serialize)]
+pub struct TopicRow {
+    name: String,
+    publisher: Option<String>,
+    events: u64,
+}
+
+pub async fn list(
+    State(api): State<router::State>,
+    caller: Caller,
+) -> Result<Json<Vec<TopicRow>>, ApiError> {
+    let rows = api.store.topics().await?.into_iter().map(|topic| TopicRow {
+        name: topic.name.to_string(),
+        publisher: topic.publisher.map(|publisher| visible_token(&publisher, &caller)),
+        events: topic.events,
+    });
+    Ok(Json(rows.collect()))
+}
+
+impl router::Api {
+    pub fn topic_name(&self, name: &str) -> Result<TopicName, ApiError> {
+        TopicName::parse(name, self.settings.topic_name_max).map_err(ApiError::bad_request)
+    }
+}
+
+pub fn unknown_topic(topic: &TopicName) -> ApiError {
+    ApiError::NotFound(format!("nobody has published to the topic `{topic}`"))
+}
+
+/// A token as this caller may see it in monitoring: whole for its holder and for root. For
+/// others it ends before `--`, because what follows is a password; a token without `--` is a
+/// mere name.
+pub fn visible_token(token: &ClientToken, caller: &Caller) -> String {
+    let whole = match caller {
+        Caller::Root => true,
+        Caller::Client(client) => client == token,
+    };
+    let visible = if whole { None } else { token.service_name() };
+    visible.unwrap_or_else(|| token.reveal()).to_owned()
+}

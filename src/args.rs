@@ -1,0 +1,103 @@
+//! Reads the command line and the environment.
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use routemaster::cli::listen::ListenArgs;
+use routemaster::cli::publish::PublishArgs;
+use routemaster::config::{SETTINGS, SettingError, Settings, Sources, unknown_names};
+use routemaster::roles::Role;
+
+/// An HTTPS event bus: publish small notifications, receive them in ordered batches.
+#[derive(Parser)]
+#[command(name = "routemaster", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+const AFTER_HELP: &str = "\
+Without a command, the bus is served: `routemaster` alone is `routemaster serve`.
+Each setting is an environment variable, a line in a .env file, or a flag; a flag wins.
+`routemaster serve --help` lists them all.";
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Take publishes and deliver them, in one process (the default)
+    Serve,
+    /// Take publishes only; a worker beside it delivers
+    Web,
+    /// Deliver only, what a web process takes
+    Worker,
+    #[command(flatten)]
+    Chore(Chore),
+}
+
+/// A command that talks to a running bus.
+#[derive(Subcommand)]
+pub enum Chore {
+    /// Receive the events of topics and print them
+    Listen(ListenArgs),
+    /// Publish events to a topic
+    Publish(PublishArgs),
+}
+
+/// What the process is to do.
+pub enum Command {
+    Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
+    Chore(Chore),
+}
+
+/// Reads `.env`, the command line and the environment. Ends the process for `--help`,
+/// `--version` and a wrong command line.
+pub fn parse() -> anyhow::Result<Command> {
+    read_dotenv()?;
+    let matches = command().get_matches();
+    let flags = matches.subcommand().map_or(&matches, |(_, flags)| flags);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let role = match cli.command {
+        None | Some(Subcommands::Serve) => Role::Serve,
+        Some(Subcommands::Web) => Role::Web,
+        Some(Subcommands::Worker) => Role::Worker,
+        Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
+    };
+    let settings = Box::new(load(flags)?);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    Ok(Command::Role { role, settings, unknown: unknown_names(names) })
+}
+
+/// A missing `.env` is fine; one that cannot be read is not.
+fn read_dotenv() -> anyhow::Result<()> {
+    match dotenvy::dotenv() {
+        Ok(_) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(error) => Err(error).context("failed to read .env"),
+    }
+}
+
+fn load(flags: &ArgMatches) -> Result<Settings, SettingError> {
+    Settings::load(&Sources {
+        flags: &|flag| flags.try_get_one::<String>(flag).ok().flatten().cloned(),
+        environment: &|name| std::env::var(name).ok(),
+    })
+}
+
+/// The commands, with a flag for each setting where settings are read.
+fn command() -> clap::Command {
+    let with_settings = |command: clap::Command| {
+        SETTINGS.iter().fold(command, |command, setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            let meaning = setting.meaning.trim();
+            let help = format!("{meaning}\n{}: {}{default}", setting.name, setting.allowed);
+            let flag = Arg::new(setting.flag()).long(setting.flag()).value_name("VALUE");
+            command.arg(flag.help(help).help_heading("Settings"))
+        })
+    };
+    // Without a subcommand the flags work as well, but its help is about the subcommands.
+    let cli = with_settings(Cli::command()).mut_args(|setting| setting.hide(true));
+    ["serve", "web", "worker"]
+        .into_iter()
+        .fold(cli, |cli, role| cli.mut_subcommand(role, with_settings))
+}

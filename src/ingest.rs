@@ -1,0 +1,112 @@
+//! Ingest: publishes that arrive at the same time share one commit of the store.
+//!
+//! Each publisher waits for the commit that holds its events. While one runs, the next group
+//! gathers, so groups grow with the load and a lone publish does not wait for company.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::store::{Publication, Published, Store, StoreError, StoreResult};
+
+/// How many publications wait at most; further publishers wait for a place, within their time.
+const WAITING_MAX: usize = 4096;
+/// Where a group ends: so many publications, or so many bytes.
+const GROUP_MAX: usize = 512;
+const GROUP_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How many groups are committed at once: the store works on one while the other one's
+/// publishers are answered.
+const COMMITTERS: usize = 2;
+/// Longest time until a publisher has its answer. A busy store answers 503 within 5 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(4500);
+
+struct Waiting {
+    publication: Publication,
+    answer: oneshot::Sender<StoreResult<Published>>,
+}
+
+/// A handle to the committers; they end when the last handle is dropped.
+#[derive(Clone)]
+pub struct Ingest {
+    waiting: mpsc::Sender<Waiting>,
+}
+
+impl Ingest {
+    /// Starts the committers on `tasks`.
+    pub fn start(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Self {
+        let (waiting, receiver) = mpsc::channel(WAITING_MAX);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..COMMITTERS {
+            tasks.spawn(commit_groups(store.clone(), receiver.clone()));
+        }
+        Self { waiting }
+    }
+
+    /// Stores a publication; answers after the commit that holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the store did not commit it in time. Whether it was stored
+    /// is not known then.
+    pub async fn publish(&self, publication: Publication) -> StoreResult<Published> {
+        let ended = || StoreError::Unavailable("the committers have ended".into());
+        let commit = async {
+            let (answer, committed) = oneshot::channel();
+            let sent = self.waiting.send(Waiting { publication, answer }).await;
+            sent.map_err(|_| ended())?;
+            committed.await.map_err(|_| ended())?
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, commit).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("no commit in time".into())),
+        }
+    }
+}
+
+async fn commit_groups(store: Arc<dyn Store>, receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+    loop {
+        let group = gather(&mut *receiver.lock().await).await;
+        if group.is_empty() {
+            return;
+        }
+        let (publications, answers): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|waiting| (waiting.publication, waiting.answer)).unzip();
+        match store.publish(publications).await {
+            Ok(published) => {
+                for (answer, published) in answers.into_iter().zip(published) {
+                    // A publisher that has gone away needs no answer.
+                    let _ = answer.send(Ok(published));
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a publication and takes along what else waits. Empty when all handles are gone.
+async fn gather(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    let mut next = receiver.recv().await;
+    while let Some(waiting) = next {
+        // A publisher that gave up was told that its events are not stored.
+        if !waiting.answer.is_closed() {
+            bytes += waiting.publication.items.iter().map(|item| item.len()).sum::<usize>();
+            group.push(waiting);
+        }
+        if group.len() >= GROUP_MAX || bytes >= GROUP_MAX_BYTES {
+            break;
+        }
+        next = match (receiver.try_recv(), group.is_empty()) {
+            (Ok(waiting), _) => Some(waiting),
+            (Err(_), true) => receiver.recv().await,
+            (Err(_), false) => None,
+        };
+    }
+    group
+}

@@ -1,0 +1,112 @@
+//! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
+
+mod signals;
+mod welcome;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Api, Server, Tokens};
+use crate::bus::clock::Clock;
+use crate::config::Settings;
+use crate::ingest::Ingest;
+use crate::store::Store;
+use crate::store::redis::RedisStore;
+use crate::store::sqlite::SqliteStore;
+use crate::worker::Worker;
+
+/// What a process does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Serve,
+    Web,
+    Worker,
+}
+
+/// What a stop waits for beyond the shutdown timeout, so that the parts can end by themselves.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
+
+/// Runs a role until a signal stops it.
+///
+/// # Errors
+/// If it cannot start, or could not finish what it had accepted.
+pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let store = open_store(&settings)?;
+    let stop = signals::stop_on_signal()?;
+    let tasks = TaskTracker::new();
+    welcome::warn_about_settings(&settings);
+    let serving = if role == Role::Worker {
+        None
+    } else {
+        let server = bind(&settings, &store, &tasks).await?;
+        welcome::print_web(&settings, &*store, server.local_address()?, role)?;
+        Some(tokio::spawn(server.serve(stop.clone())))
+    };
+    if role != Role::Web {
+        let worker = Worker::new(&settings, store.clone(), stop.clone())?;
+        tasks.spawn(worker.run());
+        welcome::print_worker(&*store, role)?;
+    }
+    tasks.close();
+    finish(serving, &tasks, &stop, settings.shutdown_timeout).await
+}
+
+fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    match &settings.redis_url {
+        Some(url) => {
+            let store = RedisStore::open(url).context("failed to use ROUTEMASTER_REDIS_URL")?;
+            Ok(Arc::new(store))
+        }
+        None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
+    }
+}
+
+async fn bind(
+    settings: &Arc<Settings>,
+    store: &Arc<dyn Store>,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Server> {
+    let api = Arc::new(Api {
+        settings: settings.clone(),
+        store: store.clone(),
+        ingest: Ingest::start(store, tasks),
+        tokens: Arc::new(Tokens::new(settings, store.clone())?),
+        clock: Clock::system(),
+    });
+    Server::bind(api).await
+}
+
+/// Waits for the stop, then, within the time for it, for everything that was accepted.
+async fn finish(
+    serving: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let all = async {
+        if let Some(serving) = serving {
+            serving.await.context("the web server panicked")??;
+            if !stop.is_cancelled() {
+                bail!("the web server ended by itself");
+            }
+        }
+        tasks.wait().await;
+        anyhow::Ok(())
+    };
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(timeout + SHUTDOWN_MARGIN).await;
+    };
+    tokio::select! {
+        result = all => result,
+        () = too_late => {
+            tracing::warn!("stopped before everything was finished; batches in flight go out again");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a process says when it starts: where it is, who may use it, what to try next.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Role;
+use crate::config::Settings;
+use crate::store::Store;
+use crate::tls::development::ca_path;
+
+/// The token that `ROUTEMASTER_CLIENTS` has by default, which is no secret.
+const DEMO: &str = "demo";
+
+/// Says what in the settings is dangerous or has no effect.
+pub fn warn_about_settings(settings: &Settings) {
+    let demo = settings.clients.iter().any(|token| token.reveal() == DEMO);
+    if demo && !settings.bind.is_loopback() {
+        tracing::warn!(
+            "the client `{DEMO}` is allowed and ROUTEMASTER_BIND is not this machine alone: \
+             anybody who reaches it can publish; set ROUTEMASTER_CLIENTS"
+        );
+    }
+    if !settings.tls && !settings.trust_proxy {
+        tracing::warn!(
+            "ROUTEMASTER_TLS=off without ROUTEMASTER_TRUST_PROXY=true: every request is \
+             redirected to HTTPS, which nobody serves"
+        );
+    }
+    if settings.uses_development_certificate() {
+        tracing::warn!(
+            "using a development certificate, which is good for localhost only; set \
+             ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY"
+        );
+    }
+    if !settings.ssl_verify {
+        tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
+    }
+}
+
+/// Says where the API is and, on the first minutes' settings, what to try.
+pub fn print_web(
+    settings: &Settings,
+    store: &dyn Store,
+    address: SocketAddr,
+    role: Role,
+) -> anyhow::Result<()> {
+    let scheme = if settings.tls { "https" } else { "http" };
+    let loopback = address.ip().is_loopback() || address.ip().is_unspecified();
+    let host = if loopback { "localhost".into() } else { host_of(address) };
+    let url = format!("{scheme}://{host}:{}", address.port());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Routemaster {} is listening on {url}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  store    {}", store.describe())?;
+    writeln!(out, "  clients  {}", clients(settings))?;
+    let worker = if role == Role::Serve { "in this process" } else { "not in this process" };
+    writeln!(out, "  worker   {worker}")?;
+    let demo = settings.clients.iter().any(|token| token.reveal() == DEMO);
+    if demo && settings.uses_development_certificate() {
+        print_first_steps(&mut out, settings, &url, address.port())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Says that batches are delivered from now on.
+pub fn print_worker(store: &dyn Store, role: Role) -> anyhow::Result<()> {
+    if role == Role::Worker {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "Routemaster {} worker is running", env!("CARGO_PKG_VERSION"))?;
+        writeln!(out, "  store    {}", store.describe())?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}
+
+/// The clients of the settings, without their secrets.
+fn clients(settings: &Settings) -> String {
+    let names = settings.clients.iter().map(|token| match token.reveal() {
+        DEMO => DEMO.to_owned(),
+        _ => token.label(),
+    });
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none in ROUTEMASTER_CLIENTS".into() } else { names.join(", ") }
+}
+
+/// Three commands to paste, in the order in which they work.
+fn print_first_steps(
+    out: &mut impl Write,
+    settings: &Settings,
+    url: &str,
+    port: u16,
+) -> anyhow::Result<()> {
+    let program = program();
+    let mut options = String::new();
+    if port != 17890 {
+        options += &format!(" --url {url}");
+    }
+    if settings.data_dir != Path::new("./data") {
+        options += &format!(" --data-dir {}", quoted(&settings.data_dir.display().to_string()));
+    }
+    let ca = quoted(&ca_path(&settings.data_dir).display().to_string());
+    writeln!(
+        out,
+        "
+Try next, in other terminals:
+
+  # publish an event: anything that speaks HTTPS can
+  curl --cacert {ca} -u {DEMO}: {url}/topics/widgets \\
+    -d '{{\"type\":\"create\",\"url\":\"https://example.com/widgets/1\"}}'
+
+  # receive the topic's events from now on, in batches
+  {program} listen widgets{options}
+
+  # publish one more, and see it arrive
+  {program} publish widgets update https://example.com/widgets/1{options}
+"
+    )?;
+    Ok(())
+}
+
+/// How this program was called, so that it can be called again from the same directory.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    if called.is_empty() { "routemaster".into() } else { quoted(&called) }
+}
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

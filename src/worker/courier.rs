@@ -1,0 +1,95 @@
+//! Sends one batch to its callback (contract §4).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
+
+use crate::bus::batch::Batch;
+use crate::bus::subscription::Delivery;
+use crate::config::Settings;
+use crate::tls::client::{self, ClientOptions};
+use crate::tls::development::{self, DevelopmentCa};
+
+/// Delivers batches over pooled HTTPS connections.
+pub struct Courier {
+    client: Client,
+}
+
+/// Why a batch was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    #[error("the callback answered {0}, not 200 or 204")]
+    Refused(StatusCode),
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+/// How much of an answer's body is read, and for how long, so that its connection can be used
+/// again. What an acknowledgement says beyond its status is of no interest.
+const ANSWER_MAX: usize = 64 * 1024;
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Courier {
+    /// # Errors
+    /// If a file with certificate authorities cannot be read.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let mut ca_files: Vec<_> = settings.callback_ca_file.iter().cloned().collect();
+        // A bus that shows the development certificate trusts its siblings as callbacks.
+        if settings.uses_development_certificate() {
+            match DevelopmentCa::open_or_create(&settings.data_dir) {
+                Ok(_) => ca_files.push(development::ca_path(&settings.data_dir)),
+                Err(error) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "callbacks with a development certificate will be refused"
+                ),
+            }
+        }
+        let client = client::build(&ClientOptions {
+            ca_files,
+            verify: settings.ssl_verify,
+            connect_timeout: settings.connect_timeout,
+            timeout: settings.timeout,
+        });
+        Ok(Self { client: client.context("failed to set up deliveries")? })
+    }
+
+    /// POSTs a batch; `Ok` is an acknowledgement.
+    pub async fn deliver(&self, delivery: &Delivery, batch: &Batch) -> Result<(), DeliveryError> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut request = self
+            .client
+            .post(delivery.callback.as_url().clone())
+            .header(CONTENT_TYPE, JSON)
+            .header("webhook-id", batch.id.to_string())
+            .header("webhook-timestamp", now.as_secs())
+            .header("routemaster-attempt", batch.attempt)
+            .body(batch.to_json());
+        if let Some(uuid) = &delivery.uuid {
+            request = request.basic_auth(uuid, Some(uuid));
+        }
+        let response = request.send().await.map_err(|error| {
+            // The URL stands beside the error in the log; its causes are what helps.
+            DeliveryError::Unanswered(format!("{:#}", anyhow::Error::from(error.without_url())))
+        })?;
+        let status = response.status();
+        // Not in time, or broken off: then the connection is not used again, and that is all.
+        let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response)).await;
+        match status {
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+            status => Err(DeliveryError::Refused(status)),
+        }
+    }
+}
+
+async fn drain(mut response: Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > ANSWER_MAX {
+            return;
+        }
+    }
+}

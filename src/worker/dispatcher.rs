@@ -1,0 +1,240 @@
+//! Takes batches that are due and sees each through: deliver, settle, take the queue's next one.
+//!
+//! One task works on one queue at a time, so a subscriber that hangs holds a task, not the
+//! worker. The alarm says when to look for work; a slow poll covers an alarm that was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::courier::{Courier, DeliveryError};
+use super::leases::{LEASE, Leases};
+use crate::bus::health::BackOff;
+use crate::config::Settings;
+use crate::store::{LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
+
+/// How many queues one look for work leases at most.
+const CLAIM_MAX: usize = 32;
+/// The slow poll: how long a lost wake-up can hold up a batch.
+const POLL: Duration = Duration::from_secs(1);
+/// The pause between two tries while the store is not available, from and up to.
+const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Delivers from the store's queues until it is stopped.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    courier: Courier,
+    back_off: BackOff,
+    /// One permit for each delivery that may be in flight.
+    places: Arc<Semaphore>,
+    leases: Arc<Leases>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    /// # Errors
+    /// If the settings name a file that cannot be used.
+    pub fn new(
+        settings: &Settings,
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            store,
+            courier: Courier::new(settings)?,
+            back_off: BackOff {
+                heal_rate: settings.hp_heal_rate,
+                damage_rate: settings.hp_damage_rate,
+                max: settings.max_backoff,
+            },
+            places: Arc::new(Semaphore::new(settings.max_deliveries)),
+            leases: Arc::default(),
+            stop,
+        }))
+    }
+
+    /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds
+    /// that wait.
+    pub async fn run(self: Arc<Self>) {
+        let deliveries = TaskTracker::new();
+        let work = async {
+            self.take_work(&deliveries).await;
+            deliveries.close();
+            deliveries.wait().await;
+        };
+        tokio::select! {
+            () = self.leases.keep_renewed(&*self.store) => {}
+            () = work => {}
+        }
+    }
+
+    async fn take_work(self: &Arc<Self>, deliveries: &TaskTracker) {
+        let mut pause = Pause::default();
+        while !self.stop.is_cancelled() {
+            let Some(place) = self.until_stopped(self.places.clone().acquire_owned()).await else {
+                return;
+            };
+            // The semaphore is never closed.
+            let Ok(place) = place else { return };
+            let limit = CLAIM_MAX.min(1 + self.places.available_permits());
+            let asked = Instant::now();
+            let claim = match self.store.claim(limit, LEASE).await {
+                Ok(claim) => {
+                    pause.reset();
+                    claim
+                }
+                Err(error) => {
+                    drop(place);
+                    pause.log_first(&error, "failed to look for work; trying on");
+                    self.until_stopped(pause.sleep()).await;
+                    continue;
+                }
+            };
+            let full = claim.batches.len() == limit;
+            self.spawn_deliveries(deliveries, claim.batches, asked, place);
+            if !full {
+                self.store.alarm().ring_in(claim.next_due.unwrap_or(POLL));
+                self.until_stopped(self.store.alarm().wait(POLL)).await;
+            }
+        }
+    }
+
+    fn spawn_deliveries(
+        self: &Arc<Self>,
+        deliveries: &TaskTracker,
+        batches: Vec<LeasedBatch>,
+        asked: Instant,
+        first_place: OwnedSemaphorePermit,
+    ) {
+        let mut place = Some(first_place);
+        for batch in batches {
+            // There are as many places as batches were asked for; only this loop takes them.
+            let place = place.take().or_else(|| self.places.clone().try_acquire_owned().ok());
+            let worker = self.clone();
+            deliveries.spawn(async move {
+                worker.work_off(batch, asked).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Delivers a queue's batches, one after the other, as long as one is due.
+    async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
+        loop {
+            let Some(settlement) = self.deliver(&leased, asked).await else {
+                return;
+            };
+            asked = Instant::now();
+            match self.settle(settlement).await {
+                Settled::Next(next) => leased = *next,
+                Settled::Released => return,
+                Settled::Stale => {
+                    let subscriber = &leased.lease.subscriber;
+                    tracing::warn!(%subscriber, "lost the lease of a queue while delivering");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Delivers a batch and judges the outcome; `None` if the lease was lost meanwhile.
+    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> Option<Settlement> {
+        let held = self.leases.hold(&leased.lease, asked);
+        let started = Instant::now();
+        let result = if started < asked + LEASE {
+            tokio::select! {
+                result = self.courier.deliver(&leased.delivery, &leased.batch) => Some(result),
+                () = held.lost() => None,
+            }
+        } else {
+            // The process was halted so long that the batch may be with somebody else.
+            None
+        };
+        let Some(result) = result else {
+            let subscriber = &leased.lease.subscriber;
+            tracing::warn!(%subscriber, "broke off a delivery: its lease ran out");
+            return None;
+        };
+        let (outcome, health) = match result {
+            Ok(()) => (Outcome::Acknowledged, self.back_off.after_success(leased.health)),
+            Err(error) => {
+                let health = self.back_off.after_failure(leased.health);
+                let timeout = leased.delivery.timeout;
+                let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
+                log_failure(leased, &error, started.elapsed(), retry_in);
+                (Outcome::Failed { retry_in }, health)
+            }
+        };
+        // A queue that goes on keeps its place; others wait for one when there is none left.
+        let take_next = !self.stop.is_cancelled() && self.places.available_permits() > 0;
+        Some(Settlement { lease: leased.lease.clone(), outcome, health, take_next })
+    }
+
+    /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
+    async fn settle(&self, settlement: Settlement) -> Settled {
+        let mut pause = Pause::default();
+        loop {
+            match self.store.settle(settlement.clone(), LEASE).await {
+                Ok(settled) => return settled,
+                Err(error) => {
+                    pause.log_first(&error, "failed to settle a delivery; trying on");
+                    pause.sleep().await;
+                }
+            }
+        }
+    }
+
+    /// Waits for something, but no longer than until the stop.
+    async fn until_stopped<T>(&self, something: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            output = something => Some(output),
+            () = self.stop.cancelled() => None,
+        }
+    }
+}
+
+fn log_failure(leased: &LeasedBatch, error: &DeliveryError, took: Duration, retry_in: Duration) {
+    tracing::warn!(
+        subscriber = %leased.lease.subscriber,
+        callback = leased.delivery.callback.as_str(),
+        batch = %leased.batch.id,
+        events = leased.batch.items.len(),
+        attempt = leased.batch.attempt,
+        took_ms = took.as_millis() as u64,
+        retry_in_ms = retry_in.as_millis() as u64,
+        %error,
+        "failed to deliver"
+    );
+}
+
+/// A pause that grows with each try, up to a bound.
+#[derive(Default)]
+struct Pause {
+    tries: u32,
+}
+
+impl Pause {
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Logs the first failure of a row; what follows is more of the same.
+    fn log_first(&self, error: &StoreError, message: &str) {
+        if self.tries == 0 {
+            tracing::error!(%error, "{message}");
+        } else {
+            tracing::debug!(%error, "{message}");
+        }
+    }
+
+    async fn sleep(&mut self) {
+        let (first, longest) = STORE_PAUSE;
+        let pause = first.saturating_mul(1 << self.tries.min(16)).min(longest);
+        self.tries = self.tries.saturating_add(1);
+        tokio::time::sleep(pause).await;
+    }
+}
