@@ -21,6 +21,7 @@ Each setting is an environment variable, a line in a .env file, or a flag; a fla
 `routemaster serve --help` lists them all.";
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Subcommands {
     /// Take publishes and deliver them, in one process (the default)
     Serve,

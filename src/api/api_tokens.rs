@@ -25,10 +25,7 @@ impl From<ApiToken> for TokenRow {
     }
 }
 
-pub async fn list(
-    State(api): State<router::State>,
-    caller: Caller,
-) -> Result<Response, ApiError> {
+pub async fn list(State(api): State<router::State>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_root()?;
     let tokens = api.store.api_tokens().await?;
     if tokens.is_empty() {

@@ -174,9 +174,8 @@ impl Tokens {
         let made = made.into_iter().map(|token| (token.clone(), Caller::Client(token)));
         // What the settings say wins.
         let all = made.chain(self.configured.iter().cloned());
-        let all = all.map(|(token, caller)| {
-            (self.hash(token.reveal()).as_ref().to_vec(), (token, caller))
-        });
+        let all = all
+            .map(|(token, caller)| (self.hash(token.reveal()).as_ref().to_vec(), (token, caller)));
         let all: Allowed = Arc::new(all.collect());
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
     }

@@ -24,8 +24,7 @@ pub async fn publish(
 ) -> Result<StatusCode, ApiError> {
     let publisher = caller.into_client()?;
     let topic = api.topic_name(&name)?;
-    let items =
-        parse_publish(&body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
+    let items = parse_publish(&body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
     match api.ingest.publish(Publication { topic, publisher, items }).await? {
         Published::Stored => Ok(StatusCode::NO_CONTENT),
         Published::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),

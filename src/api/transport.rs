@@ -25,7 +25,9 @@ pub async fn require_https(
     next: Next,
 ) -> Response {
     let over_tls = request.extensions().get() == Some(&Transport::Tls);
-    if !over_tls && !(api.settings.trust_proxy && forwarded_https(request.headers())) {
+    let is_https =
+        over_tls || (api.settings.trust_proxy && forwarded_https(request.headers()));
+    if !is_https {
         return redirect(&request);
     }
     let mut response = next.run(request).await;

@@ -40,7 +40,9 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     };
-    let client = reqwest::Client::builder()
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
+    let builder = reqwest::Client::builder();
+    let client = builder
         .tls_backend_preconfigured(tls.with_no_client_auth())
         .user_agent(concat!("routemaster/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)

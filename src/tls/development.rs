@@ -68,7 +68,7 @@ impl DevelopmentCa {
 /// Makes everything in a directory of its own, which then takes its final name in one step.
 fn create(data_dir: &Path, directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(data_dir)?;
-    let draft = data_dir.join(format!("tls.{}", std::process::id()));
+    let draft = data_dir.join(format!("tls.{}.{}", std::process::id(), fastrand::u32(..)));
     fs::create_dir_all(&draft)?;
     let key = KeyPair::generate()?;
     let ca = ca_params()?.self_signed(&key)?;
@@ -140,4 +140,63 @@ fn params(common_name: &str) -> anyhow::Result<CertificateParams> {
     params.not_before = rcgen::date_time_ymd(VALID_YEARS.0, 1, 1);
     params.not_after = rcgen::date_time_ymd(VALID_YEARS.1, 1, 1);
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+    use super::*;
+
+    /// Whether a client that trusts the authority of `data_dir` takes this certificate for a host.
+    fn is_trusted(data_dir: &Path, certificate: &str, host: &str) -> bool {
+        let ca = CertificateDer::from_pem_file(ca_path(data_dir)).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let host = ServerName::try_from(host.to_owned()).unwrap();
+        verifier.verify_server_cert(&certificate, &[], &host, &[], UnixTime::now()).is_ok()
+    }
+
+    #[test]
+    fn the_authority_vouches_for_this_machine_and_for_no_other() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let ca = DevelopmentCa::open_or_create(data_dir.path()).unwrap();
+        let local = ca.issue().unwrap();
+        for host in ["localhost", "127.0.0.1", "::1"] {
+            assert!(is_trusted(data_dir.path(), &local.certificate, host), "{host}");
+        }
+        for foreign in ["bank.example", "10.1.2.3"] {
+            let mut params = params(foreign).unwrap();
+            params.subject_alt_names = vec![match foreign.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(foreign.try_into().unwrap()),
+            }];
+            let stolen_key = KeyPair::from_pem(&ca.key).unwrap();
+            let issuer = Issuer::new(ca_params().unwrap(), stolen_key);
+            let key = KeyPair::generate().unwrap();
+            let forged = params.signed_by(&key, &issuer).unwrap().pem();
+            assert!(!is_trusted(data_dir.path(), &forged, foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn several_processes_that_start_at_once_end_up_with_one_authority() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let keys: Vec<String> = std::thread::scope(|scope| {
+            let open = || DevelopmentCa::open_or_create(data_dir.path()).unwrap().key;
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
 }
