@@ -54,12 +54,14 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value to parse. An empty one counts as not set.
+    /// The value to parse. An empty one counts as not set, except for the clients: whoever wants
+    /// none but those of `/api_tokens` must not get the default `demo` instead.
     fn value(&self, setting: &Setting) -> String {
         let set = (self.flags)(&setting.flag())
             .or_else(|| (self.environment)(setting.name))
             .or_else(|| setting.alias.and_then(|alias| (self.environment)(alias)));
-        set.filter(|value| !value.is_empty()).unwrap_or_else(|| setting.default.to_owned())
+        set.filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")
+            .unwrap_or_else(|| setting.default.to_owned())
     }
 }
 
@@ -137,6 +139,11 @@ mod tests {
     fn an_alias_and_an_empty_value_are_understood() {
         assert_eq!(settings(&[("MAX_BACKOFF_MS", "5")]).unwrap().max_backoff.as_millis(), 5);
         assert_eq!(settings(&[("PORT", "")]).unwrap().port, 17890);
+    }
+
+    #[test]
+    fn an_empty_list_of_clients_is_not_the_default_one() {
+        assert!(settings(&[("ROUTEMASTER_CLIENTS", "")]).unwrap().clients.is_empty());
     }
 
     #[test]

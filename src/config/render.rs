@@ -3,8 +3,8 @@
 use super::{SETTINGS, Setting};
 
 const ENV_HEAD: &str = "\
-# Every setting of the bus, with its default. Copy this file to .env and change what you need: an
-# empty value is the default. Each one is a flag as well, `routemaster serve --help` lists them.
+# Every setting of the bus, with its default. Copy this file to .env and change what you need.
+# Each one is a flag as well, `routemaster serve --help` lists them.
 ";
 
 const PAGE_HEAD: &str = "\

@@ -81,7 +81,7 @@ settings! {
     data_dir: PathBuf = "ROUTEMASTER_DATA_DIR", "./data", "a directory", path;
 
     /// Tokens of the clients that may publish and subscribe, in addition to those made through
-    /// /api_tokens.
+    /// /api_tokens. Set but empty: none.
     clients: Vec<ClientToken> = "ROUTEMASTER_CLIENTS", secret, "demo",
         "tokens of 1 to 64 of a-z, 0-9, colon, underscore and hyphen, separated by commas", tokens;
     /// The token that manages /api_tokens, reads monitoring and deletes any topic or subscriber.

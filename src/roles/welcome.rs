@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Role;
+use crate::cli::shell::{program, quoted};
 use crate::config::Settings;
 use crate::store::Store;
 use crate::tls::development::ca_path;
@@ -124,16 +125,4 @@ Try next, in other terminals:
 "
     )?;
     Ok(())
-}
-
-/// How this program was called, so that it can be called again from the same directory.
-fn program() -> String {
-    let called = std::env::args().next().unwrap_or_default();
-    if called.is_empty() { "routemaster".into() } else { quoted(&called) }
-}
-
-/// A word for the shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

@@ -302,10 +302,14 @@ impl Store for RedisStore {
         if reply.is_list() {
             return Ok(Settled::Next(Box::new(reply.leased_batch()?)));
         }
-        match reply.text()?.as_str() {
-            "stale" => Ok(Settled::Stale),
-            _ => Ok(Settled::Released),
+        let released = reply.text()?;
+        if released == "stale" {
+            return Ok(Settled::Stale);
         }
+        if let Ok(delay) = released.parse() {
+            self.alarm.ring_in(Duration::from_millis(delay));
+        }
+        Ok(Settled::Released)
     }
 
     async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {

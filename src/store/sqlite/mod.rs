@@ -196,7 +196,12 @@ impl Store for SqliteStore {
 
     async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
         let clock = self.clock.clone();
-        self.write_lazily(move |db| queue::settle(db, &settlement, lease, clock.now_ms())).await
+        let settle = move |db: &Connection| queue::settle(db, &settlement, lease, clock.now_ms());
+        let (settled, due_in) = self.write_lazily(settle).await?;
+        if let Some(delay) = due_in {
+            self.alarm.ring_in(delay);
+        }
+        Ok(settled)
     }
 
     async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {

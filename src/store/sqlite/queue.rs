@@ -317,14 +317,15 @@ fn leased_queue(db: &Connection, lease: &Lease) -> rusqlite::Result<Option<Queue
         .optional()
 }
 
+/// Records how a delivery ended. Returns also in how long the queue is due, if it was released.
 pub fn settle(
     db: &Connection,
     settlement: &Settlement,
     lease: Duration,
     now_ms: u64,
-) -> rusqlite::Result<Settled> {
+) -> rusqlite::Result<(Settled, Option<Duration>)> {
     let Some(mut queue) = leased_queue(db, &settlement.lease)? else {
-        return Ok(Settled::Stale);
+        return Ok((Settled::Stale, None));
     };
     queue.health = settlement.health;
     db.prepare_cached("UPDATE queues SET health = ?2 WHERE id = ?1")?
@@ -338,10 +339,12 @@ pub fn settle(
     let is_due = due_ms.is_some_and(|due_ms| due_ms <= now_ms);
     if acknowledged && settlement.take_next && is_due {
         let next = queue.give_out(db, lease, now_ms)?;
-        return Ok(next.map_or(Settled::Released, |batch| Settled::Next(Box::new(batch))));
+        let settled = next.map_or(Settled::Released, |batch| Settled::Next(Box::new(batch)));
+        return Ok((settled, None));
     }
     queue.release(db, due_ms)?;
-    Ok(Settled::Released)
+    let due_in = due_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
+    Ok((Settled::Released, due_in))
 }
 
 /// Prolongs the leases that still hold and returns the others.

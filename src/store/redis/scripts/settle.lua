@@ -2,7 +2,8 @@
 --
 -- ARGV: subscriber, queue, fence, 'acknowledged' or milliseconds until the batch is due again,
 --       health, 1 to take the next batch, length of a lease in ms, bytes of a batch at most.
--- Returns 'stale', 'released', or a batch as give_out writes it.
+-- Returns 'stale', milliseconds until the released queue is due, or -1 if nothing waits in it, or
+-- a batch as give_out writes it.
 
 local token, outcome = ARGV[1], ARGV[4]
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
@@ -15,7 +16,7 @@ local now = now_ms()
 if outcome ~= 'acknowledged' then
   redis.call('HDEL', key, 'leased')
   redis.call('ZADD', DUE, text(now + tonumber(outcome)), token)
-  return 'released'
+  return outcome
 end
 
 local head = tonumber(s[4])
@@ -30,7 +31,7 @@ redis.call('HDEL', key, 'leased', 'batch_first', 'batch_len', 'attempts')
 local length = redis.call('LLEN', list)
 if length == 0 then
   redis.call('ZREM', DUE, token)
-  return 'released'
+  return -1
 end
 local due = now
 if length < tonumber(s[7]) then
@@ -38,7 +39,7 @@ if length < tonumber(s[7]) then
   due = oldest + tonumber(s[8])
 end
 if due <= now and ARGV[6] == '1' then
-  return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
+  return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8])) or -1
 end
 redis.call('ZADD', DUE, text(due), token)
-return 'released'
+return text(math.max(0, due - now))

@@ -1,0 +1,171 @@
+//! `routemaster listen`: a subscriber for the terminal. It starts an HTTPS receiver, subscribes
+//! it, and shows the batches that arrive.
+
+mod receiver;
+mod render;
+mod stop;
+mod subscribing;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::bus::subscription::CallbackUrl;
+use crate::bus::token::random_hex;
+use crate::bus::topic::TopicName;
+use crate::cli::connect::BusOptions;
+use crate::cli::listen::receiver::{Receiver, Trial};
+use crate::cli::listen::render::Output;
+use crate::cli::listen::subscribing::{Subscriber, Wish};
+use crate::tls::development::{DevelopmentCa, Identity};
+
+/// Receive the events of topics and print them.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct ListenArgs {
+    /// The topics.
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Print nothing but the events, as the bus delivers them, one JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Events in a batch, at most.
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max: u32,
+    /// How long an event may wait for others to share its batch, in milliseconds. A subscriber
+    /// at work has 500 unless it asks for another; here 0, so that events show at once.
+    #[arg(long, value_name = "MS", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    timeout: u64,
+    /// Answer 500 to this share of the deliveries, to see how the bus sends them again: at first
+    /// almost at once, slower with each failure, and never sooner than --timeout.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    fail: u8,
+    /// Wait before each answer, in milliseconds, to see what a slow subscriber does.
+    #[arg(long, value_name = "MS", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    delay: u64,
+    /// Leave the subscription when this ends: events queue up until the next `listen`.
+    #[arg(long)]
+    keep: bool,
+    /// Take the place of a subscription that this token has elsewhere.
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    receiver: ReceiverOptions,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+/// Where and as whom the receiver listens.
+#[derive(Args)]
+#[command(next_help_heading = "The receiver")]
+struct ReceiverOptions {
+    /// The port to listen on, on 127.0.0.1 [default: a free one].
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    port: u16,
+    /// The address to give to the bus, for a tunnel or a proxy that leads to the receiver
+    /// [default: https://localhost:PORT/].
+    #[arg(long, value_name = "URL")]
+    callback: Option<String>,
+    /// The receiver's certificate chain, a PEM file [default: made for localhost by the
+    /// development authority in the data directory].
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's private key, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Starts an HTTPS receiver, subscribes it to the topics, prints every batch and acknowledges it. Waits
+for the bus, and for the topics, if they are not there yet. Ctrl-C unsubscribes and ends; events
+that wait in the queue go with the subscription, unless --keep is given.
+
+A token has one subscription: while this runs, nothing else receives with the same token, and a
+second `listen` with it takes over from the first. Give each its own with --token.
+
+Examples:
+  routemaster listen widgets
+  routemaster listen widgets orders --json | jq .url
+  routemaster listen widgets --fail 50          every second delivery fails and is sent again
+  routemaster listen widgets --max 1000 --timeout 2000
+  routemaster listen widgets --url https://bus.example --token search--5f0c… \\
+      --port 4000 --callback https://my-tunnel.example/";
+
+/// The longest name that a bus can be set to allow.
+const TOPIC_NAME_MAX: usize = 64;
+
+/// Listens until it is stopped.
+///
+/// # Errors
+/// Why it cannot listen, and what to do. Being stopped is no error.
+pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
+    let names = args.topics.iter().map(|name| TopicName::parse(name, TOPIC_NAME_MAX));
+    let topics = names.collect::<Result<Vec<_>, _>>()?;
+    let stop = stop::on_signal()?;
+    let subscribing::Waited::Up(bus) = subscribing::wait_for_bus(&args.bus, &stop).await? else {
+        return Ok(());
+    };
+    let uuid = random_hex()?;
+    let trial = Trial { fail_percent: args.fail, delay: Duration::from_millis(args.delay) };
+    let output = Output::new(args.json);
+    let identity = args.receiver.identity(&args.bus)?;
+    let receiver =
+        Receiver::start(args.receiver.port, &identity, &uuid, trial, output, stop.clone())?;
+    let callback = args.receiver.callback(receiver.port())?;
+    if args.receiver.callback.is_none() && !bus.is_local() {
+        eprintln!(
+            "note: the bus is asked to deliver to {}, which it can reach from this machine only; \
+             --callback announces another address",
+            callback.as_str()
+        );
+    }
+    let wish = Wish {
+        topics,
+        callback,
+        uuid,
+        max: args.max,
+        timeout_ms: args.timeout,
+        options: args.bus.to_paste(),
+    };
+    let mut subscriber = Subscriber::new(bus, wish);
+    let result = tokio::select! {
+        result = subscriber.subscribe(args.replace) => result,
+        () = stop.cancelled() => Ok(()),
+    };
+    if result.is_ok() {
+        stop.cancelled().await;
+    }
+    subscriber.end(args.keep).await;
+    let totals = receiver.end().await;
+    if result.is_ok() {
+        eprintln!("{totals}");
+    }
+    result
+}
+
+impl ReceiverOptions {
+    fn identity(&self, bus: &BusOptions) -> anyhow::Result<Identity> {
+        let (Some(certificate), Some(key)) = (&self.cert, &self.key) else {
+            return DevelopmentCa::open_or_create(&bus.data_dir())?.issue();
+        };
+        let read = |file: &PathBuf| {
+            std::fs::read_to_string(file)
+                .with_context(|| format!("failed to read {}", file.display()))
+        };
+        Ok(Identity { certificate: read(certificate)?, key: read(key)? })
+    }
+
+    fn callback(&self, port: u16) -> anyhow::Result<CallbackUrl> {
+        match &self.callback {
+            None => CallbackUrl::parse(&format!("https://localhost:{port}/")),
+            Some(url) => CallbackUrl::parse(url),
+        }
+        .map_err(|reason| anyhow::anyhow!("--callback {reason}"))
+    }
+}

@@ -1,0 +1,292 @@
+//! Waits for the bus and for the topics, subscribes, and unsubscribes in the end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::bail;
+use bytes::Bytes;
+use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::subscription::CallbackUrl;
+use crate::bus::topic::TopicName;
+use crate::cli::connect::{Answer, Bus, BusOptions};
+use crate::cli::shell::program;
+use crate::cli::trouble::{Trouble, may_pass, refusal};
+
+/// The pause before a look at whether the bus or the topic is there now.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// How long unsubscribing may take in the end.
+const UNSUBSCRIBE_FOR: Duration = Duration::from_secs(5);
+
+/// How waiting for the bus ended.
+pub enum Waited {
+    Up(Bus),
+    Stopped,
+}
+
+/// Waits until a bus answers.
+///
+/// # Errors
+/// If waiting is no use: a bad option, or a certificate that is not trusted.
+pub async fn wait_for_bus(
+    options: &BusOptions,
+    stop: &CancellationToken,
+) -> anyhow::Result<Waited> {
+    let mut told = false;
+    loop {
+        // Anew each time: a bus that starts for the first time makes the certificate authority
+        // that its client must trust.
+        let bus = options.connect()?;
+        match bus.get("/health/ping").await {
+            Ok(_) => return Ok(Waited::Up(bus)),
+            Err(trouble) if !trouble.may_pass() => return Err(trouble.into()),
+            Err(trouble) if !told => eprintln!("{trouble}; waiting for it…"),
+            Err(_) => {}
+        }
+        told = true;
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_EVERY) => {}
+            () = stop.cancelled() => return Ok(Waited::Stopped),
+        }
+    }
+}
+
+/// The subscription to make.
+pub struct Wish {
+    pub topics: Vec<TopicName>,
+    pub callback: CallbackUrl,
+    /// What deliveries must carry; a secret.
+    pub uuid: String,
+    /// Events in a batch, at most.
+    pub max: u32,
+    pub timeout_ms: u64,
+    /// The options that reach the same bus, for a command to paste.
+    pub options: String,
+}
+
+/// The body of `POST /subscription`.
+#[derive(Serialize)]
+struct Body<'a> {
+    topics: Vec<&'a str>,
+    callback: &'a str,
+    uuid: &'a str,
+    timeout: u64,
+    max: u32,
+}
+
+/// An entry of `GET /subscriptions`, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Existing {
+    subscriber: String,
+    callback: String,
+    topics: Vec<String>,
+    events: Events,
+}
+
+#[derive(Debug, Deserialize)]
+struct Events {
+    queued: u64,
+}
+
+/// An entry of `GET /topics`, as far as it matters here.
+#[derive(Deserialize)]
+struct Topic {
+    name: String,
+}
+
+/// The one subscription of a token, while it is ours.
+pub struct Subscriber {
+    bus: Bus,
+    wish: Wish,
+    /// Whether the bus may have heard of the subscription.
+    asked: bool,
+}
+
+impl Subscriber {
+    pub fn new(bus: Bus, wish: Wish) -> Self {
+        Self { bus, wish, asked: false }
+    }
+
+    /// Subscribes to the topics, to each as soon as it is there. `replace` says that a
+    /// subscription of the same token elsewhere may be taken over.
+    ///
+    /// # Errors
+    /// If the bus refuses, or if a subscription elsewhere would be taken over.
+    pub async fn subscribe(&mut self, replace: bool) -> anyhow::Result<()> {
+        if let Some(existing) = self.existing().await? {
+            self.check_existing(&existing, replace)?;
+        }
+        let all = self.wish.topics.clone();
+        let mut subscribed = Vec::new();
+        let mut told = BTreeSet::new();
+        while !self.subscribe_to(&all).await? {
+            let present = self.present().await?;
+            if !present.is_empty() && present != subscribed && self.subscribe_to(&present).await? {
+                subscribed = present.clone();
+            }
+            for topic in all.iter().filter(|topic| !present.contains(topic)) {
+                if told.insert(topic) {
+                    tell_missing(topic, &self.wish.options);
+                }
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Makes these topics the subscription. `false` if one of them does not exist.
+    async fn subscribe_to(&mut self, topics: &[TopicName]) -> anyhow::Result<bool> {
+        let body = Body {
+            topics: topics.iter().map(TopicName::as_str).collect(),
+            callback: self.wish.callback.as_str(),
+            uuid: &self.wish.uuid,
+            timeout: self.wish.timeout_ms,
+            max: self.wish.max,
+        };
+        let body = Bytes::from(serde_json::to_vec(&body)?);
+        self.asked = true;
+        let answer = insist(async || self.bus.post("/subscription", body.clone()).await).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        if !answer.status.is_success() {
+            return Err(refusal(&self.bus, &answer, None));
+        }
+        let (names, callback) = (join(topics), self.wish.callback.as_str());
+        eprintln!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.token());
+        Ok(true)
+    }
+
+    /// Which of the topics exist, once the bus has said that one of them does not.
+    async fn present(&self) -> anyhow::Result<Vec<TopicName>> {
+        if self.wish.topics.len() == 1 {
+            return Ok(vec![]);
+        }
+        let topics = self.list::<Topic>("/topics").await?;
+        let exists = |name: &TopicName| topics.iter().any(|topic| topic.name == name.as_str());
+        Ok(self.wish.topics.iter().filter(|name| exists(name)).cloned().collect())
+    }
+
+    /// The subscription that the token has now.
+    async fn existing(&self) -> anyhow::Result<Option<Existing>> {
+        let token = self.bus.token().reveal();
+        let all = self.list::<Existing>("/subscriptions").await?;
+        let mut own = all.into_iter().filter(|existing| existing.subscriber == token);
+        Ok(own.next())
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let answer = insist(async || self.bus.get(path).await).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&self.bus, &answer, None));
+        }
+        answer.json()
+    }
+
+    /// Refuses to take over what somebody else may need; says what it takes over.
+    fn check_existing(&self, existing: &Existing, replace: bool) -> anyhow::Result<()> {
+        let Existing { callback, topics, events, .. } = existing;
+        let queued = format!("events waiting: {}", events.queued);
+        if callback == self.wish.callback.as_str() {
+            return Ok(());
+        }
+        if !replace && !is_of_a_listener(callback) {
+            bail!(
+                "the token {} has a subscription already, to {} (topics: {}; {queued}): listen \
+                 with another --token, or take its place with --replace",
+                self.bus.token(),
+                callback,
+                topics.join(", ")
+            );
+        }
+        eprintln!("note: this takes the place of {callback} ({queued})");
+        Ok(())
+    }
+
+    /// Unsubscribes, unless the subscription is to stay or somebody else has taken it over.
+    pub async fn end(&self, keep: bool) {
+        if !self.asked {
+            return;
+        }
+        if keep {
+            eprintln!("the subscription stays, and events wait for the next `listen`");
+            return;
+        }
+        match tokio::time::timeout(UNSUBSCRIBE_FOR, self.unsubscribe()).await {
+            Ok(Ok(())) => eprintln!("unsubscribed"),
+            Ok(Err(error)) => eprintln!("the subscription stays: {error:#}"),
+            Err(_) => eprintln!("the subscription stays: the bus does not answer"),
+        }
+    }
+
+    async fn unsubscribe(&self) -> anyhow::Result<()> {
+        let Some(existing) = self.existing().await? else { return Ok(()) };
+        if existing.callback != self.wish.callback.as_str() {
+            bail!("it is another receiver's now ({})", existing.callback);
+        }
+        let answer = self.bus.delete("/subscriber").await?;
+        if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        Err(refusal(&self.bus, &answer, None))
+    }
+}
+
+/// Sends a request until the bus has accepted or refused it, however long the bus is away.
+async fn insist(send: impl AsyncFn() -> Result<Answer, Trouble>) -> anyhow::Result<Answer> {
+    let mut told = false;
+    loop {
+        let result = send().await;
+        if !may_pass(&result) {
+            return Ok(result?);
+        }
+        if !told {
+            told = true;
+            match result {
+                Ok(answer) => {
+                    eprintln!("the bus cannot answer now ({}); waiting…", answer.reason())
+                }
+                Err(trouble) => eprintln!("{trouble}; waiting for it…"),
+            }
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+/// Whether a callback has the form that an earlier `listen` gave to its own.
+fn is_of_a_listener(callback: &str) -> bool {
+    let Ok(callback) = CallbackUrl::parse(callback) else { return false };
+    let url = callback.as_url();
+    url.host_str() == Some("localhost") && url.path() == "/"
+}
+
+/// Tells how the topic comes into being. `options` are those that reach the bus.
+fn tell_missing(topic: &TopicName, options: &str) {
+    let program = program();
+    eprintln!(
+        "`{topic}` does not exist yet: waiting for its first event, which creates it and comes \
+         too early to be seen here. To publish it:\n\n    \
+         {program} publish {topic} create https://example.com/{topic}/1{options}\n"
+    );
+}
+
+fn join(topics: &[TopicName]) -> String {
+    topics.iter().map(TopicName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_callback_like_our_own_is_taken_over_unasked() {
+        assert!(is_of_a_listener("https://localhost:41234/"));
+        for other in ["https://localhost:3000/events", "https://shop.example/", "nonsense"] {
+            assert!(!is_of_a_listener(other), "{other}");
+        }
+    }
+}

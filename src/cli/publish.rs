@@ -1,0 +1,122 @@
+//! `routemaster publish`: one event from the command line, or many from standard input.
+
+mod chunk;
+mod lines;
+mod progress;
+mod stream;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::bus::event::EventType;
+use crate::bus::topic::TopicName;
+use crate::cli::connect::BusOptions;
+use crate::cli::trouble::refusal;
+
+/// Publish one event, or many from standard input.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct PublishArgs {
+    /// The topic: lower-case letters and underscores. The first publish to a topic creates it,
+    /// and from then on only the same token may publish to it.
+    topic: String,
+    /// What happened: create, update, delete or noop. Left out, or -, events are read from
+    /// standard input.
+    #[arg(value_name = "TYPE")]
+    kind: Option<String>,
+    /// The address of what it happened to: https://…, up to 1024 characters.
+    #[arg(value_name = "URL")]
+    thing: Option<String>,
+    /// When it happened, in milliseconds since 1970 [default: when the bus receives it].
+    #[arg(long, value_name = "MS")]
+    timestamp: Option<u64>,
+    /// What else subscribers should know: any JSON.
+    #[arg(long, value_name = "JSON")]
+    data: Option<String>,
+    /// Events from standard input: how long to keep trying when the bus cannot be reached or
+    /// cannot take them, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    retry_for: u64,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  routemaster publish widgets create https://shop.example/widgets/1
+  routemaster publish widgets update https://shop.example/widgets/1 --data '{\"price\": 12.50}'
+  routemaster publish widgets < events.ndjson
+
+Events on standard input are JSON objects, one a line, with the fields of the API:
+  {\"type\": \"create\", \"url\": \"https://shop.example/widgets/1\"}
+  {\"type\": \"update\", \"url\": \"https://shop.example/widgets/2\", \"data\": {\"price\": 9}}
+They may have a `timestamp` as well. They are published in their order. The first line that is
+refused ends it: all lines before it are published, nothing from it on. A request whose answer is
+lost is sent again, so that after trouble with the connection some events may arrive twice; none is
+left out.";
+
+/// The longest name that a bus can be set to allow.
+const TOPIC_NAME_MAX: usize = 64;
+
+/// An event as `POST /topics/:name` takes it.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+}
+
+/// Publishes what the arguments say.
+///
+/// # Errors
+/// Why not everything was published, how much was, and what to do.
+pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
+    let topic = TopicName::parse(&args.topic, TOPIC_NAME_MAX)?;
+    match (args.kind.as_deref(), args.thing.as_deref()) {
+        (None | Some("-"), None) => {
+            if args.timestamp.is_some() || args.data.is_some() {
+                bail!("--timestamp and --data go with one event: give its type and its URL too");
+            }
+            let bus = args.bus.connect()?;
+            stream::publish(&bus, &topic, Duration::from_secs(args.retry_for)).await
+        }
+        (Some(kind), Some(url)) => publish_one(&args, &topic, kind, url).await,
+        (Some(kind), None) => {
+            bail!("the URL is missing: routemaster publish {topic} {kind} https://…")
+        }
+        (None, Some(_)) => bail!("the type is missing"),
+    }
+}
+
+async fn publish_one(
+    args: &PublishArgs,
+    topic: &TopicName,
+    kind: &str,
+    url: &str,
+) -> anyhow::Result<()> {
+    if EventType::parse(kind).is_none() {
+        bail!("`{kind}` is not a type of event: it must be create, update, delete or noop");
+    }
+    let data = args.data.as_deref().map(serde_json::from_str::<&RawValue>);
+    let data = data.transpose().context("--data is not JSON")?;
+    let event = Event { kind, url, timestamp: args.timestamp, data };
+    let bus = args.bus.connect()?;
+    let answer = bus.post(&path(topic), serde_json::to_vec(&event)?.into()).await?;
+    if !answer.status.is_success() {
+        return Err(refusal(&bus, &answer, Some(topic.as_str())));
+    }
+    println!("published {kind} {url} to `{topic}`");
+    Ok(())
+}
+
+fn path(topic: &TopicName) -> String {
+    format!("/topics/{topic}")
+}

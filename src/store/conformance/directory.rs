@@ -1,0 +1,272 @@
+//! Who is known to the bus: subscriptions, topics, tokens.
+
+use std::time::Duration;
+
+use super::fixture::{
+    Fixture, HOUR, LEASE, PUBLISHER, assert_due_after, callback, client, numbers, on_both_stores,
+    plain, settlement, subscription, texts, topic,
+};
+use crate::bus::health::Health;
+use crate::bus::subscription::Delivery;
+use crate::bus::token::ApiToken;
+use crate::store::{Outcome, Published, Settlement, Subscribed, TopicDeleted};
+
+on_both_stores!(
+    a_subscription_is_shown_as_it_was_asked_for,
+    subscriptions_show_what_waits_and_since_when,
+    a_new_subscription_replaces_the_old_one_and_keeps_its_queue,
+    an_unknown_topic_changes_nothing,
+    the_same_body_again_has_no_effect,
+    a_new_callback_or_uuid_starts_with_full_health_at_once,
+    another_timeout_or_max_leaves_health_and_pause_alone,
+    unsubscribing_removes_the_queue,
+    leaving_one_topic_keeps_the_others_and_what_waits,
+    a_topic_is_deleted_by_its_publisher_or_by_root_only,
+    a_deleted_topic_leaves_all_subscriptions_and_starts_anew,
+    api_tokens_are_added_renamed_deleted_and_sorted,
+    a_store_that_works_answers_a_ping,
+);
+
+async fn a_subscription_is_shown_as_it_was_asked_for(f: &Fixture) {
+    let full = |delivery: &mut Delivery| {
+        delivery.callback = callback("https://receiver.example:8443/a%20b/ü");
+        delivery.uuid = Some("a:b \"ü\"".into());
+        delivery.timeout = HOUR;
+        delivery.max = 10_000;
+    };
+    f.subscribe("bob", &["b", "a", "c_"], full).await;
+    f.subscribe("alice", &[], |delivery| delivery.uuid = Some(String::new())).await;
+    let all = f.store.subscriptions().await.unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].subscriber, client("alice"));
+    assert_eq!(all[0].subscription.delivery.uuid.as_deref(), Some(""));
+    assert_eq!(all[1].subscriber, client("bob"));
+    assert_eq!(all[1].subscription, subscription(&["a", "b", "c_"], full));
+    for status in &all {
+        assert_eq!((status.sent, status.queued, status.oldest_ms), (0, 0, None));
+    }
+}
+
+async fn subscriptions_show_what_waits_and_since_when(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    let before_ms = f.now_ms();
+    f.publish("a", &["1", "2"]).await;
+    let after_ms = f.now_ms();
+    f.pass(Duration::from_millis(20)).await;
+    f.publish("a", &["3"]).await;
+
+    let status = f.status("alice").await;
+    let oldest_ms = status.oldest_ms.expect("items wait");
+    assert!((before_ms..=after_ms).contains(&oldest_ms), "{oldest_ms} is when 1 was published");
+    assert_eq!((status.sent, status.queued), (0, 3));
+    let leased = f.claim_one().await;
+    let status = f.status("alice").await;
+    assert_eq!((status.queued, status.oldest_ms), (3, Some(oldest_ms)), "in flight still counts");
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued), (2, 1));
+    assert!(status.oldest_ms > Some(after_ms), "3 is the oldest now");
+    f.drain().await;
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued, status.oldest_ms), (3, 0, None));
+}
+
+async fn a_new_subscription_replaces_the_old_one_and_keeps_its_queue(f: &Fixture) {
+    f.subscribe("alice", &["a", "b"], |delivery| delivery.uuid = Some("old".into())).await;
+    f.publish("a", &["1"]).await;
+    f.subscribe("alice", &["b", "c"], |delivery| delivery.max = 5).await;
+    f.publish("a", &["unwanted"]).await;
+    f.publish("b", &["2"]).await;
+    f.publish("c", &["3"]).await;
+    let status = f.status("alice").await;
+    let expected = subscription(&["b", "c"], |delivery| delivery.max = 5);
+    assert_eq!(status.subscription, expected);
+    assert_eq!(f.drain().await["alice"], numbers(1, 3));
+    f.subscribe("alice", &[], plain).await;
+    f.publish("b", &["unwanted"]).await;
+    assert_eq!(f.drain().await.len(), 0);
+}
+
+async fn an_unknown_topic_changes_nothing(f: &Fixture) {
+    f.publish("a", &["0"]).await;
+    let wanted = subscription(&["a", "unknown"], |delivery| delivery.max = 1);
+    let unknown = Subscribed::UnknownTopic(topic("unknown"));
+    let subscribed = f.store.subscribe(&client("alice"), &wanted, false).await.unwrap();
+    assert_eq!(subscribed, unknown);
+    assert_eq!(f.store.subscriptions().await.unwrap(), []);
+    assert_eq!(f.store.topics().await.unwrap().len(), 1);
+
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let before = f.status("alice").await;
+    let subscribed = f.store.subscribe(&client("alice"), &wanted, false).await.unwrap();
+    assert_eq!(subscribed, unknown);
+    assert_eq!(f.status("alice").await, before);
+    f.publish("a", &["2"]).await;
+    assert_eq!(texts(&f.claim_one().await), ["1", "2"]);
+}
+
+/// Leaves a subscriber of `a` with low health and a batch that failed and is due after a pause.
+async fn back_off(f: &Fixture, retry_in: Duration, change: impl FnOnce(&mut Delivery)) {
+    f.subscribe("alice", &["a"], change).await;
+    f.publish("a", &["1"]).await;
+    let leased = f.claim_one().await;
+    let outcome = Outcome::Failed { retry_in };
+    let failed = Settlement { health: Health::new(3), ..settlement(&leased.lease, outcome) };
+    f.store.settle(failed, LEASE).await.unwrap();
+}
+
+async fn the_same_body_again_has_no_effect(f: &Fixture) {
+    // Neither on a batch that is backed off, nor on health;
+    let body = |delivery: &mut Delivery| delivery.uuid = Some("same".into());
+    back_off(f, HOUR, body).await;
+    let before = f.status("alice").await;
+    f.subscribe("alice", &["a"], body).await;
+    assert_eq!(f.status("alice").await, before);
+    assert_due_after(f.claim_none().await, HOUR);
+    f.store.unsubscribe(&client("alice")).await.unwrap();
+    back_off(f, Duration::ZERO, body).await;
+    f.subscribe("alice", &["a"], body).await;
+    assert_eq!(f.claim_one().await.health, Health::new(3));
+    f.store.unsubscribe(&client("alice")).await.unwrap();
+
+    // nor on items that wait for their time, nor on a batch in flight.
+    let waiting = |delivery: &mut Delivery| delivery.timeout = HOUR;
+    f.subscribe("alice", &["a"], waiting).await;
+    f.publish("a", &["1"]).await;
+    f.subscribe("alice", &["a"], waiting).await;
+    assert_due_after(f.claim_none().await, HOUR);
+    f.publish("a", &numbers(2, 100)).await;
+    let leased = f.claim_one().await;
+    f.subscribe("alice", &["a"], waiting).await;
+    assert_due_after(f.claim_none().await, LEASE);
+    assert_eq!(f.store.renew(&[leased.lease], LEASE).await.unwrap(), []);
+}
+
+async fn a_new_callback_or_uuid_starts_with_full_health_at_once(f: &Fixture) {
+    let secret = |delivery: &mut Delivery| delivery.uuid = Some("old".into());
+    let changes: [fn(&mut Delivery); 3] = [
+        |delivery| delivery.uuid = Some("new".into()),
+        |delivery| delivery.uuid = None,
+        |delivery| {
+            delivery.uuid = Some("old".into());
+            delivery.callback = callback("https://elsewhere.example/");
+        },
+    ];
+    for change in changes {
+        back_off(f, HOUR, secret).await;
+        f.subscribe("alice", &["a"], change).await;
+        let leased = f.claim_one().await;
+        assert_eq!(leased.health, Health::MAX);
+        assert_eq!((texts(&leased), leased.batch.attempt), (vec!["1".to_owned()], 2));
+        assert_eq!(leased.delivery, subscription(&["a"], change).delivery);
+        f.store.unsubscribe(&client("alice")).await.unwrap();
+    }
+}
+
+async fn another_timeout_or_max_leaves_health_and_pause_alone(f: &Fixture) {
+    let other = |delivery: &mut Delivery| {
+        delivery.timeout = Duration::from_millis(1);
+        delivery.max = 1;
+    };
+    back_off(f, HOUR, plain).await;
+    f.subscribe("alice", &["a"], other).await;
+    assert_due_after(f.claim_none().await, HOUR);
+    f.store.unsubscribe(&client("alice")).await.unwrap();
+    back_off(f, Duration::ZERO, plain).await;
+    f.subscribe("alice", &["a"], other).await;
+    assert_eq!(f.claim_one().await.health, Health::new(3));
+}
+
+async fn unsubscribing_removes_the_queue(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.subscribe("bob", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
+    assert!(!f.store.unsubscribe(&client("alice")).await.unwrap());
+    assert!(!f.store.unsubscribe(&client("nobody")).await.unwrap());
+    f.publish("a", &["2"]).await;
+    let received = f.drain().await;
+    assert_eq!(received.len(), 1);
+    assert_eq!(received["bob"], ["1", "2"]);
+    assert_eq!(f.store.subscriptions().await.unwrap().len(), 1);
+    f.subscribe("alice", &["a"], plain).await;
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued), (0, 0));
+}
+
+async fn leaving_one_topic_keeps_the_others_and_what_waits(f: &Fixture) {
+    f.subscribe("alice", &["a", "b"], plain).await;
+    f.publish("a", &["1"]).await;
+    let leave = async |who: &str, name: &str| {
+        f.store.unsubscribe_topic(&client(who), &topic(name)).await.unwrap()
+    };
+    assert!(leave("alice", "a").await);
+    assert!(!leave("alice", "a").await);
+    assert!(!leave("alice", "unknown").await);
+    assert!(!leave("nobody", "b").await);
+    f.publish("a", &["unwanted"]).await;
+    f.publish("b", &["2"]).await;
+    assert_eq!(f.status("alice").await.subscription, subscription(&["b"], plain));
+    assert_eq!(f.drain().await["alice"], ["1", "2"]);
+    assert!(leave("alice", "b").await);
+    assert_eq!(f.status("alice").await.subscription, subscription(&[], plain));
+}
+
+async fn a_topic_is_deleted_by_its_publisher_or_by_root_only(f: &Fixture) {
+    let delete = async |name: &str, owner: Option<&str>| {
+        let owner = owner.map(client);
+        f.store.delete_topic(&topic(name), owner.as_ref()).await.unwrap()
+    };
+    f.publish("a", &["1"]).await;
+    f.publish("b", &["1"]).await;
+    f.subscribe("alice", &["unclaimed"], plain).await;
+    assert_eq!(delete("unknown", Some(PUBLISHER)).await, TopicDeleted::Unknown);
+    assert_eq!(delete("unknown", None).await, TopicDeleted::Unknown);
+    assert_eq!(delete("a", Some("another")).await, TopicDeleted::OwnedByAnother);
+    assert_eq!(delete("unclaimed", Some("another")).await, TopicDeleted::OwnedByAnother);
+    assert_eq!(f.store.topics().await.unwrap().len(), 3);
+    assert_eq!(delete("a", Some(PUBLISHER)).await, TopicDeleted::Done);
+    assert_eq!(delete("a", Some(PUBLISHER)).await, TopicDeleted::Unknown);
+    assert_eq!(delete("b", None).await, TopicDeleted::Done);
+    assert_eq!(delete("unclaimed", None).await, TopicDeleted::Done);
+    assert_eq!(f.store.topics().await.unwrap(), []);
+}
+
+async fn a_deleted_topic_leaves_all_subscriptions_and_starts_anew(f: &Fixture) {
+    f.subscribe("alice", &["a", "b"], plain).await;
+    f.subscribe("bob", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    assert_eq!(f.store.delete_topic(&topic("a"), None).await.unwrap(), TopicDeleted::Done);
+    assert_eq!(f.status("alice").await.subscription, subscription(&["b"], plain));
+    assert_eq!(f.status("bob").await.subscription, subscription(&[], plain));
+    assert_eq!(f.publish_group(&[("another", "a", "2")]).await, [Published::Stored]);
+    let created = f.topic("a").await;
+    assert_eq!((created.publisher, created.events), (Some(client("another")), 1));
+    let received = f.drain().await;
+    assert_eq!(
+        (&received["alice"][..], &received["bob"][..]),
+        (&numbers(1, 1)[..], &numbers(1, 1)[..])
+    );
+}
+
+async fn api_tokens_are_added_renamed_deleted_and_sorted(f: &Fixture) {
+    let token = |name: &str, token: &str| ApiToken { name: name.into(), token: client(token) };
+    assert_eq!(f.store.api_tokens().await.unwrap(), []);
+    for added in [token("b", "b--2"), token("c", "c--1"), token("b", "b--1"), token("z", "a--1")] {
+        f.store.add_api_token(&added).await.unwrap();
+    }
+    let sorted = [token("b", "b--1"), token("b", "b--2"), token("c", "c--1"), token("z", "a--1")];
+    assert_eq!(f.store.api_tokens().await.unwrap(), sorted);
+    f.store.add_api_token(&token("a", "c--1")).await.unwrap();
+    f.store.delete_api_token(&client("b--1")).await.unwrap();
+    f.store.delete_api_token(&client("unknown")).await.unwrap();
+    let sorted = [token("a", "c--1"), token("b", "b--2"), token("z", "a--1")];
+    assert_eq!(f.store.api_tokens().await.unwrap(), sorted);
+    assert_eq!(f.open_another().api_tokens().await.unwrap(), sorted);
+}
+
+async fn a_store_that_works_answers_a_ping(f: &Fixture) {
+    f.store.ping().await.unwrap();
+    assert!(!f.store.describe().is_empty());
+}

@@ -1,0 +1,201 @@
+//! Exclusivity: one holder of a queue at a time, and what becomes of a holder that is late.
+
+use std::time::Duration;
+
+use super::fixture::{
+    Fixture, HOUR, LEASE, SHORT_LEASE, assert_due_after, numbers, on_both_stores, plain, texts,
+};
+use crate::bus::health::Health;
+use crate::store::{Lease, LeasedBatch, Outcome, Settled, Settlement};
+
+on_both_stores!(
+    a_claim_gives_all_that_delivering_needs,
+    a_leased_queue_is_given_to_nobody_else,
+    a_claim_takes_no_more_queues_than_asked_for,
+    a_lease_that_ran_out_is_taken_over_with_the_same_batch,
+    the_former_holder_of_a_lease_changes_nothing,
+    a_lease_that_ran_out_still_holds_while_nobody_has_taken_it_over,
+    a_renewed_lease_outlives_its_first_length,
+    renewing_reports_the_leases_that_were_lost,
+    a_subscriber_that_comes_back_has_another_queue,
+    a_change_of_the_subscription_does_not_end_a_lease,
+);
+
+async fn a_claim_gives_all_that_delivering_needs(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| {
+        delivery.uuid = Some("s3cr3t".into());
+        delivery.max = 7;
+    })
+    .await;
+    f.publish("a", &["1"]).await;
+    let LeasedBatch { lease, delivery, health, batch } = f.claim_one().await;
+    let status = f.status("alice").await;
+    assert_eq!(lease.subscriber, status.subscriber);
+    assert_eq!(delivery, status.subscription.delivery);
+    assert_eq!(delivery.uuid.as_deref(), Some("s3cr3t"));
+    assert_eq!((health, batch.attempt), (Health::MAX, 1));
+    assert_eq!(batch.id.queue, lease.queue);
+}
+
+async fn a_leased_queue_is_given_to_nobody_else(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &["1"]).await;
+    let _held = f.claim_one().await;
+    assert_due_after(f.claim_none().await, LEASE);
+    f.publish("a", &["2", "3", "4"]).await;
+    assert_due_after(f.claim_none().await, LEASE);
+    let other = f.open_another().claim(10, LEASE).await.unwrap();
+    assert!(other.batches.is_empty(), "{other:?}");
+}
+
+async fn a_claim_takes_no_more_queues_than_asked_for(f: &Fixture) {
+    for subscriber in ["alice", "bob", "carol"] {
+        f.subscribe(subscriber, &["a"], plain).await;
+    }
+    f.publish("a", &["1"]).await;
+    let first = f.claim(2).await;
+    assert_eq!(first.batches.len(), 2);
+    assert_eq!(first.next_due, Some(Duration::ZERO), "one more is due");
+    f.claim_one().await;
+    assert_due_after(f.claim_none().await, LEASE);
+}
+
+async fn a_lease_that_ran_out_is_taken_over_with_the_same_batch(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 3)).await;
+    let start_ms = f.now_ms();
+    let first = f.claim_one_for(SHORT_LEASE).await;
+    f.publish("a", &["4"]).await;
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+
+    let second = f.claim_eventually().await;
+    assert!(f.now_ms() - start_ms >= SHORT_LEASE.as_millis() as u64, "taken over too early");
+    assert_eq!(second.batch.id, first.batch.id);
+    assert_eq!(texts(&second), ["1", "2"]);
+    assert_eq!((first.batch.attempt, second.batch.attempt), (1, 2));
+    assert_ne!(second.lease.fence, first.lease.fence);
+
+    // And so on, with a larger `max` too.
+    f.settle(&second.lease, Outcome::Returned).await;
+    f.subscribe("alice", &["a"], plain).await;
+    let third = f.claim_one().await;
+    assert_eq!(third.batch.id, first.batch.id);
+    assert_eq!((texts(&third), third.batch.attempt), (numbers(1, 2), 3));
+    f.settle(&third.lease, Outcome::Acknowledged).await;
+    let next = f.claim_one().await;
+    assert_ne!(next.batch.id, first.batch.id);
+    assert_eq!((texts(&next), next.batch.attempt), (numbers(3, 4), 1));
+}
+
+async fn the_former_holder_of_a_lease_changes_nothing(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 3)).await;
+    let late = f.claim_one_for(SHORT_LEASE).await;
+    let holder = f.claim_eventually().await;
+    let before = f.status("alice").await;
+    for outcome in [
+        Outcome::Acknowledged,
+        Outcome::Failed { retry_in: Duration::ZERO },
+        Outcome::Failed { retry_in: HOUR },
+        Outcome::Returned,
+    ] {
+        for take_next in [false, true] {
+            let settlement = Settlement {
+                lease: late.lease.clone(),
+                outcome,
+                health: Health::new(1),
+                take_next,
+            };
+            let settled = f.store.settle(settlement, LEASE).await.unwrap();
+            assert!(matches!(settled, Settled::Stale), "{outcome:?}: {settled:?}");
+        }
+    }
+    let lost = f.store.renew(std::slice::from_ref(&late.lease), HOUR).await.unwrap();
+    assert_eq!(lost, [late.lease]);
+    assert_eq!(f.status("alice").await, before);
+    assert_due_after(f.claim_none().await, LEASE);
+
+    assert!(matches!(f.settle(&holder.lease, Outcome::Returned).await, Settled::Released));
+    let again = f.claim_one().await;
+    assert_eq!((again.batch.id, again.health), (late.batch.id, Health::MAX));
+}
+
+async fn a_lease_that_ran_out_still_holds_while_nobody_has_taken_it_over(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let late = f.claim_one_for(SHORT_LEASE).await;
+    f.pass(SHORT_LEASE * 2).await;
+    assert!(matches!(f.settle(&late.lease, Outcome::Acknowledged).await, Settled::Released));
+    assert_eq!(f.claim_none().await, None);
+    assert_eq!(f.status("alice").await.sent, 1);
+}
+
+async fn a_renewed_lease_outlives_its_first_length(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let held = f.claim_one_for(SHORT_LEASE).await;
+    let lost = f.store.renew(std::slice::from_ref(&held.lease), LEASE).await.unwrap();
+    assert_eq!(lost, []);
+    f.pass(SHORT_LEASE * 2).await;
+    assert_due_after(f.claim_none().await, LEASE);
+    assert!(matches!(f.settle(&held.lease, Outcome::Acknowledged).await, Settled::Released));
+    // A renewed lease runs out too.
+    f.publish("a", &["2"]).await;
+    let held = f.claim_one().await;
+    f.store.renew(std::slice::from_ref(&held.lease), SHORT_LEASE).await.unwrap();
+    assert_eq!(f.claim_eventually().await.batch.id, held.batch.id);
+}
+
+async fn renewing_reports_the_leases_that_were_lost(f: &Fixture) {
+    for subscriber in ["alice", "bob", "carol", "dave"] {
+        f.subscribe(subscriber, &["a"], plain).await;
+    }
+    f.publish("a", &["1"]).await;
+    let leases: Vec<Lease> = f.claim(10).await.batches.into_iter().map(|one| one.lease).collect();
+    let [settled, held, gone, also_held] = leases.as_slice() else {
+        panic!("four queues were due: {leases:?}")
+    };
+    f.settle(settled, Outcome::Acknowledged).await;
+    f.store.unsubscribe(&gone.subscriber).await.unwrap();
+    let never_given = Lease { fence: held.fence + 1, ..held.clone() };
+    let asked = [settled, held, gone, also_held, &never_given].map(Lease::clone);
+    let lost = f.store.renew(&asked, LEASE).await.unwrap();
+    assert_eq!(lost, [settled, gone, &never_given].map(Lease::clone));
+    assert_eq!(f.store.renew(&[], LEASE).await.unwrap(), []);
+    assert_due_after(f.claim_none().await, LEASE);
+}
+
+async fn a_subscriber_that_comes_back_has_another_queue(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["old"]).await;
+    let old = f.claim_one().await;
+    f.store.unsubscribe(&old.lease.subscriber).await.unwrap();
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["new"]).await;
+    let new = f.claim_one().await;
+    assert_eq!(texts(&new), ["new"]);
+    assert_ne!(new.lease.queue, old.lease.queue);
+    assert_ne!(new.batch.id, old.batch.id);
+    for outcome in [Outcome::Acknowledged, Outcome::Returned] {
+        assert!(matches!(f.settle(&old.lease, outcome).await, Settled::Stale));
+    }
+    let both = [old.lease.clone(), new.lease.clone()];
+    assert_eq!(f.store.renew(&both, LEASE).await.unwrap(), [old.lease]);
+    assert!(matches!(f.settle(&new.lease, Outcome::Acknowledged).await, Settled::Released));
+    assert_eq!(f.status("alice").await.sent, 1);
+}
+
+async fn a_change_of_the_subscription_does_not_end_a_lease(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let held = f.claim_one().await;
+    f.subscribe("alice", &["b"], |delivery| {
+        delivery.uuid = Some("new".into());
+        delivery.timeout = HOUR;
+        delivery.max = 1;
+    })
+    .await;
+    assert_due_after(f.claim_none().await, LEASE);
+    assert!(matches!(f.settle(&held.lease, Outcome::Acknowledged).await, Settled::Released));
+    assert_eq!(f.claim_none().await, None);
+}

@@ -1,0 +1,175 @@
+//! What the Redis store does when Redis goes away, hangs, forgets its scripts or cuts
+//! connections: it answers in bounded time and heals by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fixture::{
+    Fixture, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, subscription, texts,
+};
+use super::redis_server::RedisServer;
+use crate::store::Published::Stored;
+use crate::store::{Lease, Outcome, Store, StoreError, StoreResult};
+
+/// How late an answer may come.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// Makes every call at the same time; each has to say that the store is not available.
+async fn assert_unavailable(store: &Arc<dyn Store>) {
+    fn unavailable<T: std::fmt::Debug>(call: &str, result: StoreResult<T>) {
+        assert!(matches!(result, Err(StoreError::Unavailable(_))), "{call}: {result:?}");
+    }
+    let lease = Lease { subscriber: client("alice"), queue: "q".into(), fence: 1 };
+    let leases = std::slice::from_ref(&lease);
+    let start = Instant::now();
+    let (alice, wanted) = (client("alice"), subscription(&["a"], plain));
+    tokio::join!(
+        async { unavailable("publish", store.publish(vec![publication("p", "a", &["x"])]).await) },
+        async { unavailable("subscribe", store.subscribe(&alice, &wanted, true).await) },
+        async { unavailable("unsubscribe", store.unsubscribe(&alice).await) },
+        async { unavailable("topics", store.topics().await) },
+        async { unavailable("subscriptions", store.subscriptions().await) },
+        async { unavailable("api_tokens", store.api_tokens().await) },
+        async { unavailable("ping", store.ping().await) },
+        async { unavailable("claim", store.claim(1, LEASE).await) },
+        async {
+            let settlement = settlement(&lease, Outcome::Acknowledged);
+            unavailable("settle", store.settle(settlement, LEASE).await);
+        },
+        async { unavailable("renew", store.renew(leases, LEASE).await) },
+    );
+    assert!(start.elapsed() < BOUND, "the answers took {:?}", start.elapsed());
+}
+
+async fn works_again(f: &Fixture) {
+    f.eventually("the store works again", async || f.store.ping().await.ok()).await;
+    f.subscribe("zoe", &["healed"], plain).await;
+    f.publish("healed", &["1"]).await;
+    assert_eq!(f.drain().await["zoe"], ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crashed_server_is_unavailable_in_bounded_time_and_found_again() {
+    let mut f = Fixture::redis();
+    works_again(&f).await;
+    f.server().kill();
+    assert_unavailable(&f.store).await;
+    f.server().restart();
+    works_again(&f).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_server_is_unavailable_in_bounded_time_and_found_again() {
+    let mut f = Fixture::redis();
+    works_again(&f).await;
+    f.server().pause();
+    assert_unavailable(&f.store).await;
+    f.server().resume();
+    // What was sent into the hanging connection may still have been done; that is allowed.
+    f.eventually("the store works again", async || f.store.ping().await.ok()).await;
+    f.server().command(&["FLUSHALL"]).unwrap();
+    works_again(&f).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_opened_while_the_server_is_away_works_once_it_is_there() {
+    let mut f = Fixture::redis();
+    f.server().stop();
+    f.reopen();
+    assert_unavailable(&f.store).await;
+    f.server().restart();
+    works_again(&f).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_an_append_only_file_what_was_answered_survives_a_crash() {
+    let mut f = Fixture::on_redis(RedisServer::start_with_aof());
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let leased = f.claim_one().await;
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    let held = f.claim_one().await;
+    let (topics, status) = (f.store.topics().await.unwrap(), f.status("alice").await);
+
+    f.server().restart();
+    f.eventually("the store works again", async || f.store.ping().await.ok()).await;
+    assert_eq!(f.store.topics().await.unwrap(), topics);
+    assert_eq!(f.status("alice").await, status);
+    assert_eq!(f.store.renew(std::slice::from_ref(&held.lease), LEASE).await.unwrap(), []);
+    f.settle(&held.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], ["5"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_that_the_server_forgot_are_loaded_again() {
+    let mut f = Fixture::redis();
+    f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
+    f.subscribe("alice", &["a"], plain).await;
+    f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
+    f.publish("a", &["1"]).await;
+    f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
+    let leased = f.claim_one().await;
+    assert_eq!(texts(&leased), ["1"]);
+    f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
+    assert_eq!(f.status("alice").await.sent, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_whose_answer_was_lost_is_stored_once() {
+    const ROUNDS: u32 = 5;
+    let mut f = Fixture::redis();
+    f.subscribe("alice", &["a"], plain).await;
+    for number in numbers(1, ROUNDS) {
+        let mut killer = f.server().connect().unwrap();
+        killer.command(&["PING"]).unwrap();
+        // When the server goes on, it finds both commands waiting: it does the first one, and
+        // the second one cuts the connection before the answer to the first is written.
+        f.server().pause();
+        let store = f.store.clone();
+        let publishing = tokio::spawn(async move {
+            store.publish(vec![publication(PUBLISHER, "a", &[number])]).await
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        killer.send(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+        f.server().resume();
+        assert_eq!(publishing.await.unwrap().unwrap(), [Stored]);
+    }
+    assert_eq!(texts(&f.claim_eventually().await), numbers(1, ROUNDS));
+    assert_eq!(f.topic("a").await.events, u64::from(ROUNDS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publications_over_connections_that_are_cut_stay_in_order_and_single() {
+    const PUBLICATIONS: u32 = 300;
+    let mut f = Fixture::redis();
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    let store = f.store.clone();
+    let publishing = tokio::spawn(async move {
+        let (mut stored, mut unknown) = (Vec::new(), Vec::new());
+        for number in numbers(1, PUBLICATIONS) {
+            match store.publish(vec![publication(PUBLISHER, "a", &[&number])]).await {
+                Ok(published) => {
+                    assert_eq!(published, [Stored]);
+                    stored.push(number);
+                }
+                Err(_) => unknown.push(number),
+            }
+        }
+        (stored, unknown)
+    });
+    let mut cuts = 0;
+    while !publishing.is_finished() {
+        f.server().command(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+        cuts += 1;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let (stored, unknown) = publishing.await.unwrap();
+    let received = f.claim_eventually().await;
+    let mut received = texts(&received);
+    assert!(cuts > 1 && !stored.is_empty(), "{cuts} cuts, {} stored", stored.len());
+    // What was not answered for may be there or not.
+    received.retain(|number| !unknown.contains(number));
+    assert_eq!(received, stored);
+}

@@ -1,0 +1,191 @@
+//! How a delivery ends: acknowledged, failed or returned, and the batch that follows.
+
+use std::time::Duration;
+
+use super::fixture::{
+    Fixture, HOUR, LEASE, assert_due_after, numbers, on_both_stores, plain, settlement, texts,
+};
+use crate::bus::health::Health;
+use crate::store::{Outcome, Settled, Settlement};
+
+on_both_stores!(
+    an_acknowledgement_removes_exactly_the_batch,
+    an_acknowledgement_counts_once,
+    items_published_during_a_lease_are_neither_lost_nor_acknowledged,
+    a_failed_batch_stays_at_the_head_until_its_pause_is_over,
+    a_failed_batch_waits_its_pause_whatever_is_published,
+    a_returned_batch_is_due_at_once,
+    health_is_kept_for_the_next_attempt,
+    taking_the_next_batch_keeps_the_queue,
+    the_next_batch_is_not_taken_before_it_is_due,
+    without_take_next_the_queue_is_released,
+    after_a_failure_no_batch_is_taken,
+);
+
+async fn an_acknowledgement_removes_exactly_the_batch(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.subscribe("bob", &["a"], plain).await;
+    f.publish("a", &numbers(1, 8)).await;
+    let batches = f.claim(10).await.batches;
+    let alice = batches.iter().find(|one| one.lease.subscriber.reveal() == "alice").unwrap();
+    assert!(matches!(f.settle(&alice.lease, Outcome::Acknowledged).await, Settled::Released));
+    let (alice, bob) = (f.status("alice").await, f.status("bob").await);
+    assert_eq!((alice.sent, alice.queued), (3, 5));
+    assert_eq!((bob.sent, bob.queued), (0, 8));
+    assert_eq!(texts(&f.claim_one().await), numbers(4, 6));
+}
+
+async fn an_acknowledgement_counts_once(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.publish("a", &["1", "2"]).await;
+    let leased = f.claim_one().await;
+    assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
+    assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Stale));
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued), (1, 1));
+}
+
+async fn items_published_during_a_lease_are_neither_lost_nor_acknowledged(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let leased = f.claim_one().await;
+    f.publish("a", &["2"]).await;
+    f.publish("a", &["3"]).await;
+    assert_eq!(f.status("alice").await.queued, 3);
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    let next = f.claim_one().await;
+    assert_eq!(texts(&next), ["2", "3"]);
+    f.publish("a", &["4"]).await;
+    f.settle(&next.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    assert_eq!(f.drain().await["alice"], ["2", "3", "4"]);
+}
+
+async fn a_failed_batch_stays_at_the_head_until_its_pause_is_over(f: &Fixture) {
+    let pause = Duration::from_millis(150);
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 3)).await;
+    let first = f.claim_one().await;
+    let start_ms = f.now_ms();
+    let settled = f.settle(&first.lease, Outcome::Failed { retry_in: pause }).await;
+    assert!(matches!(settled, Settled::Released), "{settled:?}");
+    let second = f.claim_eventually().await;
+    assert!(f.now_ms() - start_ms >= pause.as_millis() as u64, "sent again too early");
+    assert_eq!(second.batch.id, first.batch.id);
+    assert_eq!((texts(&second), second.batch.attempt), (numbers(1, 2), 2));
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued), (0, 3));
+}
+
+async fn a_failed_batch_waits_its_pause_whatever_is_published(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 4).await;
+    f.publish("a", &["1"]).await;
+    let leased = f.claim_one().await;
+    f.publish("a", &["2"]).await;
+    f.settle(&leased.lease, Outcome::Failed { retry_in: HOUR }).await;
+    assert_due_after(f.claim_none().await, HOUR);
+    f.publish("a", &["3"]).await;
+    assert_due_after(f.claim_none().await, HOUR);
+    // From here on, enough for a full batch waits.
+    f.publish("a", &["4", "5"]).await;
+    assert_due_after(f.claim_none().await, HOUR);
+    // Neither does another `max` make it leave earlier.
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    assert_due_after(f.claim_none().await, HOUR);
+}
+
+async fn a_returned_batch_is_due_at_once(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| {
+        delivery.max = 2;
+        delivery.timeout = HOUR;
+    })
+    .await;
+    f.publish("a", &numbers(1, 3)).await;
+    let first = f.claim_one().await;
+    assert!(matches!(f.settle(&first.lease, Outcome::Returned).await, Settled::Released));
+    let second = f.claim_one().await;
+    assert_eq!((&second.batch.id, texts(&second)), (&first.batch.id, numbers(1, 2)));
+}
+
+async fn health_is_kept_for_the_next_attempt(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.publish("a", &["1", "2"]).await;
+    let outcomes = [
+        (Outcome::Failed { retry_in: Duration::ZERO }, 42),
+        (Outcome::Returned, 7),
+        (Outcome::Acknowledged, 0),
+    ];
+    for (outcome, points) in outcomes {
+        let leased = f.claim_one().await;
+        let settlement =
+            Settlement { health: Health::new(points), ..settlement(&leased.lease, outcome) };
+        f.store.settle(settlement, LEASE).await.unwrap();
+        let next = f.claim_one().await;
+        assert_eq!(next.health, Health::new(points), "{outcome:?}");
+        f.settle(&next.lease, Outcome::Returned).await;
+    }
+}
+
+async fn taking_the_next_batch_keeps_the_queue(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| {
+        delivery.max = 2;
+        delivery.timeout = HOUR;
+    })
+    .await;
+    f.publish("a", &numbers(1, 4)).await;
+    let first = f.claim_one().await;
+    let Settled::Next(next) = f.acknowledge_and_take(&first.lease).await else {
+        panic!("a full batch waits")
+    };
+    assert_eq!((texts(&next), next.batch.attempt), (numbers(3, 4), 1));
+    assert_ne!(next.batch.id, first.batch.id);
+    assert_due_after(f.claim_none().await, LEASE);
+    assert_eq!(f.store.renew(std::slice::from_ref(&next.lease), LEASE).await.unwrap(), []);
+    // The first batch is settled for good.
+    if next.lease != first.lease {
+        assert!(matches!(f.settle(&first.lease, Outcome::Acknowledged).await, Settled::Stale));
+    }
+    assert_eq!(f.status("alice").await.sent, 2);
+    // And the last one releases the queue.
+    let settled = f.acknowledge_and_take(&next.lease).await;
+    assert!(matches!(settled, Settled::Released), "{settled:?}");
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued, status.oldest_ms), (4, 0, None));
+    assert_eq!(f.claim_none().await, None);
+}
+
+async fn the_next_batch_is_not_taken_before_it_is_due(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| {
+        delivery.max = 2;
+        delivery.timeout = HOUR;
+    })
+    .await;
+    f.publish("a", &numbers(1, 3)).await;
+    let leased = f.claim_one().await;
+    let settled = f.acknowledge_and_take(&leased.lease).await;
+    assert!(matches!(settled, Settled::Released), "{settled:?}");
+    assert_due_after(f.claim_none().await, HOUR);
+    f.publish("a", &["4"]).await;
+    assert_eq!(texts(&f.claim_one().await), ["3", "4"]);
+}
+
+async fn without_take_next_the_queue_is_released(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 4)).await;
+    let leased = f.claim_one().await;
+    assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
+    let lost = f.store.renew(std::slice::from_ref(&leased.lease), LEASE).await.unwrap();
+    assert_eq!(lost, [leased.lease]);
+    assert_eq!(texts(&f.claim_one().await), ["3", "4"]);
+}
+
+async fn after_a_failure_no_batch_is_taken(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 4)).await;
+    for outcome in [Outcome::Failed { retry_in: Duration::ZERO }, Outcome::Returned] {
+        let leased = f.claim_one().await;
+        let settlement = Settlement { take_next: true, ..settlement(&leased.lease, outcome) };
+        let settled = f.store.settle(settlement, LEASE).await.unwrap();
+        assert!(matches!(settled, Settled::Released), "{settled:?}");
+    }
+    assert_eq!(texts(&f.claim_one().await), ["1", "2"]);
+}

@@ -1,0 +1,54 @@
+//! What the embedded store promises beyond the trait: a file that outlives its processes, and
+//! several processes on it.
+
+use super::fixture::{
+    Fixture, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, subscription,
+    texts,
+};
+use crate::bus::token::ApiToken;
+use crate::store::{Outcome, Settled};
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let mut f = Fixture::sqlite();
+    f.subscribe("alice", &["a", "b"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let leased = f.claim_one().await;
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    let held = f.claim_one().await;
+    let token = ApiToken { name: "booking".into(), token: client("booking--1") };
+    f.store.add_api_token(&token).await.unwrap();
+    let (topics, subscriptions) =
+        (f.store.topics().await.unwrap(), f.store.subscriptions().await.unwrap());
+    assert_eq!((subscriptions[0].sent, subscriptions[0].queued), (2, 3));
+
+    f.reopen();
+    assert_eq!(f.store.topics().await.unwrap(), topics);
+    assert_eq!(f.store.subscriptions().await.unwrap(), subscriptions);
+    assert_eq!(f.store.api_tokens().await.unwrap(), [token]);
+    assert_due_after(f.claim_none().await, LEASE);
+    assert!(matches!(f.settle(&held.lease, Outcome::Returned).await, Settled::Released));
+    let again = f.claim_one().await;
+    assert_eq!((again.batch.id, again.batch.attempt), (held.batch.id, 2));
+    f.settle(&again.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], ["5"]);
+}
+
+#[tokio::test]
+async fn two_processes_on_one_file_see_everything_at_once() {
+    let f = Fixture::sqlite();
+    let other = f.open_another();
+    other.subscribe(&client("alice"), &subscription(&["a"], plain), true).await.unwrap();
+    f.publish("a", &["1"]).await;
+    other.publish(vec![publication(PUBLISHER, "a", &["2"])]).await.unwrap();
+    assert_eq!(other.topics().await.unwrap(), f.store.topics().await.unwrap());
+    assert_eq!(other.subscriptions().await.unwrap(), f.store.subscriptions().await.unwrap());
+
+    let leased = f.claim_one().await;
+    assert_eq!(texts(&leased), ["1", "2"]);
+    assert!(other.claim(10, LEASE).await.unwrap().batches.is_empty());
+    assert_eq!(other.renew(std::slice::from_ref(&leased.lease), LEASE).await.unwrap(), []);
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    let [status] = &other.subscriptions().await.unwrap()[..] else { panic!("alice subscribed") };
+    assert_eq!((status.sent, status.queued), (2, 0));
+}
