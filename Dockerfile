@@ -4,14 +4,14 @@ FROM rust:1-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-RUN cargo build --release --locked
+RUN cargo build --profile dist --locked
 
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --home-dir /var/lib/routemaster --create-home routemaster
-COPY --from=build /build/target/release/routemaster /usr/local/bin/routemaster
+COPY --from=build /build/target/dist/routemaster /usr/local/bin/routemaster
 USER routemaster
 WORKDIR /var/lib/routemaster
 ENV PORT=17890 ROUTEMASTER_BIND=0.0.0.0 ROUTEMASTER_DATA_DIR=/var/lib/routemaster/data

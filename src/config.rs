@@ -38,6 +38,18 @@ impl Setting {
 
 const PREFIX: &str = "ROUTEMASTER_";
 
+/// A value as an error may repeat it: a secret one is blanked, of a URL what stands before `@`.
+fn shown(setting: &Setting, value: String) -> String {
+    if !setting.secret {
+        return value;
+    }
+    match (value.split_once("://"), value.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (Some(_), None) => value,
+        (None, _) => "…".into(),
+    }
+}
+
 /// A setting that cannot be used. The program ends with exit code 2.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingError {
@@ -122,6 +134,10 @@ mod tests {
     fn a_secret_is_not_repeated_in_an_error() {
         let error = settings(&[("ROUTEMASTER_ROOT_KEY", "My Root Key")]).err().unwrap().to_string();
         assert!(error.starts_with("ROUTEMASTER_ROOT_KEY=") && !error.contains("My Root"));
+        let redis =
+            |url: &str| settings(&[("ROUTEMASTER_REDIS_URL", url)]).err().unwrap().to_string();
+        assert!(redis("http://u:s3cr3t@host/").contains("=http://…@host/ is not allowed"));
+        assert!(redis("http://host/").contains("=http://host/ is not allowed"));
     }
 
     #[test]

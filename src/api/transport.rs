@@ -25,8 +25,7 @@ pub async fn require_https(
     next: Next,
 ) -> Response {
     let over_tls = request.extensions().get() == Some(&Transport::Tls);
-    let is_https =
-        over_tls || (api.settings.trust_proxy && forwarded_https(request.headers()));
+    let is_https = over_tls || (api.settings.trust_proxy && forwarded_https(request.headers()));
     if !is_https {
         return redirect(&request);
     }

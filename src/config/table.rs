@@ -10,7 +10,7 @@ use super::parse::{
     address, log_level, milliseconds, optional, path, points, port, redis_url, seconds, switch,
     token, tokens, within,
 };
-use super::{Setting, SettingError, Sources};
+use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
 
 /// Declares each setting once: the field, its type, the variable, the default, what is allowed
@@ -51,7 +51,7 @@ macro_rules! settings {
                         let parse: fn(&str) -> Option<$type> = $parse;
                         parse(&value).ok_or_else(|| SettingError::BadValue {
                             name: setting.name.to_owned(),
-                            value: if setting.secret { "…".into() } else { value },
+                            value: shown(setting, value),
                             allowed: setting.allowed,
                         })?
                     },)+
