@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
-use super::body::Body;
 use super::error::ApiError;
-use super::router;
+use super::extract::Body;
+use super::state::Shared;
 use crate::bus::json::parse_object;
 use crate::bus::token::{ApiToken, ClientToken, ServiceName};
 
@@ -25,7 +25,7 @@ impl From<ApiToken> for TokenRow {
     }
 }
 
-pub async fn list(State(api): State<router::State>, caller: Caller) -> Result<Response, ApiError> {
+pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_root()?;
     let tokens = api.store.api_tokens().await?;
     if tokens.is_empty() {
@@ -43,7 +43,7 @@ struct NewToken {
 }
 
 pub async fn create(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
@@ -65,7 +65,7 @@ pub async fn create(
 }
 
 pub async fn delete(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Path(token): Path<String>,
 ) -> Result<StatusCode, ApiError> {

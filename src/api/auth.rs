@@ -4,9 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
-use axum::http::header;
-use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
@@ -15,7 +12,6 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use super::router::State;
 use crate::bus::token::{ClientToken, random_hex};
 use crate::config::Settings;
 use crate::store::{Store, StoreError};
@@ -38,22 +34,28 @@ impl Caller {
         }
     }
 
+    /// Whether a secret of this client is its own business.
+    pub fn may_see_secrets_of(&self, client: &ClientToken) -> bool {
+        match self {
+            Self::Client(token) => token == client,
+            Self::Root => true,
+        }
+    }
+
+    /// A token as this caller may see it in monitoring: whole for its holder and for root. For
+    /// others it ends before `--`, because what follows is a password; a token without `--` is a
+    /// mere name.
+    pub fn view_of(&self, token: &ClientToken) -> String {
+        let whole = self.may_see_secrets_of(token);
+        let visible = if whole { None } else { token.service_name() };
+        visible.unwrap_or_else(|| token.reveal()).to_owned()
+    }
+
     pub fn require_root(&self) -> Result<(), ApiError> {
         match self {
             Self::Root => Ok(()),
             Self::Client(_) => Err(ApiError::Forbidden("this needs the root key")),
         }
-    }
-}
-
-impl FromRequestParts<State> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &State) -> Result<Self, ApiError> {
-        let authorization = parts.headers.get(header::AUTHORIZATION);
-        let authorization = authorization.ok_or(ApiError::Unauthorized)?.as_bytes();
-        let credentials = basic_credentials(authorization).ok_or(ApiError::Unauthorized)?;
-        api.tokens.find(&credentials).await.ok_or(ApiError::Unauthorized)
     }
 }
 
@@ -132,6 +134,15 @@ impl Tokens {
     /// Whether a token stands in the settings, and so cannot be made or revoked.
     pub fn is_configured(&self, token: &ClientToken) -> bool {
         self.configured.iter().any(|(configured, _)| configured == token)
+    }
+
+    /// The caller that an `Authorization` header names.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthorized`] if it names nobody who is allowed.
+    pub async fn caller(&self, authorization: &[u8]) -> Result<Caller, ApiError> {
+        let credentials = basic_credentials(authorization).ok_or(ApiError::Unauthorized)?;
+        self.find(&credentials).await.ok_or(ApiError::Unauthorized)
     }
 
     async fn find(&self, credentials: &str) -> Option<Caller> {

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::router;
+use super::state::Shared;
 
 pub async fn health() -> Json<Value> {
     Json(json!({}))
 }
 
 /// `pong` is the time, in milliseconds since the epoch.
-pub async fn ping(State(api): State<router::State>) -> Json<Value> {
+pub async fn ping(State(api): State<Shared>) -> Json<Value> {
     Json(json!({ "pong": api.clock.now_ms() }))
 }

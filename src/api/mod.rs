@@ -3,16 +3,17 @@
 mod acceptor;
 mod api_tokens;
 mod auth;
-mod body;
 mod error;
+mod extract;
 mod health;
 mod pulse;
 mod router;
 mod server;
+mod state;
 mod subscriptions;
 mod topics;
 mod transport;
 
 pub use auth::Tokens;
-pub use router::Api;
 pub use server::Server;
+pub use state::Api;

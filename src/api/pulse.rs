@@ -7,13 +7,13 @@ use axum::http::StatusCode;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::router;
+use super::state::Shared;
 
 /// How long `/pulse/scaling` takes when more workers are needed. Autoscalers watch the response
 /// time.
 const SCALING_DELAY: Duration = Duration::from_secs(1);
 
-pub async fn pulse(State(api): State<router::State>, _caller: Caller) -> StatusCode {
+pub async fn pulse(State(api): State<Shared>, _caller: Caller) -> StatusCode {
     match api.store.ping().await {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(error) => {
@@ -23,10 +23,7 @@ pub async fn pulse(State(api): State<router::State>, _caller: Caller) -> StatusC
     }
 }
 
-pub async fn scaling(
-    State(api): State<router::State>,
-    _caller: Caller,
-) -> Result<StatusCode, ApiError> {
+pub async fn scaling(State(api): State<Shared>, _caller: Caller) -> Result<StatusCode, ApiError> {
     let due = api.store.due_batches(api.settings.scaling_deadline).await?;
     if due > api.settings.scaling_threshold as u64 {
         tokio::time::sleep(SCALING_DELAY).await;

@@ -1,32 +1,15 @@
-//! The routes, and what their handlers share.
-
-use std::sync::Arc;
+//! The routes.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 
-use super::auth::Tokens;
 use super::error::ApiError;
+use super::state::Shared;
 use super::{api_tokens, health, pulse, subscriptions, topics, transport};
-use crate::bus::clock::Clock;
-use crate::config::Settings;
-use crate::ingest::Ingest;
-use crate::store::Store;
-
-/// What handlers work with.
-pub struct Api {
-    pub settings: Arc<Settings>,
-    pub store: Arc<dyn Store>,
-    pub ingest: Ingest,
-    pub tokens: Arc<Tokens>,
-    pub clock: Clock,
-}
-
-pub type State = Arc<Api>;
 
 /// All routes of the contract. `subscription` and `subscriber` are the same word here.
-pub fn router(api: State) -> Router {
+pub fn router(api: Shared) -> Router {
     let subscription = post(subscriptions::subscribe).delete(subscriptions::unsubscribe);
     let subscription_topic = delete(subscriptions::unsubscribe_topic);
     let subscriptions = get(subscriptions::list);

@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::Acceptor;
-use super::router::{Api, router};
+use super::router::router;
+use super::state::Api;
 use crate::tls;
 
 /// Requests that one HTTP/2 connection may have open at once.

@@ -6,16 +6,16 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::auth::Caller;
-use super::body::Body;
 use super::error::ApiError;
-use super::router;
-use super::topics::{unknown_topic, visible_token};
+use super::extract::Body;
+use super::state::{Api, Shared};
+use super::topics::unknown_topic;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::ClientToken;
 use crate::store::Subscribed;
 
 pub async fn subscribe(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Body(body): Body,
 ) -> Result<StatusCode, ApiError> {
@@ -29,7 +29,7 @@ pub async fn subscribe(
 }
 
 pub async fn unsubscribe(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
 ) -> Result<StatusCode, ApiError> {
     remove(&api, &caller.into_client()?).await
@@ -37,7 +37,7 @@ pub async fn unsubscribe(
 
 /// Removes the subscriber in the path: any of them for root, itself for a client.
 pub async fn delete(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Path(token): Path<String>,
 ) -> Result<StatusCode, ApiError> {
@@ -50,7 +50,7 @@ pub async fn delete(
     remove(&api, &subscriber).await
 }
 
-async fn remove(api: &router::Api, subscriber: &ClientToken) -> Result<StatusCode, ApiError> {
+async fn remove(api: &Api, subscriber: &ClientToken) -> Result<StatusCode, ApiError> {
     if api.store.unsubscribe(subscriber).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -59,7 +59,7 @@ async fn remove(api: &router::Api, subscriber: &ClientToken) -> Result<StatusCod
 }
 
 pub async fn unsubscribe_topic(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Path(topic): Path<String>,
 ) -> Result<StatusCode, ApiError> {
@@ -95,7 +95,7 @@ struct Counts {
 }
 
 pub async fn list(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
 ) -> Result<Json<Vec<SubscriptionRow>>, ApiError> {
     let subscriptions = api.store.subscriptions().await?;
@@ -105,14 +105,10 @@ pub async fn list(
 fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
     let SubscriptionStatus { subscriber, subscription, sent, queued, oldest_ms } = status;
     let Subscription { topics, delivery } = subscription;
-    let sees_secrets = match caller {
-        Caller::Root => true,
-        Caller::Client(client) => *client == subscriber,
-    };
     SubscriptionRow {
-        subscriber: visible_token(&subscriber, caller),
+        subscriber: caller.view_of(&subscriber),
         callback: delivery.callback.as_str().to_owned(),
-        uuid: delivery.uuid.filter(|_| sees_secrets),
+        uuid: delivery.uuid.filter(|_| caller.may_see_secrets_of(&subscriber)),
         max_events: delivery.max,
         timeout: delivery.timeout.as_millis() as u64,
         topics: topics.iter().map(ToString::to_string).collect(),

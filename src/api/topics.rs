@@ -6,18 +6,17 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::auth::Caller;
-use super::body::Body;
 use super::error::ApiError;
-use super::router;
+use super::extract::Body;
+use super::state::Shared;
 use crate::bus::event::parse_publish;
-use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published, TopicDeleted};
 
 const OWNED: &str = "this topic belongs to another publisher";
 
 pub async fn publish(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
     Body(body): Body,
@@ -32,7 +31,7 @@ pub async fn publish(
 }
 
 pub async fn delete(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
@@ -57,35 +56,17 @@ pub struct TopicRow {
 }
 
 pub async fn list(
-    State(api): State<router::State>,
+    State(api): State<Shared>,
     caller: Caller,
 ) -> Result<Json<Vec<TopicRow>>, ApiError> {
     let rows = api.store.topics().await?.into_iter().map(|topic| TopicRow {
         name: topic.name.to_string(),
-        publisher: topic.publisher.map(|publisher| visible_token(&publisher, &caller)),
+        publisher: topic.publisher.map(|publisher| caller.view_of(&publisher)),
         events: topic.events,
     });
     Ok(Json(rows.collect()))
 }
 
-impl router::Api {
-    pub fn topic_name(&self, name: &str) -> Result<TopicName, ApiError> {
-        TopicName::parse(name, self.settings.topic_name_max).map_err(ApiError::bad_request)
-    }
-}
-
 pub fn unknown_topic(topic: &TopicName) -> ApiError {
     ApiError::NotFound(format!("nobody has published to the topic `{topic}`"))
-}
-
-/// A token as this caller may see it in monitoring: whole for its holder and for root. For
-/// others it ends before `--`, because what follows is a password; a token without `--` is a
-/// mere name.
-pub fn visible_token(token: &ClientToken, caller: &Caller) -> String {
-    let whole = match caller {
-        Caller::Root => true,
-        Caller::Client(client) => client == token,
-    };
-    let visible = if whole { None } else { token.service_name() };
-    visible.unwrap_or_else(|| token.reveal()).to_owned()
 }

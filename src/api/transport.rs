@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::router;
+use super::state::Shared;
 
 /// How a request reached us. The acceptor puts it into the request's extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,11 +19,7 @@ pub enum Transport {
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Lets a request pass that came over TLS, to us or to a trusted proxy; redirects any other.
-pub async fn require_https(
-    State(api): State<router::State>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn require_https(State(api): State<Shared>, request: Request, next: Next) -> Response {
     let over_tls = request.extensions().get() == Some(&Transport::Tls);
     let is_https = over_tls || (api.settings.trust_proxy && forwarded_https(request.headers()));
     if !is_https {

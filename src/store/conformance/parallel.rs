@@ -94,6 +94,7 @@ async fn concurrent_claims_give_each_queue_out_once(f: &Fixture) {
                     return mine;
                 }
                 mine.extend(claim.batches.into_iter().map(|leased| leased.lease));
+                assert!(mine.len() <= QUEUES, "queues are given out again and again");
             }
         })
     });

@@ -20,6 +20,7 @@ on_both_stores!(
     due_batches_counts_what_is_due_in_time_and_what_is_in_flight,
     the_alarm_rings_at_once_for_a_batch_that_is_due_at_once,
     the_alarm_wakes_a_worker_when_the_timeout_is_over,
+    the_alarm_rings_when_a_settled_queue_is_due_again,
     the_alarm_of_another_process_rings_within_a_second,
 );
 
@@ -182,6 +183,22 @@ async fn the_alarm_wakes_a_worker_when_the_timeout_is_over(f: &Fixture) {
     };
     assert_eq!(texts(&leased), ["1"]);
     assert!(start.elapsed() < TIMEOUT + Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+async fn the_alarm_rings_when_a_settled_queue_is_due_again(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.publish("a", &["1", "2"]).await;
+    for outcome in [
+        Outcome::Failed { retry_in: Duration::from_millis(50) },
+        Outcome::Returned,
+        Outcome::Acknowledged,
+    ] {
+        let leased = f.claim_eventually().await;
+        f.store.alarm().wait(Duration::ZERO).await;
+        f.settle(&leased.lease, outcome).await;
+        let waited = rings_after(&*f.store).await;
+        assert!(waited < Duration::from_secs(1), "{outcome:?}: {waited:?}");
+    }
 }
 
 async fn the_alarm_of_another_process_rings_within_a_second(f: &Fixture) {

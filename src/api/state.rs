@@ -1,0 +1,30 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use super::auth::Tokens;
+use super::error::ApiError;
+use crate::bus::clock::Clock;
+use crate::bus::topic::TopicName;
+use crate::config::Settings;
+use crate::ingest::Ingest;
+use crate::store::Store;
+
+/// What handlers work with.
+pub struct Api {
+    pub settings: Arc<Settings>,
+    pub store: Arc<dyn Store>,
+    pub ingest: Ingest,
+    pub tokens: Arc<Tokens>,
+    pub clock: Clock,
+}
+
+/// The state of all routes.
+pub type Shared = Arc<Api>;
+
+impl Api {
+    /// Checks a topic's name from a path.
+    pub fn topic_name(&self, name: &str) -> Result<TopicName, ApiError> {
+        TopicName::parse(name, self.settings.topic_name_max).map_err(ApiError::bad_request)
+    }
+}
