@@ -1,6 +1,8 @@
 -- Leasing a queue and giving out its batch; shared by claim and settle.
 
 local CHUNK = 256
+-- Digits of the time in front of each item.
+local STAMP = 13
 
 -- Up to `count` entries from the head of a list. With a byte limit, it stops before the entry
 -- that would go past it, but takes one at least.
@@ -10,7 +12,7 @@ local function read_entries(list, count, max_bytes)
     local from = #entries
     local chunk = redis.call('LRANGE', list, from, math.min(from + CHUNK, count) - 1)
     for _, entry in ipairs(chunk) do
-      bytes = bytes + #entry
+      bytes = bytes + #entry - STAMP
       if max_bytes and bytes > max_bytes and #entries > 0 then return entries end
       entries[#entries + 1] = entry
     end
