@@ -1,0 +1,37 @@
+//! What users of the bus may rely on, checked from outside: every test starts the real binary,
+//! talks to it over real TLS, and does so on both stores unless no store takes part in it.
+//!
+//! The modules stand in the order of the contract: running it, transport and authentication,
+//! publishing, subscribing, delivery, monitoring; then trouble, order and crashes.
+
+// A harness fails by panicking: that is how a test says what went wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[macro_use]
+mod support;
+
+mod settings;
+mod stopping;
+
+mod authentication;
+mod connections;
+mod transport;
+
+mod publishing;
+mod publishing_refused;
+
+mod subscribing;
+mod unsubscribing;
+
+mod batches;
+mod delivery;
+mod failures;
+
+mod monitoring;
+mod tokens;
+
+mod bad_requests;
+mod trouble;
+
+mod crashes;
+mod order;

@@ -1,0 +1,45 @@
+//! The harness: a bus made of real processes ([`Bus`], [`Process`]), clients that talk to it
+//! ([`Client`], [`raw`]) and receivers that it delivers to ([`Receiver`]).
+//!
+//! Nothing here sleeps for a fixed time: what is expected is awaited, and every wait is bounded,
+//! so that a hang is a failure with a name.
+
+mod bus;
+mod client;
+mod output;
+mod process;
+pub mod raw;
+mod receiver;
+#[path = "../../support/redis_server.rs"]
+mod redis_server;
+mod run;
+
+pub use bus::{Bus, ORDERS, ROOT};
+pub use client::{Client, basic, event, numbered};
+pub use process::{Process, Signal};
+pub use receiver::{Answer, Attempt, Receiver};
+pub use run::{Store, eventually, run, soon, within};
+
+/// Makes a test on SQLite and the same one on Redis: `name::sqlite` and `name::redis`.
+macro_rules! on_both_stores {
+    ($name:ident, |$store:ident| async move $body:block) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn check($store: $crate::support::Store) {
+                $body
+            }
+
+            #[test]
+            fn sqlite() {
+                $crate::support::run(async { check($crate::support::Store::sqlite()).await });
+            }
+
+            #[test]
+            fn redis() {
+                $crate::support::run(async { check($crate::support::Store::redis()).await });
+            }
+        }
+    };
+}

@@ -1,0 +1,106 @@
+//! Tokens made through `/api_tokens` (§5): their life from one request to the other.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Bus, Client, ROOT, eventually};
+
+async fn make(root: &Client, body: Value) -> String {
+    let reply = root.post("/api_tokens", body.to_string()).await.expect(201);
+    assert_eq!(reply.json()["name"], body["name"], "{reply:?}");
+    reply.json()["token"].as_str().expect("a token").to_owned()
+}
+
+on_both_stores!(a_token_is_made_listed_used_and_deleted, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let root = server.client(ROOT);
+    let none = root.get("/api_tokens").await.expect(204);
+    assert!(none.body.is_empty(), "{none:?}");
+
+    let made = make(&root, json!({"name": "booking"})).await;
+    let digits = made.strip_prefix("booking--").expect("<name>--<32 hex>");
+    assert!(digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
+    let given = make(&root, json!({"name": "billing", "token": "billing--given"})).await;
+    assert_eq!(given, "billing--given");
+
+    let listed = root.get("/api_tokens").await.expect(200).json();
+    let expected = json!([{"name": "billing", "token": given}, {"name": "booking", "token": made}]);
+    assert_eq!(listed, expected);
+
+    for token in [&made, &given] {
+        server.client(token).get("/topics").await.expect(200);
+    }
+    server.client(&made).claims("bookings").await;
+    let deleted = root.delete(&format!("/api_tokens/{made}")).await.expect(204);
+    assert!(deleted.body.is_empty());
+    let left = root.get("/api_tokens").await.expect(200).json();
+    assert_eq!(left, json!([{"name": "billing", "token": given}]));
+    server.client(&given).get("/topics").await.expect(200);
+});
+
+on_both_stores!(deleting_a_token_always_answers_204, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let root = server.client(ROOT);
+    let made = make(&root, json!({"name": "booking"})).await;
+    for token in [&*made, &*made, "never-was", "Not%20A%20Token"] {
+        root.delete(&format!("/api_tokens/{token}")).await.expect(204);
+    }
+    root.get("/api_tokens").await.expect(204);
+});
+
+on_both_stores!(a_bad_request_for_a_token_makes_none, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let root = server.client(ROOT);
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        r#"{"token":"a"}"#,
+        r#"{"name":""}"#,
+        r#"{"name":7}"#,
+        r#"{"name":"Not A Name"}"#,
+        r#"{"name":"svc","token":"Not A Token"}"#,
+        r#"{"name":"svc","token":""}"#,
+        r#"{"name":"svc","token":7}"#,
+        r#"{"name":"svc","name":"svc"}"#,
+        r#"{"name":"svc","more":1}"#,
+        &format!(r#"{{"name":"svc","token":"{}"}}"#, "a".repeat(65)),
+        &format!(r#"{{"name":"{}"}}"#, "a".repeat(65)),
+    ] {
+        root.post("/api_tokens", body.to_owned()).await.expect_reason(400);
+    }
+    root.get("/api_tokens").await.expect(204);
+});
+
+on_both_stores!(a_revoked_token_is_refused_by_every_web_process_within_1_s, |store| async move {
+    let bus = Bus::new(&store);
+    let (first, second) = (bus.web().await, bus.web().await);
+    let root = first.client(ROOT);
+    let made = make(&root, json!({"name": "booking"})).await;
+    let (here, there) = (first.client(&made), second.client(&made));
+    here.get("/topics").await.expect(200);
+    let known = async || (there.get("/topics").await.status == 200).then_some(());
+    eventually("the other process knows the new token", known).await;
+
+    root.delete(&format!("/api_tokens/{made}")).await.expect(204);
+    for client in [&here, &there] {
+        let refused = async || (client.get("/topics").await.status == 401).then_some(());
+        let (_, took) = eventually("the revoked token is refused", refused).await;
+        assert!(took <= Duration::from_secs(1), "it was refused after {took:?} only");
+    }
+});
+
+on_both_stores!(tokens_survive_a_restart, |store| async move {
+    let bus = Bus::new(&store);
+    let mut server = bus.serve().await;
+    let made = make(&server.client(ROOT), json!({"name": "booking"})).await;
+    server.kill().await;
+    let server = bus.serve().await;
+    server.client(&made).get("/topics").await.expect(200);
+    server.client(ROOT).delete(&format!("/api_tokens/{made}")).await.expect(204);
+});

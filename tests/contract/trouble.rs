@@ -1,0 +1,219 @@
+//! Trouble with the store: what a client is told meanwhile, and that the bus heals by itself.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Bus, Client, Process, Signal, Store, event, eventually, run};
+
+/// How long a publish may take to say that the store is away.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Requires a publish to be refused for now, in time and with a hint when to come back.
+async fn is_refused_for_now(client: &Client, number: u64) {
+    let start = Instant::now();
+    let reply = client.publish("widgets", &event(number)).await;
+    assert!(start.elapsed() <= REFUSAL_LIMIT, "the answer took {:?}", start.elapsed());
+    assert_eq!(reply.status, 503, "{reply:?}");
+    let seconds = reply.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds > 0), "{reply:?}");
+    reply.expect_reason(503);
+}
+
+/// Waits until a publish is accepted again.
+async fn publishes_again(client: &Client, number: u64) {
+    let publish =
+        async || (client.publish("widgets", &event(number)).await.status == 204).then_some(());
+    eventually("publishing works again", publish).await;
+}
+
+/// Everything else while the store is away: an answer in time, never a hang.
+async fn the_rest_says_so(server: &Process) {
+    let demo = server.client("demo");
+    let started = Instant::now();
+    let (nothing, anonymous) = (json!({}), server.anonymous());
+    let (topics, subscriptions, delete, pulse, health, bad) = tokio::join!(
+        demo.get("/topics"),
+        demo.get("/subscriptions"),
+        demo.delete("/topics/other"),
+        demo.get("/pulse"),
+        anonymous.get("/health"),
+        demo.publish("widgets", &nothing),
+    );
+    for reply in [topics, subscriptions, delete] {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        assert!(!reply.body.contains("127.0.0.1"), "no internals for clients: {reply:?}");
+    }
+    pulse.expect(500);
+    health.expect(200);
+    bad.expect(400);
+    assert!(started.elapsed() < REFUSAL_LIMIT * 2, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_redis_that_is_gone_is_said_and_the_bus_goes_on_when_it_is_back() {
+    run(async {
+        let mut store = Store::redis_with_aof();
+        let bus = Bus::new(&store);
+        let (web, mut worker) = (bus.web().await, bus.worker().await);
+        let (demo, receiver) = (web.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0, "max": 1})).await;
+        demo.publishes("widgets", 1..=2).await;
+        receiver.numbers(2).await;
+
+        store.server().kill();
+        // Each of these may take its time, all of them must be answered in time.
+        tokio::join!(
+            is_refused_for_now(&demo, 97),
+            is_refused_for_now(&demo, 98),
+            the_rest_says_so(&web),
+        );
+
+        store.server().restart();
+        publishes_again(&demo, 3).await;
+        demo.publishes("widgets", 4..=5).await;
+        assert_eq!(receiver.numbers(5).await, [1, 2, 3, 4, 5], "refused events were not stored");
+        demo.get("/pulse").await.expect(204);
+        assert!(worker.is_running());
+    });
+}
+
+#[test]
+fn events_that_were_accepted_before_redis_died_arrive() {
+    run(async {
+        let mut store = Store::redis_with_aof();
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 400, "max": 1000})).await;
+        demo.publishes("widgets", 1..=20).await;
+        store.server().kill();
+        is_refused_for_now(&demo, 99).await;
+        store.server().restart();
+        assert_eq!(receiver.numbers(20).await, (1..=20).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_redis_that_hangs_is_said_in_time_and_healed_from() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        store.server().pause();
+        tokio::join!(is_refused_for_now(&demo, 1), the_rest_says_so(&server));
+        store.server().resume();
+        publishes_again(&demo, 2).await;
+        let arrived = |all: &Vec<crate::support::Attempt>| {
+            all.iter().any(|attempt| attempt.numbers().contains(&2))
+        };
+        receiver.until("event 2 is delivered", arrived).await;
+        demo.get("/pulse").await.expect(204);
+    });
+}
+
+#[test]
+fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let web = bus.web().await;
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        store.server().pause();
+        is_refused_for_now(&demo, 99).await;
+        store.server().resume();
+        publishes_again(&demo, 1).await;
+        assert_eq!(demo.topic("widgets").await["events"], 2, "the claim and event 1");
+    });
+}
+
+#[test]
+fn a_delivery_during_an_outage_is_not_lost() {
+    run(async {
+        let mut store = Store::redis_with_aof();
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0, "max": 1})).await;
+        receiver.answer_next([crate::support::Answer::Held]);
+        demo.publishes("widgets", 1..=3).await;
+        receiver.attempts(1).await;
+        store.server().kill();
+        receiver.release();
+        is_refused_for_now(&demo, 99).await;
+        store.server().restart();
+        // The first may come twice: its acknowledgement could not be written down.
+        let arrived =
+            |all: &Vec<crate::support::Attempt>| all.iter().any(|attempt| attempt.numbers() == [3]);
+        let attempts = receiver.until("all are delivered", arrived).await;
+        let mut numbers: Vec<u64> = attempts.iter().flat_map(|a| a.numbers()).collect();
+        numbers.dedup();
+        assert_eq!(numbers, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_redis_that_forgot_everything_needs_no_restart_of_the_bus() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        demo.publishes("widgets", [1]).await;
+        // Scripts and data are gone.
+        store.server().kill();
+        store.server().restart();
+        publishes_again(&demo, 2).await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        demo.publishes("widgets", [3]).await;
+        assert_eq!(receiver.numbers(1).await, [3]);
+    });
+}
+
+#[test]
+fn the_bus_stops_in_time_though_redis_hangs() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store).set("ROUTEMASTER_SHUTDOWN_TIMEOUT", "1");
+        let mut server = bus.serve().await;
+        server.client("demo").claims("widgets").await;
+        store.server().pause();
+        server.signal(Signal::Term);
+        let (_, took) = server.exit().await;
+        assert!(took < Duration::from_secs(8), "it took {took:?}");
+        store.server().resume();
+    });
+}
+
+#[test]
+fn an_sqlite_file_that_somebody_locks_is_said_and_the_bus_goes_on() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        let file = bus.data_dir().join("routemaster.db");
+        let locker = rusqlite::Connection::open(file).unwrap();
+        locker.busy_timeout(Duration::from_secs(5)).unwrap();
+        locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (_, _, pulse) = tokio::join!(
+            is_refused_for_now(&demo, 98),
+            is_refused_for_now(&demo, 99),
+            demo.get("/pulse"),
+        );
+        pulse.expect(500);
+        locker.execute_batch("ROLLBACK").unwrap();
+        publishes_again(&demo, 1).await;
+        assert_eq!(receiver.numbers(1).await, [1], "refused events were not stored");
+        demo.get("/pulse").await.expect(204);
+    });
+}
