@@ -12,13 +12,17 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --home-dir /var/lib/routemaster --create-home routemaster
 COPY --from=build /build/target/dist/routemaster /usr/local/bin/routemaster
+RUN install --directory --owner routemaster --group routemaster /var/lib/routemaster/data
 USER routemaster
 WORKDIR /var/lib/routemaster
 ENV PORT=17890 ROUTEMASTER_BIND=0.0.0.0 ROUTEMASTER_DATA_DIR=/var/lib/routemaster/data
 VOLUME /var/lib/routemaster/data
 EXPOSE 17890
-# -k: the check asks whether the process answers, not who it is. A worker alone has no port; run
-# it with --no-healthcheck.
+# The check asks whether the process answers, over HTTPS or, behind a proxy that ends TLS, over
+# HTTP; not who it is, hence --insecure. A worker alone has no port: run it with --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD curl --silent --fail --insecure "https://localhost:${PORT}/health/ping" || exit 1
+    CMD curl --silent --fail --insecure "https://localhost:${PORT}/health/ping" \
+        || curl --silent --fail --header "X-Forwarded-Proto: https" \
+            "http://localhost:${PORT}/health/ping" \
+        || exit 1
 ENTRYPOINT ["routemaster"]

@@ -1,7 +1,6 @@
 //! Reads the command line and the environment.
 
-use anyhow::Context;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::config::{SETTINGS, SettingError, Settings, Sources, unknown_names};
@@ -61,25 +60,29 @@ pub fn parse() -> anyhow::Result<Command> {
         Some(Subcommands::Worker) => Role::Worker,
         Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
     };
-    let settings = Box::new(load(flags)?);
+    // `routemaster --port 1 web` means the same as `routemaster web --port 1`.
+    let flag = |name: &str| {
+        let given = [flags, &matches].into_iter();
+        given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
+    };
+    let settings = Box::new(load(&flag)?);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     Ok(Command::Role { role, settings, unknown: unknown_names(names) })
 }
 
 /// A missing `.env` is fine; one that cannot be read is not.
 fn read_dotenv() -> anyhow::Result<()> {
-    match dotenvy::dotenv() {
+    match dotenvy::from_path(".env") {
         Ok(_) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
-        Err(error) => Err(error).context("failed to read .env"),
+        Err(error) => Err(SettingError::Conflict(format!("failed to read .env: {error}")).into()),
     }
 }
 
-fn load(flags: &ArgMatches) -> Result<Settings, SettingError> {
-    Settings::load(&Sources {
-        flags: &|flag| flags.try_get_one::<String>(flag).ok().flatten().cloned(),
-        environment: &|name| std::env::var(name).ok(),
-    })
+fn load(flags: &dyn Fn(&str) -> Option<String>) -> Result<Settings, SettingError> {
+    // What is not UTF-8 must not pass for not set: no setting allows the replacement character.
+    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+    Settings::load(&Sources { flags, environment: &environment })
 }
 
 /// The commands, with a flag for each setting where settings are read.

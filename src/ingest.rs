@@ -13,8 +13,9 @@ use crate::store::{Publication, Published, Store, StoreError, StoreResult};
 
 /// How many publications wait at most; further publishers wait for a place, within their time.
 const WAITING_MAX: usize = 4096;
-/// Where a group ends: so many publications, or so many bytes.
+/// Where a group ends: so many publications, so many items, or so many bytes.
 const GROUP_MAX: usize = 512;
+const GROUP_MAX_ITEMS: usize = 2_000;
 const GROUP_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How many groups are committed at once: the store works on one while the other one's
 /// publishers are answered.
@@ -91,15 +92,16 @@ async fn commit_groups(store: Arc<dyn Store>, receiver: Arc<Mutex<mpsc::Receiver
 /// Waits for a publication and takes along what else waits. Empty when all handles are gone.
 async fn gather(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let mut group = Vec::new();
-    let mut bytes = 0;
+    let (mut items, mut bytes) = (0, 0);
     let mut next = receiver.recv().await;
     while let Some(waiting) = next {
         // A publisher that gave up was told that its events are not stored.
         if !waiting.answer.is_closed() {
+            items += waiting.publication.items.len();
             bytes += waiting.publication.items.iter().map(|item| item.len()).sum::<usize>();
             group.push(waiting);
         }
-        if group.len() >= GROUP_MAX || bytes >= GROUP_MAX_BYTES {
+        if group.len() >= GROUP_MAX || items >= GROUP_MAX_ITEMS || bytes >= GROUP_MAX_BYTES {
             break;
         }
         next = match (receiver.try_recv(), group.is_empty()) {

@@ -3,29 +3,36 @@
 mod args;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use args::{Chore, Command};
+use routemaster::config::SettingError;
 use routemaster::{cli, roles, telemetry, tls};
 
 /// The exit code for a command line or a setting that cannot be used.
 const USAGE: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let command = match args::parse() {
-        Ok(command) => command,
-        Err(error) => {
-            eprintln!("routemaster: {error}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    match run(command).await {
+/// How long work that nobody waits for any more may hold up the end, such as a name that is
+/// being resolved.
+const LINGER: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    match args::parse().and_then(run_to_end) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("routemaster: {error:#}");
-            ExitCode::FAILURE
+            let usage = error.is::<SettingError>();
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn run_to_end(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let result = runtime.block_on(run(command));
+    runtime.shutdown_timeout(LINGER);
+    result
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, Server, Tokens};
 use crate::bus::clock::Clock;
-use crate::config::Settings;
+use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -36,30 +36,40 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// If it cannot start, or could not finish what it had accepted.
 pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
-    let store = open_store(&settings)?;
+    let store = open_store(&settings).await?;
     let stop = signals::stop_on_signal()?;
     let tasks = TaskTracker::new();
-    welcome::warn_about_settings(&settings);
-    let serving = if role == Role::Worker {
-        None
-    } else {
-        let server = bind(&settings, &store, &tasks).await?;
-        welcome::print_web(&settings, &*store, server.local_address()?, role)?;
-        Some(tokio::spawn(server.serve(stop.clone())))
+    welcome::warn_about_settings(&settings, role);
+    // Everything that can fail comes before the first word of success.
+    let server = match role {
+        Role::Serve | Role::Web => Some(bind(&settings, &store, &tasks).await?),
+        Role::Worker => None,
     };
     if role != Role::Web {
         let worker = Worker::new(&settings, store.clone(), stop.clone())?;
         tasks.spawn(worker.run());
-        welcome::print_worker(&*store, role)?;
     }
+    let serving = match server {
+        Some(server) => {
+            welcome::print_web(&settings, &*store, server.local_address()?, role)?;
+            Some(tokio::spawn(server.serve(stop.clone())))
+        }
+        None => {
+            welcome::print_worker(&*store)?;
+            None
+        }
+    };
     tasks.close();
     finish(serving, &tasks, &stop, settings.shutdown_timeout).await
 }
 
-fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     match &settings.redis_url {
         Some(url) => {
-            let store = RedisStore::open(url).context("failed to use ROUTEMASTER_REDIS_URL")?;
+            let store = RedisStore::open(url).map_err(|error| {
+                SettingError::Conflict(format!("ROUTEMASTER_REDIS_URL is not allowed: {error:#}"))
+            })?;
+            store.check_server().await?;
             Ok(Arc::new(store))
         }
         None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),

@@ -68,12 +68,12 @@ fn basic_credentials(authorization: &[u8]) -> Option<String> {
     String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()
 }
 
-/// The user names that credentials may mean. A token can hold colons and the password is
-/// ignored, so a user name may end at any of them.
+/// The user names that credentials may mean, the longest first. A token can hold colons and the
+/// password is ignored, so a user name may end at any of them.
 fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
     const TOKEN_MAX: usize = 64;
-    let ends = credentials.match_indices(':').map(|(end, _)| end);
-    ends.take_while(|end| *end <= TOKEN_MAX).map(|end| &credentials[..end])
+    let ends = credentials.bytes().enumerate().take(TOKEN_MAX + 1).rev();
+    ends.filter(|(_, byte)| *byte == b':').map(|(end, _)| &credentials[..end])
 }
 
 /// All tokens that are allowed: those of the settings and those made through `/api_tokens`.
@@ -85,8 +85,8 @@ pub struct Tokens {
     key: hmac::Key,
     configured: Vec<(ClientToken, Caller)>,
     allowed: RwLock<Allowed>,
-    /// When the store was last asked.
-    refreshed: Mutex<Option<Instant>>,
+    /// The last question to the store: when, and whether it was answered.
+    refreshed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
 type Allowed = Arc<HashMap<Vec<u8>, (ClientToken, Caller)>>;
@@ -139,23 +139,23 @@ impl Tokens {
     /// The caller that an `Authorization` header names.
     ///
     /// # Errors
-    /// [`ApiError::Unauthorized`] if it names nobody who is allowed.
+    /// [`ApiError::Unauthorized`] if it names nobody who is allowed, [`ApiError::Store`] if that
+    /// cannot be known because the store is not available.
     pub async fn caller(&self, authorization: &[u8]) -> Result<Caller, ApiError> {
         let credentials = basic_credentials(authorization).ok_or(ApiError::Unauthorized)?;
-        self.find(&credentials).await.ok_or(ApiError::Unauthorized)
-    }
-
-    async fn find(&self, credentials: &str) -> Option<Caller> {
-        if let Some(caller) = self.find_now(credentials) {
-            return Some(caller);
+        if let Some(caller) = self.find(&credentials) {
+            return Ok(caller);
+        }
+        if user_names(&credentials).all(|name| ClientToken::parse(name).is_err()) {
+            return Err(ApiError::Unauthorized);
         }
         // The token may have been made a moment ago, by another web process.
-        user_names(credentials).next()?;
-        self.refresh_once_after(Instant::now()).await;
-        self.find_now(credentials)
+        let refreshed = self.refresh_once_after(Instant::now()).await;
+        let caller = self.find(&credentials);
+        caller.ok_or_else(|| refreshed.err().map_or(ApiError::Unauthorized, ApiError::Store))
     }
 
-    fn find_now(&self, credentials: &str) -> Option<Caller> {
+    fn find(&self, credentials: &str) -> Option<Caller> {
         let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner).clone();
         user_names(credentials).find_map(|name| {
             let (token, caller) = allowed.get(self.hash(name).as_ref())?;
@@ -165,20 +165,23 @@ impl Tokens {
     }
 
     /// Waits until the store has been asked after `moment`; many callers share one question.
-    async fn refresh_once_after(&self, moment: Instant) {
+    async fn refresh_once_after(&self, moment: Instant) -> Result<(), StoreError> {
         let mut refreshed = self.refreshed.lock().await;
-        if let Some(last) = *refreshed {
-            if last > moment {
-                return;
+        if let Some((last, result)) = &*refreshed {
+            if *last > moment {
+                return result.clone();
             }
-            tokio::time::sleep_until(last + REFRESH_PAUSE).await;
+            tokio::time::sleep_until(*last + REFRESH_PAUSE).await;
         }
         let asked = Instant::now();
-        match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
-            Ok(Ok(())) => *refreshed = Some(asked),
+        let (at, result) = match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
+            Ok(Ok(())) => (asked, Ok(())),
             // Those that waited meanwhile need not find out again.
-            Ok(Err(_)) | Err(_) => *refreshed = Some(Instant::now()),
-        }
+            Ok(Err(error)) => (Instant::now(), Err(error)),
+            Err(_) => (Instant::now(), Err(StoreError::Unavailable("no tokens in time".into()))),
+        };
+        *refreshed = Some((at, result.clone()));
+        result
     }
 
     fn allow(&self, made: Vec<ClientToken>) {
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn a_user_name_may_hold_colons_but_must_end_at_one() {
         assert_eq!(user_names("demo:").collect::<Vec<_>>(), ["demo"]);
-        assert_eq!(user_names("a:b:x").collect::<Vec<_>>(), ["a", "a:b"]);
+        assert_eq!(user_names("a:b:x").collect::<Vec<_>>(), ["a:b", "a"]);
         assert_eq!(user_names("demo").count(), 0);
         assert_eq!(user_names(&":".repeat(1000)).count(), 65);
     }

@@ -13,14 +13,23 @@ use super::state::Shared;
 /// time.
 const SCALING_DELAY: Duration = Duration::from_secs(1);
 
-pub async fn pulse(State(api): State<Shared>, _caller: Caller) -> StatusCode {
-    match api.store.ping().await {
+/// `204`, or `500` if the store cannot be written to, or not even be asked who calls.
+pub async fn pulse(
+    State(api): State<Shared>,
+    caller: Result<Caller, ApiError>,
+) -> Result<StatusCode, ApiError> {
+    let pulse = match caller {
+        Ok(_) => api.store.ping().await,
+        Err(ApiError::Store(error)) => Err(error),
+        Err(error) => return Err(error),
+    };
+    Ok(match pulse {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(error) => {
             tracing::warn!(%error, "no pulse");
             StatusCode::INTERNAL_SERVER_ERROR
         }
-    }
+    })
 }
 
 pub async fn scaling(State(api): State<Shared>, _caller: Caller) -> Result<StatusCode, ApiError> {

@@ -40,7 +40,8 @@ fn redirect(request: &Request) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(Authority::as_str).or(host);
     let authority = authority.and_then(|authority| authority.parse::<Authority>().ok());
-    let Some(authority) = authority else {
+    let without_user = |authority: &Authority| !authority.as_str().contains('@');
+    let Some(authority) = authority.filter(without_user) else {
         return ApiError::bad_request("plain HTTP without a Host: use https://").into_response();
     };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -9,17 +9,19 @@ pub type Item = Bytes;
 
 /// Names a batch; the same on every attempt to deliver it, never used for another one.
 ///
-/// `queue` differs for every queue that ever existed, also for two of the same subscriber, and
-/// `first` counts the items that ever went into the queue.
+/// `queue` differs for every queue that ever existed, also for two of the same subscriber.
+/// `number` grows from batch to batch. It comes from the clock, not from a count, so that a store
+/// that lost its last changes (a power failure, a failover) does not give it out again: a receiver
+/// may skip a batch whose name it has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BatchId {
     pub queue: String,
-    pub first: u64,
+    pub number: u64,
 }
 
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.queue, self.first)
+        write!(f, "{}-{}", self.queue, self.number)
     }
 }
 
@@ -59,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_body_is_one_json_array_in_order() {
-        let id = BatchId { queue: "q1".into(), first: 7 };
+        let id = BatchId { queue: "q1".into(), number: 7 };
         let batch = |items: &[&'static str]| Batch {
             id: id.clone(),
             attempt: 1,

@@ -12,6 +12,8 @@ use crate::bus::topic::TopicName;
 
 pub use crate::bus::json::Rejection;
 
+/// How many events one request may publish: what a store can copy to many subscribers in one go.
+const EVENTS_MAX: usize = 10_000;
 /// The longest `url`, in characters.
 const URL_MAX: usize = 1024;
 /// The deepest nesting of `data`.
@@ -95,6 +97,9 @@ pub fn parse_publish(
     let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(Rejection::new)?;
     if events.is_empty() {
         return Err(Rejection::new("the array is empty: there is nothing to publish"));
+    }
+    if events.len() > EVENTS_MAX {
+        return Err(Rejection::new(format!("more than {EVENTS_MAX} events in one array")));
     }
     let numbered = events.iter().enumerate().map(|(index, event)| {
         let at_index = |reason: Rejection| Rejection::new(format!("event {index}: {reason}"));

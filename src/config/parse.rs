@@ -25,6 +25,11 @@ pub fn switch(text: &str) -> Option<bool> {
     }
 }
 
+/// Seconds above 0, for what must have some time to succeed.
+pub fn some_seconds(text: &str) -> Option<Duration> {
+    seconds(text).filter(|time| !time.is_zero())
+}
+
 /// Seconds, with or without decimals, up to a day.
 pub fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
@@ -45,6 +50,10 @@ pub fn points(text: &str) -> Option<u8> {
 
 pub fn path(text: &str) -> Option<PathBuf> {
     Some(text.into())
+}
+
+pub fn readable_file(text: &str) -> Option<PathBuf> {
+    std::fs::read(text).is_ok().then(|| text.into())
 }
 
 /// `Some(None)` if there is no value, which is allowed.

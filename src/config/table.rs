@@ -7,8 +7,8 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::parse::{
-    address, log_level, milliseconds, optional, path, points, port, redis_url, seconds, switch,
-    token, tokens, within,
+    address, log_level, milliseconds, optional, path, points, port, readable_file, redis_url,
+    seconds, some_seconds, switch, token, tokens, within,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
@@ -94,9 +94,11 @@ settings! {
     tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
     /// The certificate chain of the API, a PEM file. Not set: a development certificate for
     /// localhost is made in the data directory.
-    tls_cert: Option<PathBuf> = "ROUTEMASTER_TLS_CERT", "", "a file", |text| optional(text, path);
+    tls_cert: Option<PathBuf> = "ROUTEMASTER_TLS_CERT", "", "a file that can be read",
+        |text| optional(text, readable_file);
     /// The private key of the certificate, a PEM file.
-    tls_key: Option<PathBuf> = "ROUTEMASTER_TLS_KEY", "", "a file", |text| optional(text, path);
+    tls_key: Option<PathBuf> = "ROUTEMASTER_TLS_KEY", "", "a file that can be read",
+        |text| optional(text, readable_file);
     /// Whether a plain HTTP request with `X-Forwarded-Proto: https` counts as HTTPS. Only behind
     /// a proxy that sets this header itself.
     trust_proxy: bool = "ROUTEMASTER_TRUST_PROXY", "false", "true or false", switch;
@@ -117,13 +119,14 @@ settings! {
     /// How many connections are served at once; further ones are closed at once.
     max_connections: usize = "ROUTEMASTER_MAX_CONNECTIONS", "10000", "1 to 1000000",
         |text| within(text, 1..=1_000_000);
-    /// How long a new connection may take until its first request has arrived, TLS included.
+    /// How long a new connection may take for its TLS handshake, and then for its first request.
     first_request_timeout: Duration = "ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "10",
-        "0 to 86400 seconds", seconds;
-    /// How long a connection may stay idle, and how long a request's header may take.
-    idle_timeout: Duration = "ROUTEMASTER_IDLE_TIMEOUT", "60", "0 to 86400 seconds", seconds;
+        "more than 0, up to 86400 seconds", some_seconds;
+    /// How long an HTTP/1.1 connection may stay idle, and how long a request's header may take. An
+    /// HTTP/2 connection stays as long as its client answers pings.
+    idle_timeout: Duration = "ROUTEMASTER_IDLE_TIMEOUT", "60", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a request's body may take.
-    body_timeout: Duration = "ROUTEMASTER_BODY_TIMEOUT", "30", "0 to 86400 seconds", seconds;
+    body_timeout: Duration = "ROUTEMASTER_BODY_TIMEOUT", "30", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a stop waits for requests and deliveries in flight.
     shutdown_timeout: Duration = "ROUTEMASTER_SHUTDOWN_TIMEOUT", "25", "0 to 86400 seconds",
         seconds;
@@ -132,14 +135,14 @@ settings! {
     max_deliveries: usize = "ROUTEMASTER_MAX_DELIVERIES", "1000", "1 to 100000",
         |text| within(text, 1..=100_000);
     /// How long a callback may take to accept a connection, TLS included.
-    connect_timeout: Duration = "ROUTEMASTER_CONNECT_TIMEOUT", "2", "0 to 86400 seconds", seconds;
+    connect_timeout: Duration = "ROUTEMASTER_CONNECT_TIMEOUT", "2", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a delivery may take in all.
-    timeout: Duration = "ROUTEMASTER_TIMEOUT", "20", "0 to 86400 seconds", seconds;
+    timeout: Duration = "ROUTEMASTER_TIMEOUT", "20", "more than 0, up to 86400 seconds", some_seconds;
     /// Whether callbacks must have a valid certificate.
     ssl_verify: bool = "ROUTEMASTER_SSL_VERIFY", "yes", "yes or no", switch;
     /// Certificate authorities to trust for callbacks beside the system's, a PEM file.
-    callback_ca_file: Option<PathBuf> = "ROUTEMASTER_CALLBACK_CA_FILE", "", "a file",
-        |text| optional(text, path);
+    callback_ca_file: Option<PathBuf> = "ROUTEMASTER_CALLBACK_CA_FILE", "",
+        "a file that can be read", |text| optional(text, readable_file);
     /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
     hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
     /// Health points that a failed delivery takes.

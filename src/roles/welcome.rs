@@ -14,7 +14,13 @@ use crate::tls::development::ca_path;
 const DEMO: &str = "demo";
 
 /// Says what in the settings is dangerous or has no effect.
-pub fn warn_about_settings(settings: &Settings) {
+pub fn warn_about_settings(settings: &Settings, role: Role) {
+    if role != Role::Web && !settings.ssl_verify {
+        tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
+    }
+    if role == Role::Worker {
+        return;
+    }
     let demo = settings.clients.iter().any(|token| token.reveal() == DEMO);
     if demo && !settings.bind.is_loopback() {
         tracing::warn!(
@@ -33,9 +39,6 @@ pub fn warn_about_settings(settings: &Settings) {
             "using a development certificate, which is good for localhost only; set \
              ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY"
         );
-    }
-    if !settings.ssl_verify {
-        tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
     }
 }
 
@@ -65,13 +68,11 @@ pub fn print_web(
 }
 
 /// Says that batches are delivered from now on.
-pub fn print_worker(store: &dyn Store, role: Role) -> anyhow::Result<()> {
-    if role == Role::Worker {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "Routemaster {} worker is running", env!("CARGO_PKG_VERSION"))?;
-        writeln!(out, "  store    {}", store.describe())?;
-        out.flush()?;
-    }
+pub fn print_worker(store: &dyn Store) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Routemaster {} worker is running", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  store    {}", store.describe())?;
+    out.flush()?;
     Ok(())
 }
 

@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// The longest a worker waits anyway is far less.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// Keeps the earliest of all times it was set to. One waiter at a time.
 #[derive(Default)]
 pub struct Alarm {
@@ -19,7 +22,7 @@ pub struct Alarm {
 impl Alarm {
     /// Rings in `delay`, unless it rings earlier anyway.
     pub fn ring_in(&self, delay: Duration) {
-        let at = Instant::now() + delay;
+        let at = Instant::now() + delay.min(LONGEST);
         let mut rings_at = self.lock();
         if rings_at.is_none_or(|earliest| at < earliest) {
             *rings_at = Some(at);

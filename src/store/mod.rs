@@ -69,7 +69,8 @@ pub struct Lease {
     pub subscriber: ClientToken,
     /// The queue's own name; a subscriber that leaves and comes back gets a new queue.
     pub queue: String,
-    /// The fencing number: no two leases of a queue have the same.
+    /// The fencing number: no two leases of a queue have the same, not even if the store has lost
+    /// its last changes in between, because it is at least the time in microseconds.
     pub fence: u64,
 }
 
@@ -134,6 +135,10 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
+/// and into its time.
+pub const CLAIM_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 pub type StoreResult<T> = Result<T, StoreError>;
 
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
@@ -147,7 +152,8 @@ pub trait Store: Send + Sync + 'static {
     async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>>;
 
     /// Makes `subscription` the subscriber's whole subscription; queued items stay. A new
-    /// callback or uuid starts with full health, and its backed-off batch is due at once.
+    /// callback or uuid starts with full health: a batch that waits to be sent again is due at
+    /// once, and so is one in flight to the old one, whose lease ends.
     /// With `create_topics`, topics that do not exist are created without a publisher.
     async fn subscribe(
         &self,
@@ -192,10 +198,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a token, if it exists.
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()>;
 
-    /// Answers if the store can be read and written.
+    /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
 
-    /// Leases up to `limit` queues that have a batch due and gives out their batches.
+    /// Leases up to `limit` queues that have a batch due and gives out their batches; fewer once
+    /// they hold [`CLAIM_MAX_BYTES`] together.
     async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim>;
 
     /// Records how a delivery ended and, if asked, takes the queue's next batch in the same step.

@@ -27,7 +27,7 @@ pub struct ClientOptions {
 /// given up before, so that a batch is not sent into one that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Builds a client: pooled, HTTP/2 where offered, no redirects, no proxy from the environment.
+/// Builds a client: pooled, HTTP/1.1, no redirects, no proxy from the environment.
 ///
 /// # Errors
 /// If a file with certificate authorities cannot be read.

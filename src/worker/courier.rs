@@ -36,7 +36,8 @@ impl Courier {
     /// If a file with certificate authorities cannot be read.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let mut ca_files: Vec<_> = settings.callback_ca_file.iter().cloned().collect();
-        // A bus that shows the development certificate trusts its siblings as callbacks.
+        // A bus that shows the development certificate trusts its siblings as callbacks. Made here
+        // as well, because a worker may be the first to start; it is good for loopback names only.
         if settings.uses_development_certificate() {
             match DevelopmentCa::open_or_create(&settings.data_dir) {
                 Ok(_) => ca_files.push(development::ca_path(&settings.data_dir)),

@@ -125,61 +125,62 @@ impl Worker {
     /// Delivers a queue's batches, one after the other, as long as one is due.
     async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
         loop {
-            let Some(settlement) = self.deliver(&leased, asked).await else {
-                return;
+            let held = self.leases.hold(&leased.lease, asked);
+            let settlement = tokio::select! {
+                settlement = self.deliver(&leased) => settlement,
+                () = held.lost() => {
+                    let subscriber = &leased.lease.subscriber;
+                    tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
+                    return;
+                }
             };
-            asked = Instant::now();
-            match self.settle(settlement).await {
+            let (settled, settled_at) = self.settle(settlement).await;
+            match settled {
                 Settled::Next(next) => leased = *next,
                 Settled::Released => return,
                 Settled::Stale => {
                     let subscriber = &leased.lease.subscriber;
-                    tracing::warn!(%subscriber, "lost the lease of a queue while delivering");
+                    tracing::warn!(%subscriber, "a delivery ended after its lease was lost");
                     return;
                 }
             }
+            asked = settled_at;
         }
     }
 
-    /// Delivers a batch and judges the outcome; `None` if the lease was lost meanwhile.
-    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> Option<Settlement> {
-        let held = self.leases.hold(&leased.lease, asked);
+    /// Delivers a batch and judges the outcome.
+    async fn deliver(&self, leased: &LeasedBatch) -> Settlement {
+        let settlement = |outcome, health| Settlement {
+            lease: leased.lease.clone(),
+            outcome,
+            health,
+            // A queue that goes on keeps its place; others wait for one if there is none left.
+            take_next: !self.stop.is_cancelled() && self.places.available_permits() > 0,
+        };
+        if self.stop.is_cancelled() {
+            return settlement(Outcome::Returned, leased.health);
+        }
         let started = Instant::now();
-        let result = if started < asked + LEASE {
-            tokio::select! {
-                result = self.courier.deliver(&leased.delivery, &leased.batch) => Some(result),
-                () = held.lost() => None,
-            }
-        } else {
-            // The process was halted so long that the batch may be with somebody else.
-            None
-        };
-        let Some(result) = result else {
-            let subscriber = &leased.lease.subscriber;
-            tracing::warn!(%subscriber, "broke off a delivery: its lease ran out");
-            return None;
-        };
-        let (outcome, health) = match result {
-            Ok(()) => (Outcome::Acknowledged, self.back_off.after_success(leased.health)),
+        match self.courier.deliver(&leased.delivery, &leased.batch).await {
+            Ok(()) => settlement(Outcome::Acknowledged, self.back_off.after_success(leased.health)),
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);
                 let timeout = leased.delivery.timeout;
                 let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
                 log_failure(leased, &error, started.elapsed(), retry_in);
-                (Outcome::Failed { retry_in }, health)
+                settlement(Outcome::Failed { retry_in }, health)
             }
-        };
-        // A queue that goes on keeps its place; others wait for one when there is none left.
-        let take_next = !self.stop.is_cancelled() && self.places.available_permits() > 0;
-        Some(Settlement { lease: leased.lease.clone(), outcome, health, take_next })
+        }
     }
 
     /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
-    async fn settle(&self, settlement: Settlement) -> Settled {
+    /// Returns also when the store was asked.
+    async fn settle(&self, settlement: Settlement) -> (Settled, Instant) {
         let mut pause = Pause::default();
         loop {
+            let asked = Instant::now();
             match self.store.settle(settlement.clone(), LEASE).await {
-                Ok(settled) => return settled,
+                Ok(settled) => return (settled, asked),
                 Err(error) => {
                     pause.log_first(&error, "failed to settle a delivery; trying on");
                     pause.sleep().await;

@@ -1,45 +1,51 @@
 //! The leases that this worker holds, renewed until they are settled.
 //!
-//! A lease that could not be renewed in time belongs to somebody else by now, perhaps: its
-//! delivery is broken off, so that a subscriber has one delivery in flight (contract §4).
+//! A lease that was not renewed in time belongs to somebody else by now, perhaps: its delivery is
+//! broken off, so that a subscriber has one delivery in flight (contract §4).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::store::{Lease, Store};
 
-/// How long a lease holds without being renewed. With a killed worker, its queues wait so long
-/// for the next one, which the contract's part of the issue allows 10 s.
+/// How long a lease holds without being renewed: the queues of a worker that was killed wait so
+/// long for another one.
 pub const LEASE: Duration = Duration::from_secs(6);
 const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
 /// How many leases one call renews.
 const RENEW_MAX: usize = 1000;
 
+/// The leases, each with the time until which it holds. A lease that is lost is taken out.
 #[derive(Default)]
 pub struct Leases {
-    held: Mutex<HashMap<Lease, Held>>,
+    held: Mutex<HashMap<Lease, watch::Sender<Instant>>>,
 }
 
-struct Held {
-    valid_until: Instant,
-    lost: CancellationToken,
-}
-
-/// A lease while its batch is delivered; forgotten when dropped.
+/// A lease that is renewed; no more so when this is dropped.
 pub struct HeldLease {
     leases: Arc<Leases>,
     lease: Lease,
-    lost: CancellationToken,
+    valid_until: watch::Receiver<Instant>,
 }
 
 impl HeldLease {
-    /// Completes when the lease is lost.
+    /// Completes when the lease is lost or has run out.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        let mut valid_until = self.valid_until.clone();
+        loop {
+            let until = *valid_until.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                renewed = valid_until.changed() => match renewed {
+                    Ok(()) => {}
+                    Err(_taken_out) => return,
+                },
+            }
+        }
     }
 }
 
@@ -50,12 +56,11 @@ impl Drop for HeldLease {
 }
 
 impl Leases {
-    /// Takes charge of a lease that the store gave after `asked`.
+    /// Takes charge of a lease that the store was asked for at `asked`.
     pub fn hold(self: &Arc<Self>, lease: &Lease, asked: Instant) -> HeldLease {
-        let lost = CancellationToken::new();
-        let held = Held { valid_until: asked + LEASE, lost: lost.clone() };
-        self.lock().insert(lease.clone(), held);
-        HeldLease { leases: self.clone(), lease: lease.clone(), lost }
+        let (until, valid_until) = watch::channel(asked + LEASE);
+        self.lock().insert(lease.clone(), until);
+        HeldLease { leases: self.clone(), lease: lease.clone(), valid_until }
     }
 
     /// Renews all leases in time, without end.
@@ -66,7 +71,6 @@ impl Leases {
             for some in leases.chunks(RENEW_MAX) {
                 self.renew(store, some).await;
             }
-            self.drop_expired();
         }
     }
 
@@ -75,33 +79,18 @@ impl Leases {
         match store.renew(leases, LEASE).await {
             Ok(lost) => {
                 let mut held = self.lock();
-                for lease in leases {
-                    if let Some(held) = held.get_mut(lease) {
-                        held.valid_until = asked + LEASE;
-                    }
-                }
                 for lease in lost {
-                    if let Some(held) = held.remove(&lease) {
-                        held.lost.cancel();
-                    }
+                    held.remove(&lease);
+                }
+                for until in leases.iter().filter_map(|lease| held.get(lease)) {
+                    until.send_replace(asked + LEASE);
                 }
             }
             Err(error) => tracing::debug!(%error, "failed to renew leases; trying again"),
         }
     }
 
-    fn drop_expired(&self) {
-        let now = Instant::now();
-        self.lock().retain(|_, held| {
-            let valid = held.valid_until > now;
-            if !valid {
-                held.lost.cancel();
-            }
-            valid
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, watch::Sender<Instant>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

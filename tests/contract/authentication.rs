@@ -114,6 +114,16 @@ on_both_stores!(a_token_may_hold_colons_and_is_still_compared_whole, |store| asy
     }
 });
 
+on_both_stores!(a_token_that_begins_like_another_one_is_not_taken_for_it, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_CLIENTS", "a,a:b,root-key:reader");
+    let server = bus.serve().await;
+    let client = |credentials: &str| server.anonymous().with_authorization(&basic(credentials));
+    client("a:b:").claims("widgets").await;
+    client("a:").publish("widgets", &event(1)).await.expect(403);
+    client("root-key:reader:").get("/api_tokens").await.expect(403);
+    client("root-key:").get("/api_tokens").await.expect(204);
+});
+
 on_both_stores!(root_reads_monitoring_and_deletes_any_topic, |store| async move {
     let bus = Bus::new(&store);
     let server = bus.serve().await;

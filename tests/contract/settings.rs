@@ -206,12 +206,35 @@ fn every_role_refuses_bad_settings_and_contradictions() {
             let ended = bus.run(arguments).await;
             assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
         }
-        let half = Bus::new(&Store::sqlite()).set("ROUTEMASTER_TLS_CERT", "cert.pem");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let half = Bus::new(&Store::sqlite()).set("ROUTEMASTER_TLS_CERT", file);
         let ended = half.run(&["serve"]).await;
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains("ROUTEMASTER_TLS_KEY"), "{}", ended.stderr);
         let ended = Bus::new(&Store::sqlite()).run(&["serve", "--timeout", "soon"]).await;
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    });
+}
+
+#[test]
+fn a_flag_before_the_role_means_the_same_as_behind_it() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.start(&["--clients", "before,both", "web", "--root-key", "boss"]).await;
+        server.client("before").get("/topics").await.expect(200);
+        server.client("boss").get("/api_tokens").await.expect(204);
+        server.client("demo").get("/topics").await.expect(401);
+    });
+}
+
+#[test]
+fn a_redis_that_throws_data_away_when_it_is_full_is_refused() {
+    run(async {
+        let mut store = Store::redis();
+        store.server().command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).unwrap();
+        let ended = Bus::new(&store).run(&["serve"]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("noeviction"), "{}", ended.stderr);
     });
 }
 

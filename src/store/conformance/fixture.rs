@@ -1,6 +1,7 @@
 //! A store to test, empty, and short ways to use it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -111,6 +112,14 @@ impl Fixture {
     /// Closes the store and opens it again, as a process that is restarted does.
     pub fn reopen(&mut self) {
         self.store = self.open_another();
+    }
+
+    /// The directory of the embedded store.
+    pub fn path(&self) -> &Path {
+        match &self.backend {
+            Backend::Sqlite(directory) => directory.path(),
+            Backend::Redis(_) => panic!("this store has no directory"),
+        }
     }
 
     pub fn server(&mut self) -> &mut RedisServer {

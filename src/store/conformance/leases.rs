@@ -18,7 +18,8 @@ on_both_stores!(
     a_renewed_lease_outlives_its_first_length,
     renewing_reports_the_leases_that_were_lost,
     a_subscriber_that_comes_back_has_another_queue,
-    a_change_of_the_subscription_does_not_end_a_lease,
+    other_topics_or_batch_sizes_do_not_end_a_lease,
+    a_new_callback_or_uuid_ends_the_lease_of_the_old_one,
 );
 
 async fn a_claim_gives_all_that_delivering_needs(f: &Fixture) {
@@ -185,12 +186,11 @@ async fn a_subscriber_that_comes_back_has_another_queue(f: &Fixture) {
     assert_eq!(f.status("alice").await.sent, 1);
 }
 
-async fn a_change_of_the_subscription_does_not_end_a_lease(f: &Fixture) {
+async fn other_topics_or_batch_sizes_do_not_end_a_lease(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let held = f.claim_one().await;
     f.subscribe("alice", &["b"], |delivery| {
-        delivery.uuid = Some("new".into());
         delivery.timeout = HOUR;
         delivery.max = 1;
     })
@@ -198,4 +198,19 @@ async fn a_change_of_the_subscription_does_not_end_a_lease(f: &Fixture) {
     assert_due_after(f.claim_none().await, LEASE);
     assert!(matches!(f.settle(&held.lease, Outcome::Acknowledged).await, Settled::Released));
     assert_eq!(f.claim_none().await, None);
+}
+
+async fn a_new_callback_or_uuid_ends_the_lease_of_the_old_one(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let old = f.claim_one().await;
+    f.subscribe("alice", &["a"], |delivery| delivery.uuid = Some("new".into())).await;
+    let new = f.claim_one().await;
+    assert_eq!((&new.batch.id, new.batch.attempt), (&old.batch.id, 2));
+    assert_eq!(new.delivery.uuid.as_deref(), Some("new"));
+    for outcome in [Outcome::Acknowledged, Outcome::Failed { retry_in: HOUR }] {
+        assert!(matches!(f.settle(&old.lease, outcome).await, Settled::Stale));
+    }
+    assert_eq!(f.status("alice").await.queued, 1);
+    assert!(matches!(f.settle(&new.lease, Outcome::Acknowledged).await, Settled::Released));
 }

@@ -163,7 +163,7 @@ async fn work(store: Arc<dyn Store>, receivers: Arc<Receivers>) {
             let busy = &receivers.busy[subscriber];
             assert!(!busy.swap(true, Ordering::SeqCst), "two deliveries to s{subscriber} at once");
             tokio::task::yield_now().await;
-            let fails = leased.batch.attempt == 1 && leased.batch.id.first % 5 == 1;
+            let fails = leased.batch.attempt == 1 && fastrand::u8(..5) == 0;
             if !fails {
                 let numbers = texts(&leased).into_iter().map(|item| item.parse::<u32>().unwrap());
                 receivers.received.lock().unwrap().entry(subscriber).or_default().extend(numbers);
@@ -176,7 +176,7 @@ async fn work(store: Arc<dyn Store>, receivers: Arc<Receivers>) {
             };
             let settlement = Settlement {
                 health: Health::new(50),
-                take_next: leased.batch.id.first % 2 == 0,
+                take_next: fastrand::bool(),
                 ..settlement(&leased.lease, outcome)
             };
             match store.settle(settlement, LEASE).await.unwrap() {

@@ -35,6 +35,46 @@ async fn everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_removed_subscribers_events_leave_the_disk_bit_by_bit() {
+    let f = Fixture::sqlite();
+    f.subscribe("alice", &["a"], plain).await;
+    let long = "x".repeat(2_000);
+    for _ in 0..10 {
+        f.publish("a", &vec![&long; 500]).await;
+    }
+    let pages = || {
+        let db = rusqlite::Connection::open(f.path().join("routemaster.db")).unwrap();
+        let items: u64 = db.query_row("SELECT count(*) FROM items", [], |row| row.get(0)).unwrap();
+        let pages: u64 = db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        (items, pages)
+    };
+    let (items, pages_before) = pages();
+    assert_eq!(items, 5_000);
+    assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
+    assert_eq!(f.store.subscriptions().await.unwrap(), []);
+    f.claim_none().await;
+    assert!((1..5_000).contains(&pages().0), "a part of it goes with each claim");
+    let tidied = async || {
+        f.claim_none().await;
+        let (items, pages) = pages();
+        (items == 0 && pages < pages_before / 2).then_some(())
+    };
+    f.eventually("the file has shrunk", tidied).await;
+}
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let f = Fixture::sqlite();
+    f.publish("a", &["1"]).await;
+    for entry in std::fs::read_dir(f.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.path());
+    }
+}
+
+#[tokio::test]
 async fn two_processes_on_one_file_see_everything_at_once() {
     let f = Fixture::sqlite();
     let other = f.open_another();

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use fred::error::{Error, ErrorKind};
 use fred::prelude::{Builder, Client, ClientLike, Config, EventInterface, HashesInterface};
-use fred::types::Value;
 use fred::types::config::{ReconnectPolicy, UnresponsiveConfig};
 use fred::types::scripts::Script;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
 use super::reply::Reply;
 use crate::store::{StoreError, StoreResult};
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
-const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// The pause between two looks whether the connection is back, and before a call is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A connection that owes an answer for longer than this is closed and opened anew.
@@ -58,6 +58,8 @@ pub fn builder(url: &str) -> anyhow::Result<Builder> {
             connection.reconnect_on_auth_error = true;
             connection.auto_client_setname = true;
             connection.tcp.nodelay = Some(true);
+            // What was not acknowledged by then is not retransmitted behind newer calls.
+            connection.tcp.user_timeout = Some(CALL_TIMEOUT);
             connection.unresponsive = UnresponsiveConfig {
                 max_timeout: Some(UNRESPONSIVE),
                 interval: Duration::from_secs(1),
@@ -106,8 +108,10 @@ impl Connection {
         self.call(resend, call).await.map(Reply::from)
     }
 
-    pub async fn ping(&self) -> StoreResult<()> {
-        self.call(Resend::Yes, || self.client.ping::<()>(None)).await
+    /// The server's account of itself.
+    pub async fn info(&self) -> StoreResult<String> {
+        let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+        self.call(Resend::Yes, || self.client.custom(info.clone(), Vec::<String>::new())).await
     }
 
     pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {

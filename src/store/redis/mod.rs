@@ -6,36 +6,44 @@
 
 mod connection;
 mod reply;
+mod server_check;
+mod server_time;
 mod wake;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::types::Value;
 use fred::types::scripts::Script;
+use tokio::time::Instant;
 
 use super::{
-    Alarm, Claim, Lease, Outcome, Publication, Published, Settled, Settlement, Store, StoreError,
-    StoreResult, Subscribed, TopicDeleted,
+    Alarm, CLAIM_MAX_BYTES, Claim, Lease, Outcome, Publication, Published, Settled, Settlement,
+    Store, StoreError, StoreResult, Subscribed, TopicDeleted,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use connection::{Connection, Resend};
+use connection::{CALL_TIMEOUT, Connection, Resend};
 use reply::Reply;
+use server_time::ServerTime;
 
 /// Prefix of all keys; the braces are the hash tag.
 const LANE: &str = "rm:{0}:";
 const API_TOKENS: &str = "rm:{0}:api_tokens";
 const WAKE_CHANNEL: &str = "rm:{0}:wake";
+/// What `publish.lua` answers when nobody waits for it any more.
+const LATE: &str = "late";
 
 pub struct RedisStore {
     url: String,
     connection: Connection,
     scripts: Scripts,
     slots: CommitSlots,
+    server_time: ServerTime,
     /// Names this process in the wake-ups that it sends.
     origin: String,
     alarm: Arc<Alarm>,
@@ -54,6 +62,7 @@ struct Scripts {
     topics: Script,
     subscriptions: Script,
     due_batches: Script,
+    ping: Script,
 }
 
 /// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
@@ -82,6 +91,7 @@ impl Scripts {
             topics: script!(" flags=no-writes", "topics"),
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),
+            ping: script!("", "ping"),
         }
     }
 }
@@ -91,6 +101,7 @@ impl Scripts {
 /// Commits that run at the same time use different slots; a slot's commits are numbered upwards.
 struct CommitSlots {
     process: String,
+    made: AtomicU64,
     free: Mutex<Vec<CommitSlot>>,
 }
 
@@ -103,10 +114,10 @@ impl CommitSlots {
     /// Takes a slot with its number moved on.
     fn take(&self) -> CommitSlot {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slot = free.pop().unwrap_or_else(|| CommitSlot {
-            // A name that no slot had before: slots are dropped when a commit's fate is unknown.
-            name: format!("{}.{:08x}", self.process, fastrand::u32(..)),
-            number: 0,
+        let mut slot = free.pop().unwrap_or_else(|| {
+            // A slot whose last commit's fate is unknown is never used again, nor is its name.
+            let index = self.made.fetch_add(1, Ordering::Relaxed);
+            CommitSlot { name: format!("{}.{index}", self.process), number: 0 }
         });
         slot.number += 1;
         slot
@@ -128,11 +139,45 @@ impl RedisStore {
             url: url.to_owned(),
             connection: Connection::open(url)?,
             scripts: Scripts::new(),
-            slots: CommitSlots { process: random_hex()?, free: Mutex::default() },
+            slots: CommitSlots {
+                process: random_hex()?,
+                made: AtomicU64::new(0),
+                free: Mutex::default(),
+            },
+            server_time: ServerTime::default(),
             origin: random_hex()?,
             alarm: Arc::new(Alarm::default()),
             listening: OnceLock::new(),
         })
+    }
+
+    /// Refuses a server that would drop what it was given; see [`server_check`].
+    ///
+    /// # Errors
+    /// What is wrong with the server's settings, and how to set them.
+    pub async fn check_server(&self) -> anyhow::Result<()> {
+        server_check::check(self.connection.info().await)
+    }
+
+    fn publish_args(
+        &self,
+        slot: &CommitSlot,
+        publications: &[Publication],
+        give_up: Instant,
+    ) -> Vec<Value> {
+        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
+        let mut args: Vec<Value> = Vec::with_capacity(4 + 3 * publications.len() + items);
+        args.push(slot.name.as_str().into());
+        args.push(slot.number.to_string().into());
+        args.push(self.origin.as_str().into());
+        args.push(self.server_time.at(give_up).map_or(String::new(), |ms| ms.to_string()).into());
+        for publication in publications {
+            args.push(publication.topic.as_str().into());
+            args.push(publication.publisher.reveal().into());
+            args.push((publication.items.len() as i64).into());
+            args.extend(publication.items.iter().cloned().map(Value::Bytes));
+        }
+        args
     }
 
     async fn run(&self, script: &Script, args: Vec<Value>) -> StoreResult<Reply> {
@@ -147,24 +192,26 @@ fn ms(duration: Duration) -> Value {
 #[async_trait]
 impl Store for RedisStore {
     async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>> {
+        let give_up = Instant::now() + CALL_TIMEOUT;
         let slot = self.slots.take();
-        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
-        let mut args: Vec<Value> = Vec::with_capacity(3 + 3 * publications.len() + items);
-        args.push(slot.name.as_str().into());
-        args.push(slot.number.to_string().into());
-        args.push(self.origin.as_str().into());
-        for publication in publications {
-            args.push(publication.topic.as_str().into());
-            args.push(publication.publisher.reveal().into());
-            args.push((publication.items.len() as i64).into());
-            args.extend(publication.items.into_iter().map(Value::Bytes));
-        }
-        let mut reply = self.run(&self.scripts.publish, args).await?;
+        let outcomes = loop {
+            let args = self.publish_args(&slot, &publications, give_up);
+            let mut reply = self.run(&self.scripts.publish, args).await?;
+            let outcomes = reply.part()?.text()?;
+            let due_in = reply.part()?.integer()?;
+            self.server_time.learn(reply.part()?.unsigned()?);
+            if let Ok(delay) = u64::try_from(due_in) {
+                self.alarm.ring_in(Duration::from_millis(delay));
+            }
+            if outcomes != LATE {
+                break outcomes;
+            }
+            // Late by a clock that has jumped, or really late.
+            if Instant::now() >= give_up {
+                return Err(StoreError::Unavailable("Redis: too late".into()));
+            }
+        };
         self.slots.give_back(slot);
-        let outcomes = reply.part()?.text()?;
-        if let Ok(delay) = u64::try_from(reply.part()?.integer()?) {
-            self.alarm.ring_in(Duration::from_millis(delay));
-        }
         let published = outcomes.bytes().map(|outcome| match outcome {
             b'1' => Published::Stored,
             _ => Published::OwnedByAnother,
@@ -270,12 +317,18 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        self.connection.ping().await
+        self.run(&self.scripts.ping, vec![]).await.map(drop)
     }
 
     async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
-        let args = vec![(limit as i64).into(), ms(lease), (MAX_BATCH_BYTES as i64).into()];
-        // Sent again, it would leave the first answer's queues leased to nobody.
+        let args = vec![
+            (limit as i64).into(),
+            ms(lease),
+            (MAX_BATCH_BYTES as i64).into(),
+            (CLAIM_MAX_BYTES as i64).into(),
+        ];
+        // Sent again, it would lease more queues; those of a lost answer wait for their leases
+        // to run out.
         let mut reply = self.connection.run(&self.scripts.claim, LANE, args, Resend::No).await?;
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;

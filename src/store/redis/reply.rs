@@ -145,7 +145,7 @@ impl Reply {
         let timeout = self.part()?.millis()?;
         let max = self.part()?.batch_max()?;
         let health = Health::new(self.part()?.unsigned()?);
-        let id = BatchId { queue: queue.clone(), first: self.part()?.unsigned()? };
+        let id = BatchId { queue: queue.clone(), number: self.part()?.unsigned()? };
         let attempt = u32::try_from(self.part()?.integer()?).unwrap_or(u32::MAX);
         let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
         Ok(LeasedBatch {

@@ -38,7 +38,8 @@ pub fn subscribe(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
-                 due_ms = iif((callback IS ?3 AND uuid IS ?4) OR leased OR batch_first IS NULL,
+                 leased = leased AND callback IS ?3 AND uuid IS ?4,
+                 due_ms = iif((callback IS ?3 AND uuid IS ?4) OR batch_number IS NULL,
                      due_ms, ?7),
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6
              RETURNING id",
@@ -70,7 +71,7 @@ fn reschedule(db: &Connection, queue_id: i64) -> rusqlite::Result<()> {
         "UPDATE queues SET due_ms =
              (SELECT at_ms + iif(next - head >= max, 0, timeout_ms)
               FROM items WHERE queue_id = id AND seq = head)
-         WHERE id = ?1 AND NOT leased AND batch_first IS NULL AND next > head",
+         WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND next > head",
     )?
     .execute([queue_id])?;
     Ok(())
@@ -85,7 +86,8 @@ pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Resul
         return Ok(false);
     };
     db.execute("DELETE FROM subscriptions WHERE queue_id = ?1", [queue_id])?;
-    db.execute("DELETE FROM items WHERE queue_id = ?1", [queue_id])?;
+    // Its items go bit by bit: a long queue must not hold up everybody else's commits.
+    db.execute("INSERT INTO removed_queues (id) VALUES (?1)", [queue_id])?;
     Ok(true)
 }
 

@@ -2,9 +2,10 @@
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
 //! monitoring reads beside it on a connection of its own. What a queue does is in [`queue`], who
-//! is known to the bus is in [`directory`].
+//! is known to the bus is in [`directory`], chores are in [`housekeeping`].
 
 mod directory;
+mod housekeeping;
 mod queue;
 mod schema;
 mod watcher;
@@ -46,9 +47,9 @@ impl SqliteStore {
     /// If the directory cannot be used, the file is damaged or comes from a newer version.
     pub fn open(directory: &Path, clock: Clock) -> anyhow::Result<Self> {
         use anyhow::Context;
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("failed to create {}", directory.display()))?;
         let path = directory.join("routemaster.db");
+        schema::create_private(directory, &path)
+            .with_context(|| format!("failed to create {}", path.display()))?;
         let open = || -> anyhow::Result<(Connection, Connection)> {
             let connection = schema::connect(&path)?;
             schema::migrate(&connection)?;
@@ -93,7 +94,8 @@ impl SqliteStore {
         self.writer.run(Durability::OnDisk, change).await
     }
 
-    /// Runs a change that a power loss may undo: all it costs then is a batch sent twice.
+    /// Runs a change that a power loss may undo: what it costs then is that events are sent
+    /// twice, in batches with other names.
     async fn write_lazily<T, F>(&self, change: F) -> StoreResult<T>
     where
         T: Send + 'static,
@@ -191,7 +193,16 @@ impl Store for SqliteStore {
 
     async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
         let clock = self.clock.clone();
-        self.write_lazily(move |db| queue::claim(db, limit, lease, clock.now_ms())).await
+        let claim = move |db: &Connection| {
+            let claim = queue::claim(db, limit, lease, clock.now_ms())?;
+            let more_to_tidy = claim.batches.is_empty() && housekeeping::tidy(db)?;
+            Ok((claim, more_to_tidy))
+        };
+        let (claim, more_to_tidy) = self.write_lazily(claim).await?;
+        if more_to_tidy {
+            self.alarm.ring_in(housekeeping::PAUSE);
+        }
+        Ok(claim)
     }
 
     async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {

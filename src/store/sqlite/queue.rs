@@ -13,7 +13,8 @@ use crate::bus::subscription::{CallbackUrl, Delivery};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::{
-    Claim, Lease, LeasedBatch, Outcome, Publication, Published, Settled, Settlement,
+    CLAIM_MAX_BYTES, Claim, Lease, LeasedBatch, Outcome, Publication, Published, Settled,
+    Settlement,
 };
 
 /// What [`publish`] has to know of a topic: its owner and its subscribers' queues.
@@ -96,7 +97,7 @@ fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState>
 
 fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
     db.prepare_cached(
-        "SELECT next, head, timeout_ms, max, leased OR batch_first IS NOT NULL, due_ms
+        "SELECT next, head, timeout_ms, max, leased OR batch_number IS NOT NULL, due_ms
          FROM queues WHERE id = ?1",
     )?
     .query_row([queue], |row| {
@@ -145,17 +146,17 @@ struct Queue {
     health: Health,
     head: i64,
     next: i64,
-    /// First and last item of the batch that was given out and is not acknowledged.
-    batch: Option<(i64, i64)>,
+    /// Number and last item of the batch that was given out and is not acknowledged.
+    batch: Option<(u64, i64)>,
     attempts: u32,
 }
 
 impl Queue {
     const COLUMNS: &str = "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
-        head, next, batch_first, batch_last, attempts";
+        head, next, batch_number, batch_last, attempts";
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let batch_first: Option<i64> = row.get(11)?;
+        let batch_number: Option<u64> = row.get(11)?;
         let batch_last: Option<i64> = row.get(12)?;
         Ok(Self {
             id: row.get(0)?,
@@ -168,7 +169,7 @@ impl Queue {
             health: Health::new(row.get(8)?),
             head: row.get(9)?,
             next: row.get(10)?,
-            batch: batch_first.zip(batch_last),
+            batch: batch_number.zip(batch_last),
             attempts: row.get(13)?,
         })
     }
@@ -186,24 +187,23 @@ impl Queue {
             return Ok(None);
         }
         let items = self.read_batch(db)?;
-        let first = self.batch.map_or(self.head, |(first, _)| first);
         let last = self.head + items.len() as i64 - 1;
         self.attempts += 1;
-        self.lease.fence += 1;
+        self.lease.fence = (self.lease.fence + 1).max(now_ms * 1000);
+        let number = self.batch.map_or(self.lease.fence, |(number, _)| number);
         db.prepare_cached(
-            "UPDATE queues SET leased = 1, fence = ?2, due_ms = ?3, batch_first = ?4,
-                 batch_last = ?5, attempts = ?6, head = ?7 WHERE id = ?1",
+            "UPDATE queues SET leased = 1, fence = ?2, due_ms = ?3, batch_number = ?4,
+                 batch_last = ?5, attempts = ?6 WHERE id = ?1",
         )?
         .execute(params![
             self.id,
             self.lease.fence,
             now_ms + lease.as_millis() as u64,
-            first,
+            number,
             last,
-            self.attempts,
-            self.head
+            self.attempts
         ])?;
-        let id = BatchId { queue: self.lease.queue.clone(), first: first as u64 };
+        let id = BatchId { queue: self.lease.queue.clone(), number };
         Ok(Some(LeasedBatch {
             lease: self.lease,
             delivery: self.delivery,
@@ -252,7 +252,7 @@ impl Queue {
             self.attempts = 0;
             db.prepare_cached(
                 "UPDATE queues SET head = ?2, sent = sent + ?3, attempts = 0,
-                     batch_first = NULL, batch_last = NULL WHERE id = ?1",
+                     batch_number = NULL, batch_last = NULL WHERE id = ?1",
             )?
             .execute(params![self.id, self.head, removed])?;
         }
@@ -298,8 +298,15 @@ pub fn claim(
         .query_map(params![now_ms, limit], Queue::from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     let mut batches = Vec::with_capacity(due.len());
+    let mut bytes = 0;
     for queue in due {
-        batches.extend(queue.give_out(db, lease, now_ms)?);
+        if let Some(given) = queue.give_out(db, lease, now_ms)? {
+            bytes += given.batch.items.iter().map(Bytes::len).sum::<usize>();
+            batches.push(given);
+        }
+        if bytes >= CLAIM_MAX_BYTES {
+            break;
+        }
     }
     let next_due_ms: Option<i64> = db
         .prepare_cached("SELECT min(due_ms) FROM queues WHERE due_ms IS NOT NULL")?

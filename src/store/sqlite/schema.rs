@@ -1,8 +1,8 @@
 //! The tables, and how a connection is set up.
 
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use rusqlite::Connection;
@@ -20,7 +20,7 @@ const LOCK_TRIES: i32 = 6000;
 /// Times are in milliseconds since the epoch. A queue holds the items `head..next`; `due` says
 /// when a worker should look at it: when its next batch is to leave, when a failed one is to be
 /// sent again, or, while it is leased, when the lease runs out. The batch that was given out and
-/// not acknowledged yet is `batch_first..=batch_last`.
+/// not acknowledged yet is `head..=batch_last`; `batch_number` names it.
 const TABLES: &str = "
     CREATE TABLE topics (
         name TEXT PRIMARY KEY,
@@ -40,7 +40,7 @@ const TABLES: &str = "
         sent INTEGER NOT NULL DEFAULT 0,
         head INTEGER NOT NULL DEFAULT 1,
         next INTEGER NOT NULL DEFAULT 1,
-        batch_first INTEGER,
+        batch_number INTEGER,
         batch_last INTEGER,
         attempts INTEGER NOT NULL DEFAULT 0,
         due_ms INTEGER,
@@ -64,11 +64,31 @@ const TABLES: &str = "
         PRIMARY KEY (queue_id, seq)
     ) WITHOUT ROWID;
 
+    CREATE TABLE removed_queues (
+        id INTEGER PRIMARY KEY
+    );
+
     CREATE TABLE api_tokens (
         token TEXT PRIMARY KEY,
         name TEXT NOT NULL
     ) WITHOUT ROWID;
 ";
+
+/// Makes the directory and the file if they are not there, for their owner's eyes only: tokens
+/// and uuids are in it. SQLite gives the files beside it the same permissions.
+pub fn create_private(directory: &Path, path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    builder.create(directory)?;
+    options.open(path).map(drop)
+}
 
 /// Opens the file as every connection here needs it.
 pub fn connect(path: &Path) -> anyhow::Result<Connection> {

@@ -1,7 +1,8 @@
 //! Notices what other processes write to the file.
 //!
 //! Another process cannot ring this one's alarm, so a thread asks SQLite for its `data_version`,
-//! which is a look into shared memory, and rings the alarm when it has moved.
+//! which is a look into shared memory, and rings the alarm when it has moved. This process's own
+//! commits move it as well, which costs a look for work that finds nothing.
 
 use std::path::Path;
 use std::sync::{Arc, Weak};

@@ -1,13 +1,20 @@
 -- Leases queues that are due, the longest due first, and gives out their batches.
 --
--- ARGV: how many queues at most, length of a lease in ms, bytes of a batch at most.
+-- ARGV: how many queues at most, length of a lease in ms, bytes of a batch at most, bytes after
+--       which no further batch is given out.
 -- Returns { milliseconds until the next queue is due, or -1, batches as give_out writes them… }.
 
 local now = now_ms()
 local reply = { -1 }
+local bytes = 0
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ARGV[1])
 for _, token in ipairs(due) do
-  reply[#reply + 1] = give_out(token, now, tonumber(ARGV[2]), tonumber(ARGV[3]))
+  local batch = give_out(token, now, tonumber(ARGV[2]), tonumber(ARGV[3]))
+  if batch then
+    reply[#reply + 1] = batch
+    for _, entry in ipairs(batch[#batch]) do bytes = bytes + #entry end
+    if bytes >= tonumber(ARGV[4]) then break end
+  end
 end
 local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
 if next_due then reply[1] = text(math.max(0, tonumber(next_due) - now)) end

@@ -5,23 +5,29 @@
 -- <p>topic:<topic>         hash    subscriber -> '<max>:<timeout>', what publishing needs of it
 -- <p>subscribers           set     tokens
 -- <p>subscriber:<token>    hash    queue callback uuid timeout max health sent head
---                                  fence leased batch_first batch_len attempts
+--                                  fence leased batch_number batch_last attempts
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
 --                                  batch is to leave or, while it is leased, when the lease ends
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
 -- <p>api_tokens            hash    token -> service name
+-- <p>ping                  string  when /pulse last asked
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
--- `batch_first`, `batch_len`: the batch that was given out and is not acknowledged.
+-- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`
+-- names it.
 
 local P = KEYS[1]
 local DUE = P .. 'due'
 
-local function now_ms()
+local function now_us()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
 end
 
 local function number(value)

@@ -1,30 +1,39 @@
 -- Appends a group of publications, in order, to the queues of their topics' subscribers.
 --
--- ARGV: committer's slot, number of the commit, origin of the wake-up,
+-- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
+--       nobody waits for the answer, or '',
 --       then for each publication: topic, publisher, n, n items.
--- Returns { one digit for each publication (1 stored, 0 owned by another client),
---           milliseconds until a queue is due, or -1 }.
+-- Returns { one digit for each publication (1 stored, 0 owned by another client), or 'late' and
+--           nothing was stored,
+--           milliseconds until a queue is due, or -1, the time in ms }.
 --
 -- A committer that got no answer sends the same number again; the group is then not appended
--- twice.
+-- twice. A command that waited in a server that hung comes late: its publishers have been told
+-- that their events are not stored.
 
-local slot, commit, origin = P .. 'commit:' .. ARGV[1], ARGV[2], ARGV[3]
+local slot, commit, origin, deadline = P .. 'commit:' .. ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now = now_ms()
 local last = redis.call('GET', slot)
 if last then
   local number_before, result_before = string.match(last, '^(%d+):(%d*)$')
-  if number_before == commit then return { result_before, 0 } end
+  if number_before == commit then return { result_before, 0, text(now) } end
+  -- A copy that was on its way while newer commits overtook it; nobody waits for it.
+  if tonumber(number_before) > tonumber(commit) then
+    return redis.error_reply('ERR a later commit of this committer was stored already')
+  end
 end
+
+if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now) } end
 
 local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
 
-local now = now_ms()
 local stamp = text(now)
 local owners, received, subscribers = {}, {}, {}
 local buffers, settings, order = {}, {}, {}
 local results = {}
 
-local i = 4
+local i = 5
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
@@ -64,7 +73,7 @@ while i <= #ARGV do
 end
 
 local function in_hand(token)
-  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_first')
+  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number')
   return state[1] or state[2]
 end
 
@@ -91,7 +100,7 @@ for topic, n in pairs(received) do
 end
 local result = table.concat(results)
 redis.call('SET', slot, commit .. ':' .. result, 'PX', SLOT_TTL_MS)
-if not earliest then return { result, -1 } end
+if not earliest then return { result, -1, text(now) } end
 local delay = text(earliest - now)
 redis.call('PUBLISH', P .. 'wake', origin .. ':' .. delay)
-return { result, delay }
+return { result, delay, text(now) }

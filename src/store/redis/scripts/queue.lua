@@ -26,13 +26,13 @@ end
 local function give_out(token, now, lease_ms, max_bytes)
   local key = P .. 'subscriber:' .. token
   local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'timeout', 'max', 'health',
-    'head', 'batch_first', 'batch_len', 'attempts', 'fence')
-  local head, first, len = number(s[7]), number(s[8]), number(s[9])
+    'head', 'batch_number', 'batch_last', 'attempts', 'fence')
+  local head, batch, last = number(s[7]), s[8], number(s[9])
   local entries = {}
   if s[1] then
     local list = P .. 'queue:' .. token
-    if first then
-      entries = read_entries(list, first + len - head)
+    if batch then
+      entries = read_entries(list, last - head + 1)
     else
       entries = read_entries(list, tonumber(s[5]), max_bytes)
     end
@@ -42,11 +42,12 @@ local function give_out(token, now, lease_ms, max_bytes)
     if s[1] then redis.call('HDEL', key, 'leased') end
     return nil
   end
-  first = first or head
   local attempts = (number(s[10]) or 0) + 1
-  local fence = (number(s[11]) or 0) + 1
-  redis.call('HSET', key, 'leased', 1, 'fence', text(fence), 'attempts', attempts,
-    'batch_first', text(first), 'batch_len', text(head + #entries - first))
+  -- From the clock, so that it is not given out again by a server that lost its last changes.
+  local fence = text(math.max((number(s[11]) or 0) + 1, now_us()))
+  batch = batch or fence
+  redis.call('HSET', key, 'leased', 1, 'fence', fence, 'attempts', attempts,
+    'batch_number', batch, 'batch_last', text(head + #entries - 1))
   redis.call('ZADD', DUE, text(now + lease_ms), token)
-  return { token, s[1], text(fence), s[2], s[3], s[4], s[5], s[6], text(first), attempts, entries }
+  return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, entries }
 end

@@ -7,8 +7,8 @@
 
 local token, outcome = ARGV[1], ARGV[4]
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
-local s = redis.call('HMGET', key, 'queue', 'fence', 'leased', 'head', 'batch_first', 'batch_len',
-  'max', 'timeout')
+local s = redis.call('HMGET', key, 'queue', 'fence', 'leased', 'head', 'batch_last', 'max',
+  'timeout')
 if s[1] ~= ARGV[2] or s[2] ~= ARGV[3] or not s[3] then return 'stale' end
 redis.call('HSET', key, 'health', ARGV[5])
 local now = now_ms()
@@ -20,13 +20,13 @@ if outcome ~= 'acknowledged' then
 end
 
 local head = tonumber(s[4])
-local last = tonumber(s[5]) + tonumber(s[6])
-if last > head then
-  redis.call('LTRIM', list, text(last - head), -1)
-  redis.call('HINCRBY', key, 'sent', text(last - head))
-  redis.call('HSET', key, 'head', text(last))
+local acknowledged = tonumber(s[5]) - head + 1
+if acknowledged > 0 then
+  redis.call('LTRIM', list, acknowledged, -1)
+  redis.call('HINCRBY', key, 'sent', acknowledged)
+  redis.call('HSET', key, 'head', text(head + acknowledged))
 end
-redis.call('HDEL', key, 'leased', 'batch_first', 'batch_len', 'attempts')
+redis.call('HDEL', key, 'leased', 'batch_number', 'batch_last', 'attempts')
 
 local length = redis.call('LLEN', list)
 if length == 0 then
@@ -34,9 +34,9 @@ if length == 0 then
   return -1
 end
 local due = now
-if length < tonumber(s[7]) then
+if length < tonumber(s[6]) then
   local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, 13))
-  due = oldest + tonumber(s[8])
+  due = oldest + tonumber(s[7])
 end
 if due <= now and ARGV[6] == '1' then
   return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8])) or -1

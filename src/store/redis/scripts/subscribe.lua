@@ -15,7 +15,7 @@ for i = FIRST_TOPIC, #ARGV do
 end
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
-local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_first')
+local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number')
 if not s[1] then
   redis.call('HSET', key, 'queue', ARGV[2], 'health', 100, 'sent', 0, 'head', 1, 'fence', 0)
   redis.call('SADD', P .. 'subscribers', token)
@@ -38,7 +38,8 @@ local now = now_ms()
 local due
 if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
   redis.call('HSET', key, 'health', 100)
-  if s[5] and not s[4] then due = now end
+  redis.call('HDEL', key, 'leased')
+  if s[5] then due = now end
 end
 local oldest = redis.call('LINDEX', list, 0)
 if not s[4] and not s[5] and oldest then

@@ -1,0 +1,51 @@
+//! Chores that are done in small portions beside the claims, so that none of them holds up a
+//! publisher: the items of removed subscribers, and the disk space that a backlog has left.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+/// The pause between two portions, which leaves the file to others.
+pub const PAUSE: Duration = Duration::from_millis(10);
+/// How many items of a removed queue one claim takes away.
+const ITEMS_AT_ONCE: u32 = 2_000;
+/// How many free pages (of 4 KiB) may stay in the file, and how many are given back at once.
+const FREE_PAGES_KEPT: u32 = 1_000;
+const PAGES_AT_ONCE: u32 = 500;
+
+/// Does one portion; `true` if there is more to do.
+pub fn tidy(db: &Connection) -> rusqlite::Result<bool> {
+    Ok(drop_removed_items(db)? || give_back_space(db)?)
+}
+
+fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
+    let queue: Option<i64> = db
+        .prepare_cached("SELECT id FROM removed_queues LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let Some(queue) = queue else {
+        return Ok(false);
+    };
+    let removed = db
+        .prepare_cached(
+            "DELETE FROM items WHERE queue_id = ?1 AND seq <=
+                 (SELECT min(seq) FROM items WHERE queue_id = ?1) + ?2",
+        )?
+        .execute([queue, i64::from(ITEMS_AT_ONCE) - 1])?;
+    if removed == 0 {
+        db.execute("DELETE FROM removed_queues WHERE id = ?1", [queue])?;
+    }
+    Ok(true)
+}
+
+fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
+    let free: u32 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free <= FREE_PAGES_KEPT {
+        return Ok(false);
+    }
+    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+    let mut rows = vacuum.query([])?;
+    // The pragma gives back one page a step.
+    while rows.next()?.is_some() {}
+    Ok(true)
+}

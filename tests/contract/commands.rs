@@ -1,0 +1,137 @@
+//! `routemaster listen` and `routemaster publish`, used beside a bus that made its own
+//! certificate: nobody switches a check off, and everything works.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Bus, Process, Signal, Store, eventually, run, soon};
+
+/// Starts a listener and waits until it is subscribed.
+async fn listen(bus: &Bus, server: &Process, options: &[&str]) -> Process {
+    let mut arguments = vec!["listen", "widgets", "--url", server.base()];
+    arguments.extend(options);
+    let listener = Process::spawn(&mut bus.command(&arguments), &bus.ca_path());
+    soon("the listener is subscribed", listener.stderr.line_with("is subscribed to")).await;
+    listener
+}
+
+/// Runs a publish that is given `input`; returns its exit code and what it said.
+async fn publish(bus: &Bus, arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut command = bus.command(&[&["publish"], arguments].concat());
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It may refuse, and end, before it has read everything.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = soon("the publish ends", child.wait_with_output()).await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+fn lines(numbers: std::ops::RangeInclusive<u32>) -> String {
+    let line = |number| {
+        format!("{{\"type\":\"update\",\"url\":\"https://example.com/widgets/{number}\"}}\n")
+    };
+    numbers.map(line).collect()
+}
+
+#[test]
+fn what_is_published_is_seen_by_a_listener_in_order() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let url = ["--url", server.base()];
+        let first = ["widgets", "create", "https://example.com/widgets/0", url[0], url[1]];
+        assert_eq!(publish(&bus, &first, "").await.0, Some(0));
+
+        let mut listener = listen(&bus, &server, &["--json"]).await;
+        let (code, said) = publish(&bus, &["widgets", "-", url[0], url[1]], &lines(1..=250)).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("published 250 events"), "{said}");
+        soon("the last event is shown", listener.stdout.line_with("widgets/250\"")).await;
+        listener.signal(Signal::Int);
+        assert_eq!(listener.exit().await.0, Some(0));
+        let shown = listener.stdout.whole().await;
+        let shown: Vec<u32> = shown
+            .lines()
+            .map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                event["url"].as_str().unwrap().rsplit('/').next().unwrap().parse().unwrap()
+            })
+            .collect();
+        assert_eq!(shown, (1..=250).collect::<Vec<_>>());
+        assert_eq!(server.client("demo").get("/subscriptions").await.json(), serde_json::json!([]));
+    });
+}
+
+#[test]
+fn a_listener_that_fails_gets_the_same_batch_again() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        server.client("demo").claims("widgets").await;
+        let listener = listen(&bus, &server, &["--fail", "50", "--max", "1"]).await;
+        server.client("demo").publishes("widgets", 1..=3).await;
+        soon("a batch is sent again", listener.stdout.line_with("attempt 2")).await;
+        let subscription = async || server.client("demo").queued("demo").await;
+        eventually("everything arrives in the end", async || {
+            (subscription().await == Some(0)).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_listener_waits_for_a_topic_and_says_how_to_make_it() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let mut command = bus.command(&["listen", "widgets", "--url", server.base()]);
+        let listener = Process::spawn(&mut command, &bus.ca_path());
+        soon("it says so", listener.stderr.line_with("does not exist yet")).await;
+        let hint = soon("it says how", listener.stderr.line_with("publish widgets create")).await;
+        assert!(hint.unwrap().contains(server.base()));
+        server.client("demo").claims("widgets").await;
+        soon("it subscribes then", listener.stderr.line_with("is subscribed to widgets")).await;
+    });
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_from_it_on_is_published() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let input = format!("{}{{\"type\":\"huh\",\"url\":\"https://a.example\"}}\n", lines(1..=3));
+        let to = ["widgets", "-", "--url", server.base()];
+        let (code, said) = publish(&bus, &to, &format!("{input}{}", lines(5..=5))).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("line 4") && said.contains("`type` must be"), "{said}");
+        assert_eq!(server.client("demo").topic("widgets").await["events"], 3);
+    });
+}
+
+#[test]
+fn what_goes_wrong_is_said_with_what_to_do_about_it() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        server.client("alice").claims("orders").await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = elsewhere.path().to_str().unwrap();
+        let event = ["widgets", "create", "https://a.example"];
+        for (options, expected) in [
+            (vec!["--url", "https://localhost:1"], "no bus answers"),
+            (vec!["--url", server.base(), "--data-dir", elsewhere], "--data-dir"),
+            (vec!["--url", server.base(), "--token", "nobody"], "--token"),
+        ] {
+            let (code, said) = publish(&bus, &[&event[..], &options].concat(), "").await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
+        }
+        let foreign = ["orders", "create", "https://a.example", "--url", server.base()];
+        let (code, said) = publish(&bus, &foreign, "").await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("belongs to another client"), "{said}");
+    });
+}
