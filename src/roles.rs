@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,11 +39,12 @@ pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
     let store = open_store(&settings).await?;
     let stop = signals::stop_on_signal()?;
+    let reload = signals::notify_on_hangup()?;
     let tasks = TaskTracker::new();
     welcome::warn_about_settings(&settings, role);
     // Everything that can fail comes before the first word of success.
     let server = match role {
-        Role::Serve | Role::Web => Some(bind(&settings, &store, &tasks).await?),
+        Role::Serve | Role::Web => Some(bind(&settings, &store, &tasks, reload).await?),
         Role::Worker => None,
     };
     if role != Role::Web {
@@ -80,6 +82,7 @@ async fn bind(
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
     tasks: &TaskTracker,
+    reload: Arc<Notify>,
 ) -> anyhow::Result<Server> {
     let api = Arc::new(Api {
         settings: settings.clone(),
@@ -88,7 +91,7 @@ async fn bind(
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
     });
-    Server::bind(api).await
+    Server::bind(api, reload).await
 }
 
 /// Waits for the stop, then, within the time for it, for everything that was accepted.

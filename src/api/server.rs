@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::Acceptor;
 use super::router::router;
 use super::state::Api;
-use crate::tls;
+use crate::tls::reload::FreshCertificate;
+use crate::tls::server::CertificateFiles;
 
 /// Requests that one HTTP/2 connection may have open at once.
 const HTTP2_STREAMS: u32 = 256;
@@ -27,7 +28,9 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 pub struct Server {
     api: Arc<Api>,
     listener: TcpListener,
-    tls: Option<RustlsConfig>,
+    certificate: Option<FreshCertificate>,
+    /// Asks for a look at the certificate's files.
+    reload: Arc<Notify>,
 }
 
 impl Server {
@@ -35,17 +38,17 @@ impl Server {
     ///
     /// # Errors
     /// If either cannot be had; the error says what to change.
-    pub async fn bind(api: Arc<Api>) -> anyhow::Result<Self> {
+    pub async fn bind(api: Arc<Api>, reload: Arc<Notify>) -> anyhow::Result<Self> {
         let settings = &api.settings;
-        let tls = match settings.tls {
-            true => Some(RustlsConfig::from_config(tls::server::for_api(settings)?)),
+        let certificate = match settings.tls {
+            true => Some(FreshCertificate::load(CertificateFiles::of_api(settings)?)?),
             false => None,
         };
         let address = SocketAddr::new(settings.bind, settings.port);
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("failed to listen on {address}: choose another PORT or ROUTEMASTER_BIND")
         })?;
-        Ok(Self { api, listener, tls })
+        Ok(Self { api, listener, certificate, reload })
     }
 
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
@@ -55,8 +58,14 @@ impl Server {
     /// Serves until `stop`, then finishes what was accepted, within the shutdown timeout.
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let settings = self.api.settings.clone();
-        let acceptor =
-            Acceptor::new(self.tls, settings.max_connections, settings.first_request_timeout);
+        let tls = self.certificate.as_ref().map(FreshCertificate::config);
+        let acceptor = Acceptor::new(tls, settings.max_connections, settings.first_request_timeout);
+        let reloading = async {
+            match self.certificate {
+                Some(certificate) => certificate.keep_fresh(&self.reload).await,
+                None => std::future::pending().await,
+            }
+        };
         let handle = Handle::<SocketAddr>::new();
         let mut server = axum_server::Server::from_listener(self.listener)
             .acceptor(acceptor)
@@ -82,6 +91,7 @@ impl Server {
         tokio::select! {
             served = server.serve(service) => return Ok(served?),
             () = tokens.keep_fresh() => {}
+            () = reloading => {}
             () = async {
                 stop.cancelled().await;
                 handle.graceful_shutdown(Some(shutdown_timeout));

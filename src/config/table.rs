@@ -93,7 +93,8 @@ settings! {
     /// `off` serves plain HTTP, for a proxy that ends TLS; set ROUTEMASTER_TRUST_PROXY as well.
     tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
     /// The certificate chain of the API, a PEM file. Not set: a development certificate for
-    /// localhost is made in the data directory.
+    /// localhost is made in the data directory. A renewed file is taken up within seconds, or at
+    /// once on SIGHUP.
     tls_cert: Option<PathBuf> = "ROUTEMASTER_TLS_CERT", "", "a file that can be read",
         |text| optional(text, readable_file);
     /// The private key of the certificate, a PEM file.

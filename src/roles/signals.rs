@@ -1,8 +1,25 @@
 //! SIGTERM and SIGINT: the first one asks for a graceful stop, the second one ends at once.
+//! SIGHUP: look at the certificate's files.
+
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// Gives what SIGHUP notifies. Every role takes the signal, so that it never ends a process.
+pub fn notify_on_hangup() -> anyhow::Result<Arc<Notify>> {
+    let mut hangup = signal(SignalKind::hangup()).context("failed to listen to SIGHUP")?;
+    let notify = Arc::new(Notify::new());
+    let notified = notify.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            notified.notify_one();
+        }
+    });
+    Ok(notify)
+}
 
 /// The exit code when a second signal cuts the stop short.
 const CUT_SHORT: i32 = 130;

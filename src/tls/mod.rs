@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod development;
+pub mod reload;
 pub mod server;
 
 use anyhow::anyhow;

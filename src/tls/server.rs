@@ -1,6 +1,6 @@
 //! What the HTTPS servers show: the bus's API, and the receiver of `routemaster listen`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -11,26 +11,33 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::Settings;
 use crate::tls::development::{DevelopmentCa, Identity};
 
-/// The API's certificate: the one that is set, else the development certificate.
-pub fn for_api(settings: &Settings) -> anyhow::Result<Arc<ServerConfig>> {
-    match (&settings.tls_cert, &settings.tls_key) {
-        (Some(certificate), Some(key)) => from_files(certificate, key),
-        _ => {
-            let ca = DevelopmentCa::open_or_create(&settings.data_dir)?;
-            let (certificate, key) = ca.bus_identity();
-            from_files(&certificate, &key)
-        }
-    }
+/// A certificate chain and its key, two PEM files.
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
-/// Reads a certificate chain and its key from PEM files.
-fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
-    };
-    let identity = Identity { certificate: read(certificate)?, key: read(key)? };
-    from_identity(&identity)
-        .with_context(|| format!("failed to use {} with {}", certificate.display(), key.display()))
+impl CertificateFiles {
+    /// The API's: those that are set, else those of the development certificate.
+    pub fn of_api(settings: &Settings) -> anyhow::Result<Self> {
+        let (certificate, key) = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            _ => DevelopmentCa::open_or_create(&settings.data_dir)?.bus_identity(),
+        };
+        Ok(Self { certificate, key })
+    }
+
+    /// Reads both files into what a server shows.
+    pub fn load(&self) -> anyhow::Result<Arc<ServerConfig>> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read {}", path.display()))
+        };
+        let identity = Identity { certificate: read(&self.certificate)?, key: read(&self.key)? };
+        from_identity(&identity).with_context(|| {
+            format!("failed to use {} with {}", self.certificate.display(), self.key.display())
+        })
+    }
 }
 
 /// A server that offers HTTP/2 and HTTP/1.1 under this certificate.

@@ -14,6 +14,7 @@ mod settings;
 mod stopping;
 
 mod authentication;
+mod certificates;
 mod connections;
 mod transport;
 

@@ -21,6 +21,7 @@ pub enum Signal {
     Term,
     Int,
     Kill,
+    Hup,
 }
 
 /// A running process. Killed when it is dropped; a test that fails prints what it said.
@@ -88,6 +89,7 @@ impl Process {
             Signal::Term => "TERM",
             Signal::Int => "INT",
             Signal::Kill => "KILL",
+            Signal::Hup => "HUP",
         };
         // The shell's own `kill` is there where no other one is.
         let command = format!("kill -{name} {id}");
