@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Server, Tokens};
+use crate::api::{Api, Limits, Server, Tokens};
 use crate::bus::clock::Clock;
 use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
@@ -88,6 +88,7 @@ async fn bind(
         settings: settings.clone(),
         store: store.clone(),
         ingest: Ingest::start(store, tasks),
+        limits: Arc::new(Limits::new(settings)),
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
     });

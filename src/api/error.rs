@@ -1,5 +1,7 @@
 //! What goes wrong with a request, and the answer each gets.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -21,8 +23,15 @@ pub enum ApiError {
     BodyTimeout,
     #[error("the body is larger than {max} bytes")]
     BodyTooLarge { max: usize },
+    #[error("{what}: try again in {} s", seconds(.wait))]
+    TooMany { what: &'static str, wait: Duration },
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+/// Whole seconds, so that there is room again after them.
+fn seconds(wait: &Duration) -> u64 {
+    wait.as_millis().div_ceil(1000) as u64
 }
 
 impl ApiError {
@@ -38,6 +47,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -58,23 +68,25 @@ impl ApiError {
     }
 }
 
-/// Seconds after which a client may try again when the store was not available.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// When a client may try again if the store was not available.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
+        let retry_after = match &self {
+            Self::TooMany { wait, .. } => Some(seconds(wait)),
+            Self::Store(StoreError::Unavailable(_)) => Some(seconds(&STORE_PAUSE)),
+            _ => None,
+        };
         let mut response = (status, format!("{}\n", self.reason())).into_response();
         let headers = response.headers_mut();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
-            }
-            _ => {}
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -6,6 +6,7 @@ mod auth;
 mod error;
 mod extract;
 mod health;
+mod limits;
 mod pulse;
 mod router;
 mod server;
@@ -15,5 +16,6 @@ mod topics;
 mod transport;
 
 pub use auth::Tokens;
+pub use limits::Limits;
 pub use server::Server;
 pub use state::Api;

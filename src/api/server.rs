@@ -87,10 +87,12 @@ impl Server {
             .keep_alive_timeout(HTTP2_PING);
         let shutdown_timeout = settings.shutdown_timeout;
         let tokens = self.api.tokens.clone();
-        let service = router(self.api).into_make_service();
+        let limits = self.api.limits.clone();
+        let service = router(self.api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
             served = server.serve(service) => return Ok(served?),
             () = tokens.keep_fresh() => {}
+            () = limits.keep_swept() => {}
             () = reloading => {}
             () = async {
                 stop.cancelled().await;

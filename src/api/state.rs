@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::auth::Tokens;
 use super::error::ApiError;
+use super::limits::Limits;
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
 use crate::config::Settings;
@@ -16,6 +17,7 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     pub ingest: Ingest,
     pub tokens: Arc<Tokens>,
+    pub limits: Arc<Limits>,
     pub clock: Clock,
 }
 

@@ -1,6 +1,7 @@
 //! Reads the values of settings. `None` means: not allowed.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +43,10 @@ pub fn milliseconds(text: &str) -> Option<Duration> {
 
 pub fn within(text: &str, allowed: RangeInclusive<usize>) -> Option<usize> {
     text.parse().ok().filter(|number| allowed.contains(number))
+}
+
+pub fn amount(text: &str) -> Option<NonZeroU32> {
+    within(text, 1..=1_000_000).and_then(|amount| NonZeroU32::new(amount as u32))
 }
 
 pub fn points(text: &str) -> Option<u8> {

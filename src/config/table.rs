@@ -1,14 +1,15 @@
 //! The table of all settings. A doc comment is the meaning that operators read.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
 use super::parse::{
-    address, log_level, milliseconds, optional, path, points, port, readable_file, redis_url,
-    seconds, some_seconds, switch, token, tokens, within,
+    address, amount, log_level, milliseconds, optional, path, points, port, readable_file,
+    redis_url, seconds, some_seconds, switch, token, tokens, within,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
@@ -110,6 +111,14 @@ settings! {
     /// The largest `data` of an event, in bytes of JSON.
     max_event_data: usize = "ROUTEMASTER_MAX_EVENT_DATA", "8192", "0 to 1048576 bytes",
         |text| within(text, 0..=1_048_576);
+    /// How many publishes a second one client may make, on the average; an array counts as one. Each
+    /// web process counts for itself. Not set: any number.
+    publish_rate: Option<NonZeroU32> = "ROUTEMASTER_PUBLISH_RATE", "",
+        "1 to 1000000 requests a second", |text| optional(text, amount);
+    /// How many publishes one client may make at once, if ROUTEMASTER_PUBLISH_RATE is set. Not
+    /// set: as many as in one second.
+    publish_burst: Option<NonZeroU32> = "ROUTEMASTER_PUBLISH_BURST", "",
+        "1 to 1000000 requests", |text| optional(text, amount);
     /// Whether subscribing to a topic that does not exist creates it, without a publisher.
     subscribe_creates_topics: bool = "ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS", "false",
         "true or false", switch;
@@ -171,6 +180,9 @@ impl Settings {
         let conflict = |reason: &str| Err(SettingError::Conflict(reason.into()));
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return conflict("ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY must be set together");
+        }
+        if self.publish_burst.is_some() && self.publish_rate.is_none() {
+            return conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
         }
         if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
             return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");

@@ -18,6 +18,7 @@ mod certificates;
 mod connections;
 mod transport;
 
+mod limits;
 mod publishing;
 mod publishing_refused;
 
