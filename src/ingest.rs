@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::store::{Publication, Published, Store, StoreError, StoreResult};
@@ -22,9 +23,14 @@ const GROUP_MAX_BYTES: usize = 4 * 1024 * 1024;
 const COMMITTERS: usize = 2;
 /// Longest time until a publisher has its answer. A busy store answers 503 within 5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(4500);
+/// A publication that has less time left is not begun with: a commit takes some, too, and the
+/// whole group gives up when its first publisher does.
+const COMMIT_TIME_MIN: Duration = Duration::from_millis(500);
 
 struct Waiting {
     publication: Publication,
+    /// When its publisher is told that nothing was stored.
+    give_up: Instant,
     answer: oneshot::Sender<StoreResult<Published>>,
 }
 
@@ -48,17 +54,17 @@ impl Ingest {
     /// Stores a publication; answers after the commit that holds it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the store did not commit it in time. Whether it was stored
-    /// is not known then.
+    /// [`StoreError::Unavailable`] if the store did not commit it in time.
     pub async fn publish(&self, publication: Publication) -> StoreResult<Published> {
+        let give_up = Instant::now() + ANSWER_TIMEOUT;
         let ended = || StoreError::Unavailable("the committers have ended".into());
         let commit = async {
             let (answer, committed) = oneshot::channel();
-            let sent = self.waiting.send(Waiting { publication, answer }).await;
+            let sent = self.waiting.send(Waiting { publication, give_up, answer }).await;
             sent.map_err(|_| ended())?;
             committed.await.map_err(|_| ended())?
         };
-        match tokio::time::timeout(ANSWER_TIMEOUT, commit).await {
+        match tokio::time::timeout_at(give_up, commit).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("no commit in time".into())),
         }
@@ -68,12 +74,12 @@ impl Ingest {
 async fn commit_groups(store: Arc<dyn Store>, receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     loop {
         let group = gather(&mut *receiver.lock().await).await;
-        if group.is_empty() {
+        let Some(give_up) = group.iter().map(|waiting| waiting.give_up).min() else {
             return;
-        }
+        };
         let (publications, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|waiting| (waiting.publication, waiting.answer)).unzip();
-        match store.publish(publications).await {
+        match store.publish(publications, give_up).await {
             Ok(published) => {
                 for (answer, published) in answers.into_iter().zip(published) {
                     // A publisher that has gone away needs no answer.
@@ -95,8 +101,9 @@ async fn gather(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let (mut items, mut bytes) = (0, 0);
     let mut next = receiver.recv().await;
     while let Some(waiting) = next {
-        // A publisher that gave up was told that its events are not stored.
-        if !waiting.answer.is_closed() {
+        // A publisher that gave up, or is about to, is told that its events are not stored.
+        let in_time = waiting.give_up > Instant::now() + COMMIT_TIME_MIN;
+        if in_time && !waiting.answer.is_closed() {
             items += waiting.publication.items.len();
             bytes += waiting.publication.items.iter().map(|item| item.len()).sum::<usize>();
             group.push(waiting);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,9 +38,9 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// If it cannot start, or could not finish what it had accepted.
 pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
-    let store = open_store(&settings).await?;
     let stop = signals::stop_on_signal()?;
     let reload = signals::notify_on_hangup()?;
+    let store = open_store(&settings).await?;
     let tasks = TaskTracker::new();
     welcome::warn_about_settings(&settings, role);
     // Everything that can fail comes before the first word of success.
@@ -47,22 +48,23 @@ pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
         Role::Serve | Role::Web => Some(bind(&settings, &store, &tasks, reload).await?),
         Role::Worker => None,
     };
+    let mut parts = JoinSet::new();
     if role != Role::Web {
         let worker = Worker::new(&settings, store.clone(), stop.clone())?;
-        tasks.spawn(worker.run());
+        parts.spawn(async {
+            worker.run().await;
+            Ok(())
+        });
     }
-    let serving = match server {
+    match server {
         Some(server) => {
             welcome::print_web(&settings, &*store, server.local_address()?, role)?;
-            Some(tokio::spawn(server.serve(stop.clone())))
+            parts.spawn(server.serve(stop.clone()));
         }
-        None => {
-            welcome::print_worker(&*store)?;
-            None
-        }
-    };
+        None => welcome::print_worker(&*store)?,
+    }
     tasks.close();
-    finish(serving, &tasks, &stop, settings.shutdown_timeout).await
+    finish(parts, &tasks, &stop, settings.shutdown_timeout).await
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
@@ -95,18 +97,19 @@ async fn bind(
     Server::bind(api, reload).await
 }
 
-/// Waits for the stop, then, within the time for it, for everything that was accepted.
+/// Waits for the stop, then, within the time for it, for everything that was accepted. A part
+/// that ends without having been stopped ends the process: its supervisor starts it anew.
 async fn finish(
-    serving: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    mut parts: JoinSet<anyhow::Result<()>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let all = async {
-        if let Some(serving) = serving {
-            serving.await.context("the web server panicked")??;
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the process panicked")??;
             if !stop.is_cancelled() {
-                bail!("the web server ended by itself");
+                bail!("a part of the process ended by itself");
             }
         }
         tasks.wait().await;

@@ -60,7 +60,10 @@ pub async fn create(
     }
     let token = ApiToken { name: name.as_str().to_owned(), token };
     api.store.add_api_token(&token).await?;
-    api.tokens.refresh().await?;
+    if let Err(error) = api.tokens.refresh().await {
+        // It is valid all the same, and must not be lost; it is looked up when it is first used.
+        tracing::debug!(%error, "failed to refresh the tokens");
+    }
     Ok((StatusCode::CREATED, Json(TokenRow::from(token))).into_response())
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::acceptor::Acceptor;
 use super::router::router;
 use super::state::Api;
+use crate::config::SettingError;
 use crate::tls::reload::FreshCertificate;
 use crate::tls::server::CertificateFiles;
 
@@ -41,7 +42,14 @@ impl Server {
     pub async fn bind(api: Arc<Api>, reload: Arc<Notify>) -> anyhow::Result<Self> {
         let settings = &api.settings;
         let certificate = match settings.tls {
-            true => Some(FreshCertificate::load(CertificateFiles::of_api(settings)?)?),
+            true => {
+                let files = CertificateFiles::of_api(settings)?;
+                let certificate = FreshCertificate::load(files).map_err(|error| {
+                    let what = "ROUTEMASTER_TLS_CERT with ROUTEMASTER_TLS_KEY is not allowed";
+                    SettingError::Conflict(format!("{what}: {error:#}"))
+                });
+                Some(certificate?)
+            }
             false => None,
         };
         let address = SocketAddr::new(settings.bind, settings.port);

@@ -53,8 +53,9 @@ pub fn points(text: &str) -> Option<u8> {
     within(text, 0..=100).map(|points| points as u8)
 }
 
+/// A path of Unicode: what was not came with the replacement character.
 pub fn path(text: &str) -> Option<PathBuf> {
-    Some(text.into())
+    (!text.contains(char::REPLACEMENT_CHARACTER)).then(|| text.into())
 }
 
 pub fn readable_file(text: &str) -> Option<PathBuf> {

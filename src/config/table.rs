@@ -162,7 +162,7 @@ settings! {
     max_backoff: Duration = "ROUTEMASTER_MAX_BACKOFF_MS" or "MAX_BACKOFF_MS", "60000",
         "0 to 86400000 milliseconds", milliseconds;
 
-    /// From how many due batches on GET /pulse/scaling takes its time to answer.
+    /// With more due batches than this, GET /pulse/scaling takes its time to answer.
     scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
         |text| within(text, 0..=1_000_000_000);
     /// How soon a batch must be due to count for GET /pulse/scaling.

@@ -21,6 +21,7 @@ pub mod sqlite;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::bus::batch::{Batch, Item};
 use crate::bus::health::Health;
@@ -135,6 +136,10 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// How long after the end of its lease a delivery has been broken off for certain: workers renew
+/// leases more often than this.
+pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
+
 /// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
 /// and into its time.
 pub const CLAIM_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -147,13 +152,19 @@ pub type StoreResult<T> = Result<T, StoreError>;
 pub trait Store: Send + Sync + 'static {
     /// Commits publications together, in order, and says for each what became of it.
     ///
-    /// Creates a topic on its first publication, and gives it its publisher. On an error nothing
-    /// is known to be stored; on success everything is as durable as the store can make it.
-    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>>;
+    /// Creates a topic on its first publication, and gives it its publisher. On success
+    /// everything is as durable as the store can make it. After `give_up` the publishers are told
+    /// that nothing was stored, so what has not begun by then is not begun.
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>>;
 
     /// Makes `subscription` the subscriber's whole subscription; queued items stay. A new
-    /// callback or uuid starts with full health: a batch that waits to be sent again is due at
-    /// once, and so is one in flight to the old one, whose lease ends.
+    /// callback or uuid starts with full health, and a batch that waits to be sent again is due
+    /// at once. A batch in flight to an old callback loses its lease, and is due
+    /// [`BROKEN_OFF_AFTER`].
     /// With `create_topics`, topics that do not exist are created without a publisher.
     async fn subscribe(
         &self,

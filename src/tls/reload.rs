@@ -43,7 +43,10 @@ impl FreshCertificate {
                 () = tokio::time::sleep(INTERVAL) => {}
                 () = now.notified() => {}
             }
-            let current = contents(&self.files);
+            let files = self.files.clone();
+            // A file system that hangs must not hold up the server.
+            let read = tokio::task::spawn_blocking(move || contents(&files));
+            let Ok(current) = read.await else { continue };
             if current != self.seen {
                 self.seen = current;
                 self.take_up();

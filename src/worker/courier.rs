@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Delivery;
-use crate::config::Settings;
+use crate::config::{SettingError, Settings};
 use crate::tls::client::{self, ClientOptions};
 use crate::tls::development::{self, DevelopmentCa};
 
@@ -53,7 +52,12 @@ impl Courier {
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
         });
-        Ok(Self { client: client.context("failed to set up deliveries")? })
+        // All that can be wrong with it comes from the settings.
+        let client = client.map_err(|error| {
+            let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
+            SettingError::Conflict(format!("{what}: {error:#}"))
+        });
+        Ok(Self { client: client? })
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.

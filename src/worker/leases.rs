@@ -10,12 +10,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::store::{Lease, Store};
+use crate::store::{Lease, Store, StoreError};
 
 /// How long a lease holds without being renewed: the queues of a worker that was killed wait so
 /// long for another one.
 pub const LEASE: Duration = Duration::from_secs(6);
 const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
+/// How long one try to renew may take, and the pause before the next one.
+const RENEW_TIMEOUT: Duration = Duration::from_millis(1500);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How many leases one call renews.
 const RENEW_MAX: usize = 1000;
 
@@ -69,14 +72,25 @@ impl Leases {
             tokio::time::sleep(RENEW_INTERVAL).await;
             let leases: Vec<Lease> = self.lock().keys().cloned().collect();
             for some in leases.chunks(RENEW_MAX) {
-                self.renew(store, some).await;
+                while !self.renew(store, some).await && self.holds_any(some) {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
             }
         }
     }
 
-    async fn renew(&self, store: &dyn Store, leases: &[Lease]) {
+    /// Whether some of these are held and have not run out.
+    fn holds_any(&self, leases: &[Lease]) -> bool {
+        let (held, now) = (self.lock(), Instant::now());
+        leases.iter().any(|lease| held.get(lease).is_some_and(|until| *until.borrow() > now))
+    }
+
+    /// Renews these, if the store answers in time.
+    async fn renew(&self, store: &dyn Store, leases: &[Lease]) -> bool {
         let asked = Instant::now();
-        match store.renew(leases, LEASE).await {
+        let renewed = tokio::time::timeout(RENEW_TIMEOUT, store.renew(leases, LEASE)).await;
+        let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
+        match renewed.unwrap_or_else(late) {
             Ok(lost) => {
                 let mut held = self.lock();
                 for lease in lost {
@@ -85,8 +99,12 @@ impl Leases {
                 for until in leases.iter().filter_map(|lease| held.get(lease)) {
                     until.send_replace(asked + LEASE);
                 }
+                true
             }
-            Err(error) => tracing::debug!(%error, "failed to renew leases; trying again"),
+            Err(error) => {
+                tracing::debug!(%error, "failed to renew leases; trying again");
+                false
+            }
         }
     }
 

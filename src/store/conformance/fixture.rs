@@ -175,14 +175,15 @@ impl Fixture {
 
     /// Publishes in one publication, as [`PUBLISHER`].
     pub async fn publish<T: AsRef<str>>(&self, topic: &str, texts: &[T]) {
-        let published = self.store.publish(vec![publication(PUBLISHER, topic, texts)]).await;
+        let published =
+            self.store.publish(vec![publication(PUBLISHER, topic, texts)], soon()).await;
         assert_eq!(published.unwrap(), [Published::Stored]);
     }
 
     /// Publishes each item by itself: publisher, topic, item.
     pub async fn publish_group(&self, group: &[(&str, &str, &str)]) -> Vec<Published> {
         let publications = group.iter().map(|(by, topic, text)| publication(by, topic, &[text]));
-        self.store.publish(publications.collect()).await.unwrap()
+        self.store.publish(publications.collect(), soon()).await.unwrap()
     }
 
     pub async fn claim(&self, limit: usize) -> Claim {
@@ -250,6 +251,11 @@ impl Fixture {
         let all = self.store.topics().await.unwrap();
         all.into_iter().find(|known| known.name == topic(name)).expect("the topic is known")
     }
+}
+
+/// When a publish gives up.
+pub fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(4)
 }
 
 pub fn topic(name: &str) -> TopicName {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, SHORT_LEASE, assert_due_after, numbers, on_both_stores, plain, texts,
+    Fixture, HOUR, LEASE, SHORT_LEASE, assert_due_after, callback, numbers, on_both_stores, plain,
+    texts,
 };
 use crate::bus::health::Health;
-use crate::store::{Lease, LeasedBatch, Outcome, Settled, Settlement};
+use crate::store::{BROKEN_OFF_AFTER, Lease, LeasedBatch, Outcome, Settled, Settlement};
 
 on_both_stores!(
     a_claim_gives_all_that_delivering_needs,
@@ -18,8 +19,8 @@ on_both_stores!(
     a_renewed_lease_outlives_its_first_length,
     renewing_reports_the_leases_that_were_lost,
     a_subscriber_that_comes_back_has_another_queue,
-    other_topics_or_batch_sizes_do_not_end_a_lease,
-    a_new_callback_or_uuid_ends_the_lease_of_the_old_one,
+    another_uuid_topic_or_batch_size_does_not_end_a_lease,
+    a_new_callback_ends_the_lease_of_the_old_one,
 );
 
 async fn a_claim_gives_all_that_delivering_needs(f: &Fixture) {
@@ -186,11 +187,12 @@ async fn a_subscriber_that_comes_back_has_another_queue(f: &Fixture) {
     assert_eq!(f.status("alice").await.sent, 1);
 }
 
-async fn other_topics_or_batch_sizes_do_not_end_a_lease(f: &Fixture) {
+async fn another_uuid_topic_or_batch_size_does_not_end_a_lease(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let held = f.claim_one().await;
     f.subscribe("alice", &["b"], |delivery| {
+        delivery.uuid = Some("new".into());
         delivery.timeout = HOUR;
         delivery.max = 1;
     })
@@ -200,14 +202,16 @@ async fn other_topics_or_batch_sizes_do_not_end_a_lease(f: &Fixture) {
     assert_eq!(f.claim_none().await, None);
 }
 
-async fn a_new_callback_or_uuid_ends_the_lease_of_the_old_one(f: &Fixture) {
+async fn a_new_callback_ends_the_lease_of_the_old_one(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let old = f.claim_one().await;
-    f.subscribe("alice", &["a"], |delivery| delivery.uuid = Some("new".into())).await;
-    let new = f.claim_one().await;
+    let elsewhere = callback("https://elsewhere.example/");
+    f.subscribe("alice", &["a"], |delivery| delivery.callback = elsewhere.clone()).await;
+    assert_due_after(f.claim_none().await, BROKEN_OFF_AFTER);
+    let new = f.claim_eventually().await;
     assert_eq!((&new.batch.id, new.batch.attempt), (&old.batch.id, 2));
-    assert_eq!(new.delivery.uuid.as_deref(), Some("new"));
+    assert_eq!(new.delivery.callback, elsewhere);
     for outcome in [Outcome::Acknowledged, Outcome::Failed { retry_in: HOUR }] {
         assert!(matches!(f.settle(&old.lease, outcome).await, Settled::Stale));
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, client, on_both_stores, plain, publication, settlement, texts,
+    Fixture, LEASE, PUBLISHER, client, on_both_stores, plain, publication, settlement, soon, texts,
 };
 use crate::bus::health::Health;
 use crate::store::Published::{OwnedByAnother, Stored};
@@ -35,7 +35,8 @@ async fn concurrent_publications_stay_whole_and_in_each_publishers_order(f: &Fix
             for number in 0..PUBLICATIONS {
                 let items: Vec<String> =
                     (0..ITEMS).map(|item| format!("{publisher}.{number}.{item}")).collect();
-                let published = store.publish(vec![publication(PUBLISHER, "a", &items)]).await;
+                let published =
+                    store.publish(vec![publication(PUBLISHER, "a", &items)], soon()).await;
                 assert_eq!(published.unwrap(), [Stored]);
             }
         })
@@ -63,7 +64,7 @@ async fn one_of_many_clients_gets_a_new_topic(f: &Fixture) {
     let clients = stores(f).take(8).enumerate().map(|(number, store)| {
         tokio::spawn(async move {
             let publication = publication(&format!("client{number}"), "a", &[number.to_string()]);
-            (number, store.publish(vec![publication]).await.unwrap().remove(0))
+            (number, store.publish(vec![publication], soon()).await.unwrap().remove(0))
         })
     });
     let mut winners = Vec::new();

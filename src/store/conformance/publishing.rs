@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::fixture::{
-    Fixture, PUBLISHER, client, numbers, on_both_stores, plain, publication, subscription, texts,
-    topic,
+    Fixture, PUBLISHER, client, numbers, on_both_stores, plain, publication, soon, subscription,
+    texts, topic,
 };
 use crate::store::Published::{OwnedByAnother, Stored};
 use crate::store::{Publication, Subscribed};
@@ -41,7 +41,7 @@ async fn a_group_of_publications_is_stored_in_its_order(f: &Fixture) {
         publication("one", "a", &["4"]),
         publication("two", "b", &["5"]),
     ];
-    assert_eq!(f.store.publish(group.to_vec()).await.unwrap(), [Stored; 4]);
+    assert_eq!(f.store.publish(group.to_vec(), soon()).await.unwrap(), [Stored; 4]);
     let received = f.drain().await;
     assert_eq!(received["alice"], numbers(1, 5));
     assert_eq!(received["bob"], ["2", "3", "5"]);
@@ -52,7 +52,7 @@ async fn an_array_is_stored_in_order_and_never_seen_in_part(f: &Fixture) {
     f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
     let store = f.store.clone();
     let publishing = tokio::spawn(async move {
-        store.publish(vec![publication(PUBLISHER, "a", &numbers(1, ITEMS))]).await.unwrap()
+        store.publish(vec![publication(PUBLISHER, "a", &numbers(1, ITEMS))], soon()).await.unwrap()
     });
     // Looks all the time, so as to catch the queue half filled if that can be seen.
     let first = f.claim_eventually().await;
@@ -66,7 +66,7 @@ async fn an_item_comes_out_byte_for_byte(f: &Fixture) {
     let items = vec![Bytes::from(every_byte), Bytes::new(), Bytes::from_static(b"\r\n")];
     let publication =
         Publication { topic: topic("a"), publisher: client(PUBLISHER), items: items.clone() };
-    assert_eq!(f.store.publish(vec![publication]).await.unwrap(), [Stored]);
+    assert_eq!(f.store.publish(vec![publication], soon()).await.unwrap(), [Stored]);
     assert_eq!(f.claim_one().await.batch.items, items);
 }
 

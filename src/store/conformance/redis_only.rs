@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, subscription, texts,
+    Fixture, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, soon, subscription,
+    texts,
 };
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
@@ -24,7 +25,9 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
     let start = Instant::now();
     let (alice, wanted) = (client("alice"), subscription(&["a"], plain));
     tokio::join!(
-        async { unavailable("publish", store.publish(vec![publication("p", "a", &["x"])]).await) },
+        async {
+            unavailable("publish", store.publish(vec![publication("p", "a", &["x"])], soon()).await)
+        },
         async { unavailable("subscribe", store.subscribe(&alice, &wanted, true).await) },
         async { unavailable("unsubscribe", store.unsubscribe(&alice).await) },
         async { unavailable("topics", store.topics().await) },
@@ -129,7 +132,7 @@ async fn a_publication_whose_answer_was_lost_is_stored_once() {
         f.server().pause();
         let store = f.store.clone();
         let publishing = tokio::spawn(async move {
-            store.publish(vec![publication(PUBLISHER, "a", &[number])]).await
+            store.publish(vec![publication(PUBLISHER, "a", &[number])], soon()).await
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
         killer.send(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
@@ -149,7 +152,7 @@ async fn publications_over_connections_that_are_cut_stay_in_order_and_single() {
     let publishing = tokio::spawn(async move {
         let (mut stored, mut unknown) = (Vec::new(), Vec::new());
         for number in numbers(1, PUBLICATIONS) {
-            match store.publish(vec![publication(PUBLISHER, "a", &[&number])]).await {
+            match store.publish(vec![publication(PUBLISHER, "a", &[&number])], soon()).await {
                 Ok(published) => {
                     assert_eq!(published, [Stored]);
                     stored.push(number);

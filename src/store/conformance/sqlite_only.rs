@@ -2,8 +2,8 @@
 //! several processes on it.
 
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, subscription,
-    texts,
+    Fixture, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, soon,
+    subscription, texts,
 };
 use crate::bus::token::ApiToken;
 use crate::store::{Outcome, Settled};
@@ -80,7 +80,7 @@ async fn two_processes_on_one_file_see_everything_at_once() {
     let other = f.open_another();
     other.subscribe(&client("alice"), &subscription(&["a"], plain), true).await.unwrap();
     f.publish("a", &["1"]).await;
-    other.publish(vec![publication(PUBLISHER, "a", &["2"])]).await.unwrap();
+    other.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await.unwrap();
     assert_eq!(other.topics().await.unwrap(), f.store.topics().await.unwrap());
     assert_eq!(other.subscriptions().await.unwrap(), f.store.subscriptions().await.unwrap());
 

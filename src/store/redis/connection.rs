@@ -15,6 +15,7 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
 use super::reply::Reply;
+use super::server_check;
 use crate::store::{StoreError, StoreResult};
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
@@ -100,18 +101,18 @@ impl Connection {
         key: &str,
         args: Vec<Value>,
         resend: Resend,
+        give_up: Instant,
     ) -> StoreResult<Reply> {
         let call = || async {
             let args = args.clone();
             script.evalsha_with_reload::<Value, _, _>(&self.client, key, args).await
         };
-        self.call(resend, call).await.map(Reply::from)
+        self.call_until(give_up, resend, call).await.map(Reply::from)
     }
 
     /// The server's account of itself.
     pub async fn info(&self) -> StoreResult<String> {
-        let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
-        self.call(Resend::Yes, || self.client.custom(info.clone(), Vec::<String>::new())).await
+        self.call(Resend::Yes, || info(&self.client)).await
     }
 
     pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {
@@ -131,7 +132,19 @@ impl Connection {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        let deadline = Instant::now() + CALL_TIMEOUT;
+        self.call_until(Instant::now() + CALL_TIMEOUT, resend, call).await
+    }
+
+    async fn call_until<T, F, Fut>(
+        &self,
+        deadline: Instant,
+        resend: Resend,
+        call: F,
+    ) -> StoreResult<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
         let unavailable = |reason: &str| StoreError::Unavailable(format!("Redis: {reason}"));
         loop {
             while !self.client.is_connected() {
@@ -158,6 +171,7 @@ impl Connection {
 /// Says once when the connection is lost, and once when it is back.
 fn log_changes(client: &Client, name: String) {
     let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
+    let client = client.clone();
     tokio::spawn(async move {
         use tokio::sync::broadcast::error::RecvError;
         let mut lost = false;
@@ -172,14 +186,30 @@ fn log_changes(client: &Client, name: String) {
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                 },
                 connected = reconnects.recv() => match connected {
-                    Ok(_) if lost => {
-                        lost = false;
-                        tracing::info!(store = %name, "the store is reached again");
+                    Ok(_) => {
+                        if std::mem::take(&mut lost) {
+                            tracing::info!(store = %name, "the store is reached again");
+                        }
+                        check_again(&client).await;
                     }
                     Err(RecvError::Closed) => return,
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => {}
                 },
             }
         }
     });
+}
+
+/// It may be another server than before, or one that was not there at the start.
+async fn check_again(client: &Client) {
+    if let Ok(info) = info(client).await
+        && let Err(error) = server_check::check(Ok(info))
+    {
+        tracing::error!(error = format!("{error:#}"), "this Redis loses events");
+    }
+}
+
+async fn info(client: &Client) -> Result<String, Error> {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+    client.custom(info, Vec::<String>::new()).await
 }

@@ -20,8 +20,8 @@ use fred::types::scripts::Script;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, CLAIM_MAX_BYTES, Claim, Lease, Outcome, Publication, Published, Settled, Settlement,
-    Store, StoreError, StoreResult, Subscribed, TopicDeleted,
+    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, Claim, Lease, Outcome, Publication, Published,
+    Settled, Settlement, Store, StoreError, StoreResult, Subscribed, TopicDeleted,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
@@ -156,7 +156,11 @@ impl RedisStore {
     /// # Errors
     /// What is wrong with the server's settings, and how to set them.
     pub async fn check_server(&self) -> anyhow::Result<()> {
-        server_check::check(self.connection.info().await)
+        let info = self.connection.info().await;
+        if let Some(server_ms) = info.as_deref().ok().and_then(server_check::time_ms) {
+            self.server_time.learn(server_ms);
+        }
+        server_check::check(info)
     }
 
     fn publish_args(
@@ -181,7 +185,8 @@ impl RedisStore {
     }
 
     async fn run(&self, script: &Script, args: Vec<Value>) -> StoreResult<Reply> {
-        self.connection.run(script, LANE, args, Resend::Yes).await
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        self.connection.run(script, LANE, args, Resend::Yes, give_up).await
     }
 }
 
@@ -191,12 +196,16 @@ fn ms(duration: Duration) -> Value {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>> {
-        let give_up = Instant::now() + CALL_TIMEOUT;
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>> {
         let slot = self.slots.take();
         let outcomes = loop {
             let args = self.publish_args(&slot, &publications, give_up);
-            let mut reply = self.run(&self.scripts.publish, args).await?;
+            let script = &self.scripts.publish;
+            let mut reply = self.connection.run(script, LANE, args, Resend::Yes, give_up).await?;
             let outcomes = reply.part()?.text()?;
             let due_in = reply.part()?.integer()?;
             self.server_time.learn(reply.part()?.unsigned()?);
@@ -237,6 +246,7 @@ impl Store for RedisStore {
             ms(delivery.timeout),
             i64::from(delivery.max).into(),
             self.origin.as_str().into(),
+            ms(BROKEN_OFF_AFTER),
         ];
         args.extend(subscription.topics.iter().map(|topic| Value::from(topic.as_str())));
         let mut reply = self.run(&self.scripts.subscribe, args).await?;
@@ -329,7 +339,9 @@ impl Store for RedisStore {
         ];
         // Sent again, it would lease more queues; those of a lost answer wait for their leases
         // to run out.
-        let mut reply = self.connection.run(&self.scripts.claim, LANE, args, Resend::No).await?;
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        let script = &self.scripts.claim;
+        let mut reply = self.connection.run(script, LANE, args, Resend::No, give_up).await?;
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
         Ok(Claim { batches, next_due })

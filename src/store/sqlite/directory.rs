@@ -9,7 +9,7 @@ use super::queue::delivery_from_row;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{Subscribed, TopicDeleted};
+use crate::store::{BROKEN_OFF_AFTER, Subscribed, TopicDeleted};
 
 /// `new_queue` names the subscriber's queue if it has none yet.
 pub fn subscribe(
@@ -38,9 +38,13 @@ pub fn subscribe(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
-                 leased = leased AND callback IS ?3 AND uuid IS ?4,
-                 due_ms = iif((callback IS ?3 AND uuid IS ?4) OR batch_number IS NULL,
-                     due_ms, ?7),
+                 leased = leased AND callback IS ?3,
+                 due_ms = CASE
+                     WHEN batch_number IS NULL OR (callback IS ?3 AND uuid IS ?4) THEN due_ms
+                     WHEN NOT leased THEN ?7
+                     WHEN callback IS NOT ?3 THEN ?8
+                     ELSE due_ms
+                 END,
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6
              RETURNING id",
         )?
@@ -52,7 +56,9 @@ pub fn subscribe(
                 delivery.uuid,
                 delivery.timeout.as_millis() as u64,
                 delivery.max,
-                now_ms
+                now_ms,
+                // The delivery to the old callback is broken off when its lease is not renewed.
+                now_ms + BROKEN_OFF_AFTER.as_millis() as u64
             ],
             |row| row.get(0),
         )?;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use super::{
     Alarm, Claim, Lease, Publication, Published, Settled, Settlement, Store, StoreError,
@@ -91,7 +92,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer.run(Durability::OnDisk, change).await
+        self.writer.run(Durability::OnDisk, Instant::now() + CALL_TIMEOUT, change).await
     }
 
     /// Runs a change that a power loss may undo: what it costs then is that events are sent
@@ -101,16 +102,20 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer.run(Durability::Eventually, change).await
+        self.writer.run(Durability::Eventually, Instant::now() + CALL_TIMEOUT, change).await
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn publish(&self, publications: Vec<Publication>) -> StoreResult<Vec<Published>> {
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>> {
         let clock = self.clock.clone();
         let append = move |db: &Connection| queue::publish(db, &publications, clock.now_ms());
-        let (published, due_in) = self.write(append).await?;
+        let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
         if let Some(delay) = due_in {
             self.alarm.ring_in(delay);
         }
@@ -187,8 +192,9 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        self.write_lazily(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
-            .await
+        let now_ms = self.clock.now_ms();
+        let touch = "INSERT OR REPLACE INTO pulse (id, at_ms) VALUES (1, ?1)";
+        self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
     }
 
     async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {

@@ -64,6 +64,11 @@ const TABLES: &str = "
         PRIMARY KEY (queue_id, seq)
     ) WITHOUT ROWID;
 
+    CREATE TABLE pulse (
+        id INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL
+    );
+
     CREATE TABLE removed_queues (
         id INTEGER PRIMARY KEY
     );

@@ -8,8 +8,8 @@ use std::thread;
 use anyhow::Context;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::CALL_TIMEOUT;
 use crate::store::{StoreError, StoreResult};
 
 /// What a power loss may do to a change that was answered for.
@@ -47,11 +47,16 @@ impl Writer {
         Ok(Self { changes })
     }
 
-    /// Runs `change` in the next transaction and answers after its commit.
+    /// Runs `change` in the next transaction and answers after its commit, or gives up.
     ///
     /// The change is undone alone if it fails, and is not run at all if the caller has given up
     /// by then.
-    pub async fn run<T, F>(&self, durability: Durability, change: F) -> StoreResult<T>
+    pub async fn run<T, F>(
+        &self,
+        durability: Durability,
+        give_up: Instant,
+        change: F,
+    ) -> StoreResult<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -73,7 +78,7 @@ impl Writer {
             sent.map_err(|_| gone("the thread that writes to SQLite has ended"))?;
             answer.await.map_err(|_| gone("the thread that writes to SQLite gave no answer"))?
         };
-        match tokio::time::timeout(CALL_TIMEOUT, exchange).await {
+        match tokio::time::timeout_at(give_up, exchange).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("SQLite took too long to commit".into())),
         }
@@ -99,7 +104,15 @@ fn commit_groups(connection: &Connection, mut waiting: mpsc::Receiver<(Durabilit
     while waiting.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         let durability = group.iter().map(|(durability, _)| *durability).max();
         let transaction = begin(connection, durability).map_err(StoreError::from);
-        let begun = || transaction.clone().map(|()| connection);
+        let begun = || {
+            transaction.clone()?;
+            // When the disk is full, SQLite undoes the whole transaction by itself; a change after
+            // that would be committed although everybody is told that nothing was.
+            match connection.is_autocommit() {
+                false => Ok(connection),
+                true => Err(StoreError::Unavailable("SQLite undid the transaction".into())),
+            }
+        };
         let answers: Vec<Answer> =
             group.drain(..).filter_map(|(_, change)| change(begun())).collect();
         let committed = begun().and_then(|connection| Ok(commit(connection)?));

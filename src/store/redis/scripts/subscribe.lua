@@ -1,12 +1,13 @@
 -- Makes a body the subscriber's whole subscription.
 --
 -- ARGV: subscriber, name for a new queue, 1 to create unknown topics, callback, uuid, 1 if there
---       is a uuid, timeout, max, origin of the wake-up, topics…
+--       is a uuid, timeout, max, origin of the wake-up, ms after which a delivery to an old
+--       callback has been broken off, topics…
 -- Returns 'done', or { the topic that is unknown }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 10
+local FIRST_TOPIC = 11
 
 for i = FIRST_TOPIC, #ARGV do
   if redis.call('HEXISTS', P .. 'topics', ARGV[i]) == 0 and ARGV[3] ~= '1' then
@@ -38,8 +39,14 @@ local now = now_ms()
 local due
 if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
   redis.call('HSET', key, 'health', 100)
-  redis.call('HDEL', key, 'leased')
-  if s[5] then due = now end
+  local moved = s[2] ~= callback
+  if s[4] and moved then
+    -- The delivery to the old callback is broken off when its lease is not renewed.
+    redis.call('HDEL', key, 'leased')
+    due = now + tonumber(ARGV[10])
+  elseif s[5] and not s[4] then
+    due = now
+  end
 end
 local oldest = redis.call('LINDEX', list, 0)
 if not s[4] and not s[5] and oldest then
