@@ -136,6 +136,9 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// By how much the clock may be set back without anything being done about it.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
 /// How long after the end of its lease a delivery has been broken off for certain: workers renew
 /// leases more often than this.
 pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);

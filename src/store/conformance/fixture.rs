@@ -145,6 +145,11 @@ impl Fixture {
         }
     }
 
+    /// Sets the clock of the embedded store back; it must have been moved forward before.
+    pub fn set_back(&self, time: Duration) {
+        self.time.ahead_ms.fetch_sub(time.as_millis() as u64, Ordering::SeqCst);
+    }
+
     /// Tries, while time passes, until there is a result.
     pub async fn eventually<T>(
         &self,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, soon, subscription,
-    texts,
+    Fixture, HOUR, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, soon,
+    subscription, texts,
 };
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
@@ -101,6 +101,21 @@ async fn with_an_append_only_file_what_was_answered_survives_a_crash() {
     assert_eq!(f.store.renew(std::slice::from_ref(&held.lease), LEASE).await.unwrap(), []);
     f.settle(&held.lease, Outcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["5"]);
+}
+
+/// The server's clock cannot be set here. What it leaves behind when it is set back can: times
+/// that lie in the future.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_holds_nothing_up() {
+    let mut f = Fixture::redis();
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let later = (f.now_ms() + HOUR.as_millis() as u64).to_string();
+    f.server().command(&["ZADD", "rm:{0}:due", &later, "alice"]).unwrap();
+    f.claim_none().await;
+    f.server().command(&["SET", "rm:{0}:clock", &later]).unwrap();
+    let leased = f.claim_eventually().await;
+    assert_eq!(texts(&leased), ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

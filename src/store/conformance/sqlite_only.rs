@@ -1,8 +1,10 @@
 //! What the embedded store promises beyond the trait: a file that outlives its processes, and
 //! several processes on it.
 
+use std::time::Duration;
+
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, soon,
+    Fixture, HOUR, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, soon,
     subscription, texts,
 };
 use crate::bus::token::ApiToken;
@@ -60,6 +62,25 @@ async fn a_removed_subscribers_events_leave_the_disk_bit_by_bit() {
         (items == 0 && pages < pages_before / 2).then_some(())
     };
     f.eventually("the file has shrunk", tidied).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_nothing_up() {
+    let f = Fixture::sqlite();
+    let second = Duration::from_secs(1);
+    f.subscribe("alice", &["a"], |delivery| delivery.timeout = 10 * second).await;
+    f.subscribe("bob", &["b"], plain).await;
+    f.pass(2 * HOUR).await;
+    f.publish("a", &["1"]).await;
+    f.publish("b", &["2"]).await;
+    let held = f.claim_one().await;
+    f.set_back(HOUR);
+    assert_due_after(f.claim_none().await, 10 * second);
+    f.pass(10 * second).await;
+    assert_eq!(texts(&f.claim_one().await), ["1"]);
+    f.pass(LEASE).await;
+    let again = f.claim(10).await.batches;
+    assert!(again.iter().any(|leased| leased.batch.id == held.batch.id), "{again:?}");
 }
 
 #[tokio::test]

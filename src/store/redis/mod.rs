@@ -20,8 +20,8 @@ use fred::types::scripts::Script;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, Claim, Lease, Outcome, Publication, Published,
-    Settled, Settlement, Store, StoreError, StoreResult, Subscribed, TopicDeleted,
+    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, Outcome, Publication,
+    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, TopicDeleted,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
@@ -336,6 +336,7 @@ impl Store for RedisStore {
             ms(lease),
             (MAX_BATCH_BYTES as i64).into(),
             (CLAIM_MAX_BYTES as i64).into(),
+            ms(CLOCK_STEP),
         ];
         // Sent again, it would lease more queues; those of a lost answer wait for their leases
         // to run out.

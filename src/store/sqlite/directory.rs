@@ -62,7 +62,7 @@ pub fn subscribe(
             ],
             |row| row.get(0),
         )?;
-    reschedule(db, queue_id)?;
+    reschedule(db, queue_id, now_ms)?;
     db.prepare_cached("DELETE FROM subscriptions WHERE queue_id = ?1")?.execute([queue_id])?;
     for topic in &subscription.topics {
         db.prepare_cached("INSERT INTO subscriptions (topic, queue_id) VALUES (?1, ?2)")?
@@ -72,14 +72,14 @@ pub fn subscribe(
 }
 
 /// Applies a changed `timeout` or `max` to a queue whose next batch was not given out yet.
-fn reschedule(db: &Connection, queue_id: i64) -> rusqlite::Result<()> {
+fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE queues SET due_ms =
-             (SELECT at_ms + iif(next - head >= max, 0, timeout_ms)
+             (SELECT min(at_ms, ?2) + iif(next - head >= max, 0, timeout_ms)
               FROM items WHERE queue_id = id AND seq = head)
          WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND next > head",
     )?
-    .execute([queue_id])?;
+    .execute(params![queue_id, now_ms])?;
     Ok(())
 }
 

@@ -193,7 +193,7 @@ impl Store for SqliteStore {
 
     async fn ping(&self) -> StoreResult<()> {
         let now_ms = self.clock.now_ms();
-        let touch = "INSERT OR REPLACE INTO pulse (id, at_ms) VALUES (1, ?1)";
+        let touch = "INSERT OR REPLACE INTO times (name, at_ms) VALUES ('pulse', ?1)";
         self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
     }
 

@@ -13,8 +13,8 @@ use crate::bus::subscription::{CallbackUrl, Delivery};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::{
-    CLAIM_MAX_BYTES, Claim, Lease, LeasedBatch, Outcome, Publication, Published, Settled,
-    Settlement,
+    CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, LeasedBatch, Outcome, Publication, Published,
+    Settled, Settlement,
 };
 
 /// What [`publish`] has to know of a topic: its owner and its subscribers' queues.
@@ -263,7 +263,8 @@ impl Queue {
             .prepare_cached("SELECT at_ms FROM items WHERE queue_id = ?1 AND seq = ?2")?
             .query_row(params![self.id, self.head], |row| row.get(0))
             .optional()?;
-        Ok(oldest.map(|at_ms| at_ms + self.delivery.timeout.as_millis() as u64))
+        // Not from a time to come, if the clock was set back meanwhile.
+        Ok(oldest.map(|at_ms| at_ms.min(now_ms) + self.delivery.timeout.as_millis() as u64))
     }
 }
 
@@ -289,6 +290,7 @@ pub fn claim(
     lease: Duration,
     now_ms: u64,
 ) -> rusqlite::Result<Claim> {
+    follow_clock(db, now_ms as i64)?;
     let sql = format!(
         "SELECT {} FROM queues WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
         Queue::COLUMNS
@@ -313,6 +315,24 @@ pub fn claim(
         .query_row([], |row| row.get(0))?;
     let next_due = next_due_ms.map(|due_ms| from_ms(due_ms - now_ms as i64));
     Ok(Claim { batches, next_due })
+}
+
+/// A clock that was set back must not hold up deliveries for as long as it was set back by.
+fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    let step = CLOCK_STEP.as_millis() as i64;
+    let seen: Option<i64> = db
+        .prepare_cached("SELECT at_ms FROM times WHERE name = 'clock'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let seen = seen.unwrap_or(0);
+    if now_ms < seen - step {
+        db.execute("UPDATE queues SET due_ms = due_ms - ?1", [seen - now_ms])?;
+    }
+    if (now_ms - seen).abs() > step {
+        db.prepare_cached("INSERT OR REPLACE INTO times (name, at_ms) VALUES ('clock', ?1)")?
+            .execute([now_ms])?;
+    }
+    Ok(())
 }
 
 /// Finds the queue of a lease, if the lease still holds.

@@ -64,10 +64,10 @@ const TABLES: &str = "
         PRIMARY KEY (queue_id, seq)
     ) WITHOUT ROWID;
 
-    CREATE TABLE pulse (
-        id INTEGER PRIMARY KEY,
+    CREATE TABLE times (
+        name TEXT PRIMARY KEY,
         at_ms INTEGER NOT NULL
-    );
+    ) WITHOUT ROWID;
 
     CREATE TABLE removed_queues (
         id INTEGER PRIMARY KEY

@@ -1,10 +1,24 @@
 -- Leases queues that are due, the longest due first, and gives out their batches.
 --
 -- ARGV: how many queues at most, length of a lease in ms, bytes of a batch at most, bytes after
---       which no further batch is given out.
+--       which no further batch is given out, ms by which the clock may be set back without
+--       anything being done about it.
 -- Returns { milliseconds until the next queue is due, or -1, batches as give_out writes them… }.
 
+-- A clock that was set back must not hold up deliveries for as long as it was set back by.
+local function follow_clock(now, step)
+  local seen = tonumber(redis.call('GET', P .. 'clock') or 0)
+  if now < seen - step then
+    local due = redis.call('ZRANGE', DUE, 0, -1, 'WITHSCORES')
+    for i = 1, #due, 2 do
+      redis.call('ZADD', DUE, text(tonumber(due[i + 1]) - (seen - now)), due[i])
+    end
+  end
+  if math.abs(now - seen) > step then redis.call('SET', P .. 'clock', text(now)) end
+end
+
 local now = now_ms()
+follow_clock(now, tonumber(ARGV[5]))
 local reply = { -1 }
 local bytes = 0
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ARGV[1])

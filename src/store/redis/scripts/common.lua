@@ -13,6 +13,7 @@
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
 -- <p>api_tokens            hash    token -> service name
 -- <p>ping                  string  when /pulse last asked
+-- <p>clock                 string  what the clock showed at a claim not long ago
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
 -- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`

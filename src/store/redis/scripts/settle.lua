@@ -36,7 +36,8 @@ end
 local due = now
 if length < tonumber(s[6]) then
   local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, 13))
-  due = oldest + tonumber(s[7])
+  -- Not from a time to come, if the clock was set back meanwhile.
+  due = math.min(oldest, now) + tonumber(s[7])
 end
 if due <= now and ARGV[6] == '1' then
   return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8])) or -1

@@ -50,7 +50,7 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
 end
 local oldest = redis.call('LINDEX', list, 0)
 if not s[4] and not s[5] and oldest then
-  due = tonumber(string.sub(oldest, 1, 13)) + tonumber(timeout)
+  due = math.min(tonumber(string.sub(oldest, 1, 13)), now) + tonumber(timeout)
   if redis.call('LLEN', list) >= tonumber(max) then due = now end
 end
 if due then
