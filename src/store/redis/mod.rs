@@ -4,14 +4,14 @@
 //! `common.lua` lists the keys). All keys share one hash tag, so that a Cluster keeps them on one
 //! node. Time is the Redis server's, so the machines' clocks need not agree.
 
+mod commit_slots;
 mod connection;
 mod reply;
 mod server_check;
 mod server_time;
 mod wake;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
+use commit_slots::{CommitSlot, CommitSlots};
 use connection::{CALL_TIMEOUT, Connection, Resend};
 use reply::Reply;
 use server_time::ServerTime;
@@ -96,39 +97,6 @@ impl Scripts {
     }
 }
 
-/// Numbers the commits of this process, so that Redis knows one that is sent again.
-///
-/// Commits that run at the same time use different slots; a slot's commits are numbered upwards.
-struct CommitSlots {
-    process: String,
-    made: AtomicU64,
-    free: Mutex<Vec<CommitSlot>>,
-}
-
-struct CommitSlot {
-    name: String,
-    number: u64,
-}
-
-impl CommitSlots {
-    /// Takes a slot with its number moved on.
-    fn take(&self) -> CommitSlot {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slot = free.pop().unwrap_or_else(|| {
-            // A slot whose last commit's fate is unknown is never used again, nor is its name.
-            let index = self.made.fetch_add(1, Ordering::Relaxed);
-            CommitSlot { name: format!("{}.{index}", self.process), number: 0 }
-        });
-        slot.number += 1;
-        slot
-    }
-
-    /// Gives a slot back whose commit was answered.
-    fn give_back(&self, slot: CommitSlot) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-    }
-}
-
 impl RedisStore {
     /// Prepares the connection and starts to connect in the background, for as long as it takes.
     ///
@@ -139,11 +107,7 @@ impl RedisStore {
             url: url.to_owned(),
             connection: Connection::open(url)?,
             scripts: Scripts::new(),
-            slots: CommitSlots {
-                process: random_hex()?,
-                made: AtomicU64::new(0),
-                free: Mutex::default(),
-            },
+            slots: CommitSlots::new()?,
             server_time: ServerTime::default(),
             origin: random_hex()?,
             alarm: Arc::new(Alarm::default()),

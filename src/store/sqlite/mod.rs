@@ -1,11 +1,12 @@
 //! The embedded store: one SQLite file, which several processes on one machine may share.
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
-//! monitoring reads beside it on a connection of its own. What a queue does is in [`queue`], who
-//! is known to the bus is in [`directory`], chores are in [`housekeeping`].
+//! monitoring reads beside it on a connection of its own. What a queue does is in [`publish`] and
+//! [`queue`], who is known to the bus is in [`directory`], chores are in [`housekeeping`].
 
 mod directory;
 mod housekeeping;
+mod publish;
 mod queue;
 mod schema;
 mod watcher;
@@ -114,7 +115,7 @@ impl Store for SqliteStore {
         give_up: Instant,
     ) -> StoreResult<Vec<Published>> {
         let clock = self.clock.clone();
-        let append = move |db: &Connection| queue::publish(db, &publications, clock.now_ms());
+        let append = move |db: &Connection| publish::publish(db, &publications, clock.now_ms());
         let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
         if let Some(delay) = due_in {
             self.alarm.ring_in(delay);

@@ -1,7 +1,6 @@
-//! What a queue does: append, claim, settle, renew. Each function runs inside one transaction.
+//! What a queue does once it has items: claim, settle, renew. Each function runs inside one
+//! transaction.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,132 +10,9 @@ use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
 use crate::bus::subscription::{CallbackUrl, Delivery};
 use crate::bus::token::ClientToken;
-use crate::bus::topic::TopicName;
 use crate::store::{
-    CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, LeasedBatch, Outcome, Publication, Published,
-    Settled, Settlement,
+    CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, LeasedBatch, Outcome, Settled, Settlement,
 };
-
-/// What [`publish`] has to know of a topic: its owner and its subscribers' queues.
-struct TopicState {
-    publisher: Option<String>,
-    queues: Vec<i64>,
-    received: u64,
-}
-
-/// What [`publish`] changes of a queue.
-struct Tail {
-    next: i64,
-    head: i64,
-    timeout_ms: i64,
-    max: i64,
-    /// A batch was given out: the worker, not the publisher, says when the queue is due.
-    in_hand: bool,
-    due_ms: Option<i64>,
-}
-
-/// Appends a group of publications, in order, to the queues of their topics' subscribers.
-///
-/// Returns what became of each, and in how long the first of the queues touched is due.
-pub fn publish(
-    db: &Connection,
-    publications: &[Publication],
-    now_ms: u64,
-) -> rusqlite::Result<(Vec<Published>, Option<Duration>)> {
-    let now_ms = now_ms as i64;
-    let mut topics: HashMap<&TopicName, TopicState> = HashMap::new();
-    let mut tails: HashMap<i64, Tail> = HashMap::new();
-    let mut published = Vec::with_capacity(publications.len());
-    for publication in publications {
-        let topic = match topics.entry(&publication.topic) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(load_topic(db, &publication.topic)?),
-        };
-        let client = publication.publisher.reveal();
-        if *topic.publisher.get_or_insert_with(|| client.to_owned()) != client {
-            published.push(Published::OwnedByAnother);
-            continue;
-        }
-        topic.received += publication.items.len() as u64;
-        for queue in &topic.queues {
-            let tail = match tails.entry(*queue) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(load_tail(db, *queue)?),
-            };
-            append(db, *queue, tail, publication, now_ms)?;
-        }
-        published.push(Published::Stored);
-    }
-    for (name, topic) in &topics {
-        db.prepare_cached(
-            "INSERT INTO topics (name, publisher, events) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET publisher = ?2, events = events + ?3",
-        )?
-        .execute(params![name.as_str(), topic.publisher, topic.received as i64])?;
-    }
-    for (queue, tail) in &tails {
-        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
-            .execute(params![queue, tail.next, tail.due_ms])?;
-    }
-    let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
-    Ok((published, earliest.map(|due_ms| from_ms(due_ms - now_ms))))
-}
-
-fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState> {
-    let publisher = db
-        .prepare_cached("SELECT publisher FROM topics WHERE name = ?1")?
-        .query_row([name.as_str()], |row| row.get::<_, Option<String>>(0))
-        .optional()?
-        .flatten();
-    let queues = db
-        .prepare_cached("SELECT queue_id FROM subscriptions WHERE topic = ?1")?
-        .query_map([name.as_str()], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    Ok(TopicState { publisher, queues, received: 0 })
-}
-
-fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
-    db.prepare_cached(
-        "SELECT next, head, timeout_ms, max, leased OR batch_number IS NOT NULL, due_ms
-         FROM queues WHERE id = ?1",
-    )?
-    .query_row([queue], |row| {
-        Ok(Tail {
-            next: row.get(0)?,
-            head: row.get(1)?,
-            timeout_ms: row.get(2)?,
-            max: row.get(3)?,
-            in_hand: row.get(4)?,
-            due_ms: row.get(5)?,
-        })
-    })
-}
-
-fn append(
-    db: &Connection,
-    queue: i64,
-    tail: &mut Tail,
-    publication: &Publication,
-    now_ms: i64,
-) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO items (queue_id, seq, at_ms, payload) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    let was_empty = tail.next == tail.head;
-    for item in &publication.items {
-        insert.execute(params![queue, tail.next, now_ms, &item[..]])?;
-        tail.next += 1;
-    }
-    if tail.in_hand {
-        return Ok(());
-    }
-    if tail.next - tail.head >= tail.max {
-        tail.due_ms = Some(tail.due_ms.map_or(now_ms, |due_ms| due_ms.min(now_ms)));
-    } else if was_empty {
-        tail.due_ms = Some(now_ms + tail.timeout_ms);
-    }
-    Ok(())
-}
 
 /// A row of `queues`, as claiming and settling need it.
 struct Queue {
@@ -405,6 +281,6 @@ pub fn due_batches(db: &Connection, until_ms: u64) -> rusqlite::Result<u64> {
     .query_row([until_ms], |row| row.get(0))
 }
 
-fn from_ms(ms: i64) -> Duration {
+pub fn from_ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
