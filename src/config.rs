@@ -36,6 +36,11 @@ impl Setting {
     }
 }
 
+/// What holds for a variable of the table when it is not set; empty for a name that is not in it.
+pub fn default_of(name: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default)
+}
+
 const PREFIX: &str = "ROUTEMASTER_";
 
 /// A value as an error may repeat it: a secret one is blanked, of a URL what stands before `@`.

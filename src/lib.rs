@@ -15,5 +15,6 @@ pub mod worker;
 pub mod cli;
 pub mod config;
 pub mod roles;
+mod signals;
 pub mod telemetry;
 pub mod tls;

@@ -1,6 +1,5 @@
 //! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
 
-mod signals;
 mod welcome;
 
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use crate::api::{Api, Limits, Server, Tokens};
 use crate::bus::clock::Clock;
 use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
+use crate::signals;
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
@@ -38,7 +38,7 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// If it cannot start, or could not finish what it had accepted.
 pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
-    let stop = signals::stop_on_signal()?;
+    let stop = signals::stop_on_signal(Duration::ZERO)?;
     let reload = signals::notify_on_hangup()?;
     let store = open_store(&settings).await?;
     let tasks = TaskTracker::new();

@@ -1,11 +1,10 @@
 //! What goes wrong with a request, and the answer each gets.
 
-use std::time::Duration;
-
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::bus::event::Rejection;
+use super::limits::TooMany;
+use crate::bus::json::Rejection;
 use crate::store::StoreError;
 
 /// A request that is not done. The body of the answer is one line that a person can act on.
@@ -23,15 +22,10 @@ pub enum ApiError {
     BodyTimeout,
     #[error("the body is larger than {max} bytes")]
     BodyTooLarge { max: usize },
-    #[error("{what}: try again in {} s", seconds(.wait))]
-    TooMany { what: &'static str, wait: Duration },
+    #[error("{0}")]
+    TooMany(#[from] TooMany),
     #[error("{0}")]
     Store(#[from] StoreError),
-}
-
-/// Whole seconds, so that there is room again after them.
-fn seconds(wait: &Duration) -> u64 {
-    wait.as_millis().div_ceil(1000) as u64
 }
 
 impl ApiError {
@@ -47,7 +41,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -69,15 +63,15 @@ impl ApiError {
 }
 
 /// When a client may try again if the store was not available.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_PAUSE_SECONDS: u64 = 1;
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         let retry_after = match &self {
-            Self::TooMany { wait, .. } => Some(seconds(wait)),
-            Self::Store(StoreError::Unavailable(_)) => Some(seconds(&STORE_PAUSE)),
+            Self::TooMany(too_many) => Some(too_many.seconds()),
+            Self::Store(StoreError::Unavailable(_)) => Some(STORE_PAUSE_SECONDS),
             _ => None,
         };
         let mut response = (status, format!("{}\n", self.reason())).into_response();

@@ -9,7 +9,6 @@ use axum::http::{StatusCode, header};
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::limits::Wait;
 use super::state::Shared;
 
 impl FromRequestParts<Shared> for Caller {
@@ -22,10 +21,8 @@ impl FromRequestParts<Shared> for Caller {
             return Ok(caller);
         }
         // Counted before the store is asked: guessing must not be work for it.
-        let too_many =
-            |Wait(wait)| ApiError::TooMany { what: "too many failed authentications", wait };
         if let Some(address) = client_address(parts, api) {
-            api.limits.failed_authentication(address).map_err(too_many)?;
+            api.limits.failed_authentication(address)?;
         }
         api.tokens.caller(authorization).await
     }

@@ -25,9 +25,21 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How many counts make a sweep necessary at once.
 const COUNTS_MAX: usize = 100_000;
 
-/// The time until there is room again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait(pub Duration);
+/// Something was done too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many {what}: try again in {} s", self.seconds())]
+pub struct TooMany {
+    what: &'static str,
+    /// The time until there is room again.
+    wait: Duration,
+}
+
+impl TooMany {
+    /// Whole seconds after which there is room again.
+    pub fn seconds(&self) -> u64 {
+        self.wait.as_millis().div_ceil(1000) as u64
+    }
+}
 
 pub struct Limits {
     /// `None`: unlimited.
@@ -36,22 +48,26 @@ pub struct Limits {
 }
 
 struct Keyed<K: Hash + Eq + Clone> {
+    /// What is counted, in the plural.
+    what: &'static str,
     limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
     clock: DefaultClock,
 }
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
-    fn new(per_second: NonZeroU32, at_once: NonZeroU32) -> Self {
+    fn new(what: &'static str, per_second: NonZeroU32, at_once: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(at_once);
-        Self { limiter: RateLimiter::dashmap(quota), clock: DefaultClock::default() }
+        Self { what, limiter: RateLimiter::dashmap(quota), clock: DefaultClock::default() }
     }
 
-    fn check(&self, key: &K) -> Result<(), Wait> {
+    fn check(&self, key: &K) -> Result<(), TooMany> {
         if self.limiter.len() > COUNTS_MAX {
             self.sweep();
         }
-        let full =
-            |not_until: governor::NotUntil<_>| Wait(not_until.wait_time_from(self.clock.now()));
+        let full = |not_until: governor::NotUntil<_>| TooMany {
+            what: self.what,
+            wait: not_until.wait_time_from(self.clock.now()),
+        };
         self.limiter.check_key(key).map_err(full)
     }
 
@@ -66,17 +82,20 @@ impl Limits {
     pub fn new(settings: &Settings) -> Self {
         let publishes = settings
             .publish_rate
-            .map(|rate| Keyed::new(rate, settings.publish_burst.unwrap_or(rate)));
-        Self { publishes, failures: Keyed::new(FAILURES_PER_SECOND, FAILURES_AT_ONCE) }
+            .map(|rate| Keyed::new("publishes", rate, settings.publish_burst.unwrap_or(rate)));
+        Self {
+            publishes,
+            failures: Keyed::new("failed authentications", FAILURES_PER_SECOND, FAILURES_AT_ONCE),
+        }
     }
 
     /// Counts a publish; `Err` if it is one too many.
-    pub fn publish(&self, client: &ClientToken) -> Result<(), Wait> {
+    pub fn publish(&self, client: &ClientToken) -> Result<(), TooMany> {
         self.publishes.as_ref().map_or(Ok(()), |publishes| publishes.check(client))
     }
 
     /// Counts an authentication that has failed; `Err` if it is one too many.
-    pub fn failed_authentication(&self, address: IpAddr) -> Result<(), Wait> {
+    pub fn failed_authentication(&self, address: IpAddr) -> Result<(), TooMany> {
         self.failures.check(&network(address))
     }
 
@@ -107,18 +126,18 @@ mod tests {
     #[test]
     fn each_key_has_its_own_room_and_is_told_when_there_is_more() {
         let two = NonZeroU32::new(2).unwrap();
-        let limit = Keyed::new(two, two);
+        let limit = Keyed::new("tries", two, two);
         for key in ["a", "b"] {
             assert_eq!(limit.check(&key), Ok(()));
             assert_eq!(limit.check(&key), Ok(()));
-            let Err(Wait(wait)) = limit.check(&key) else { panic!("three at once") };
+            let Err(TooMany { wait, .. }) = limit.check(&key) else { panic!("three at once") };
             assert!(wait > Duration::ZERO && wait <= Duration::from_millis(500), "{wait:?}");
         }
     }
 
     #[test]
     fn counts_without_effect_are_forgotten() {
-        let limit = Keyed::new(NonZeroU32::MAX, NonZeroU32::MAX);
+        let limit = Keyed::new("tries", NonZeroU32::MAX, NonZeroU32::MAX);
         for key in 0..1000 {
             limit.check(&key).unwrap();
         }

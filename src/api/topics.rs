@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
-use super::limits::Wait;
 use super::state::Shared;
 use crate::bus::event::parse_publish;
 use crate::bus::topic::TopicName;
@@ -23,8 +22,7 @@ pub async fn publish(
     Body(body): Body,
 ) -> Result<StatusCode, ApiError> {
     let publisher = caller.into_client()?;
-    let too_many = |Wait(wait)| ApiError::TooMany { what: "too many publishes", wait };
-    api.limits.publish(&publisher).map_err(too_many)?;
+    api.limits.publish(&publisher)?;
     let topic = api.topic_name(&name)?;
     let items = parse_publish(&body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
     match api.ingest.publish(Publication { topic, publisher, items }).await? {

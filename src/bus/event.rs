@@ -7,10 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::bus::batch::Item;
-use crate::bus::json::{self, check_portable, https_url, parse_object};
+use crate::bus::json::{self, Rejection, check_portable, https_url, parse_object};
 use crate::bus::topic::TopicName;
-
-pub use crate::bus::json::Rejection;
 
 /// How many events one request may publish: what a store can copy to many subscribers in one go.
 const EVENTS_MAX: usize = 10_000;

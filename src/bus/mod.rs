@@ -7,7 +7,7 @@ pub mod batch;
 pub mod clock;
 pub mod event;
 pub mod health;
-pub(crate) mod json;
+pub mod json;
 pub mod subscription;
 pub mod token;
 pub mod topic;

@@ -18,6 +18,9 @@ pub struct InvalidTopicName {
 }
 
 impl TopicName {
+    /// The longest that a bus can be set to allow, in characters (contract §2).
+    pub const MAX: usize = 64;
+
     /// Checks a name against the contract's `^[a-z_]{1,max}$`.
     pub fn parse(name: &str, max: usize) -> Result<Self, InvalidTopicName> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';

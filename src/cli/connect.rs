@@ -14,7 +14,7 @@ use url::Url;
 use crate::bus::token::ClientToken;
 use crate::cli::shell::quoted;
 use crate::cli::trouble::Trouble;
-use crate::config::SETTINGS;
+use crate::config::default_of;
 use crate::tls::client::{self, ClientOptions};
 use crate::tls::development;
 
@@ -27,7 +27,7 @@ pub struct BusOptions {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// The client's token.
-    #[arg(long, value_name = "TOKEN", default_value = DEFAULT_TOKEN)]
+    #[arg(long, value_name = "TOKEN", default_value = default_token())]
     token: String,
     /// The data directory of a bus on this machine: the development certificate in it is trusted
     /// [default: ROUTEMASTER_DATA_DIR, or ./data].
@@ -80,7 +80,7 @@ impl BusOptions {
         for file in &self.ca_file {
             add("--ca-file", &file.display().to_string());
         }
-        if self.token != DEFAULT_TOKEN {
+        if self.token != default_token() {
             add("--token", "…");
         }
         options
@@ -92,8 +92,6 @@ impl BusOptions {
     }
 }
 
-/// The token of the client that a bus allows when it is told of none.
-const DEFAULT_TOKEN: &str = "demo";
 /// For a connection to stand, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a request from its start to the end of the answer.
@@ -103,9 +101,13 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// What the environment, else the table of settings, says for a name of that table.
 fn setting(name: &str) -> String {
-    let default = SETTINGS.iter().find(|setting| setting.name == name);
     let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-    set.or_else(|| default.map(|setting| setting.default.to_owned())).unwrap_or_default()
+    set.unwrap_or_else(|| default_of(name).to_owned())
+}
+
+/// The token of the client that a bus allows when it is told of none.
+fn default_token() -> &'static str {
+    default_of("ROUTEMASTER_CLIENTS")
 }
 
 fn default_url(port: &str) -> anyhow::Result<String> {

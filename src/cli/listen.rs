@@ -3,7 +3,6 @@
 
 mod receiver;
 mod render;
-mod stop;
 mod subscribing;
 
 use std::path::PathBuf;
@@ -19,6 +18,7 @@ use crate::cli::connect::BusOptions;
 use crate::cli::listen::receiver::{Receiver, Trial};
 use crate::cli::listen::render::Output;
 use crate::cli::listen::subscribing::{Subscriber, Wish};
+use crate::signals::stop_on_signal;
 use crate::tls::development::{DevelopmentCa, Identity};
 
 /// Receive the events of topics and print them.
@@ -97,17 +97,17 @@ Examples:
   routemaster listen widgets --url https://bus.example --token search--5f0c… \\
       --port 4000 --callback https://my-tunnel.example/";
 
-/// The longest name that a bus can be set to allow.
-const TOPIC_NAME_MAX: usize = 64;
+/// Signals that come this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Listens until it is stopped.
 ///
 /// # Errors
 /// Why it cannot listen, and what to do. Being stopped is no error.
 pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
-    let names = args.topics.iter().map(|name| TopicName::parse(name, TOPIC_NAME_MAX));
+    let names = args.topics.iter().map(|name| TopicName::parse(name, TopicName::MAX));
     let topics = names.collect::<Result<Vec<_>, _>>()?;
-    let stop = stop::on_signal()?;
+    let stop = stop_on_signal(SAME_SIGNAL)?;
     let subscribing::Waited::Up(bus) = subscribing::wait_for_bus(&args.bus, &stop).await? else {
         return Ok(());
     };

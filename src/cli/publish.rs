@@ -59,9 +59,6 @@ refused ends it: all lines before it are published, nothing from it on. A reques
 lost is sent again, so that after trouble with the connection some events may arrive twice; none is
 left out.";
 
-/// The longest name that a bus can be set to allow.
-const TOPIC_NAME_MAX: usize = 64;
-
 /// An event as `POST /topics/:name` takes it.
 #[derive(Serialize)]
 struct Event<'a> {
@@ -79,7 +76,7 @@ struct Event<'a> {
 /// # Errors
 /// Why not everything was published, how much was, and what to do.
 pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
-    let topic = TopicName::parse(&args.topic, TOPIC_NAME_MAX)?;
+    let topic = TopicName::parse(&args.topic, TopicName::MAX)?;
     match (args.kind.as_deref(), args.thing.as_deref()) {
         (None | Some("-"), None) => {
             if args.timestamp.is_some() || args.data.is_some() {

@@ -13,6 +13,7 @@ use super::parse::{
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
 
 /// Declares each setting once: the field, its type, the variable, the default, what is allowed
 /// and how it is read.
@@ -107,7 +108,7 @@ settings! {
 
     /// The longest topic name, in characters.
     topic_name_max: usize = "ROUTEMASTER_TOPIC_NAME_MAX", "32", "1 to 64 characters",
-        |text| within(text, 1..=64);
+        |text| within(text, 1..=TopicName::MAX);
     /// The largest `data` of an event, in bytes of JSON.
     max_event_data: usize = "ROUTEMASTER_MAX_EVENT_DATA", "8192", "0 to 1048576 bytes",
         |text| within(text, 0..=1_048_576);

@@ -5,13 +5,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Role;
+use crate::bus::token::ClientToken;
 use crate::cli::shell::{program, quoted};
-use crate::config::Settings;
+use crate::config::{Settings, default_of};
 use crate::store::Store;
 use crate::tls::development::ca_path;
 
-/// The token that `ROUTEMASTER_CLIENTS` has by default, which is no secret.
-const DEMO: &str = "demo";
+/// Whether the token is allowed that `ROUTEMASTER_CLIENTS` has by default, which is no secret.
+fn allows_default_client(settings: &Settings) -> bool {
+    settings.clients.iter().any(is_default_client)
+}
+
+fn is_default_client(token: &ClientToken) -> bool {
+    token.reveal() == default_of("ROUTEMASTER_CLIENTS")
+}
 
 /// Says what in the settings is dangerous or has no effect.
 pub fn warn_about_settings(settings: &Settings, role: Role) {
@@ -21,11 +28,11 @@ pub fn warn_about_settings(settings: &Settings, role: Role) {
     if role == Role::Worker {
         return;
     }
-    let demo = settings.clients.iter().any(|token| token.reveal() == DEMO);
-    if demo && !settings.bind.is_loopback() {
+    if allows_default_client(settings) && !settings.bind.is_loopback() {
         tracing::warn!(
-            "the client `{DEMO}` is allowed and ROUTEMASTER_BIND is not this machine alone: \
-             anybody who reaches it can publish; set ROUTEMASTER_CLIENTS"
+            "the client `{}` is allowed and ROUTEMASTER_BIND is not this machine alone: anybody \
+             who reaches it can publish; set ROUTEMASTER_CLIENTS",
+            default_of("ROUTEMASTER_CLIENTS")
         );
     }
     if !settings.tls && !settings.trust_proxy {
@@ -59,8 +66,7 @@ pub fn print_web(
     writeln!(out, "  clients  {}", clients(settings))?;
     let worker = if role == Role::Serve { "in this process" } else { "not in this process" };
     writeln!(out, "  worker   {worker}")?;
-    let demo = settings.clients.iter().any(|token| token.reveal() == DEMO);
-    if demo && settings.uses_development_certificate() {
+    if allows_default_client(settings) && settings.uses_development_certificate() {
         print_first_steps(&mut out, settings, &url, address.port())?;
     }
     out.flush()?;
@@ -85,9 +91,9 @@ fn host_of(address: SocketAddr) -> String {
 
 /// The clients of the settings, without their secrets.
 fn clients(settings: &Settings) -> String {
-    let names = settings.clients.iter().map(|token| match token.reveal() {
-        DEMO => DEMO.to_owned(),
-        _ => token.label(),
+    let names = settings.clients.iter().map(|token| match is_default_client(token) {
+        true => token.reveal().to_owned(),
+        false => token.label(),
     });
     let names: Vec<_> = names.collect();
     if names.is_empty() { "none in ROUTEMASTER_CLIENTS".into() } else { names.join(", ") }
@@ -100,12 +106,12 @@ fn print_first_steps(
     url: &str,
     port: u16,
 ) -> anyhow::Result<()> {
-    let program = program();
+    let (program, client) = (program(), default_of("ROUTEMASTER_CLIENTS"));
     let mut options = String::new();
-    if port != 17890 {
+    if port.to_string() != default_of("PORT") {
         options += &format!(" --url {url}");
     }
-    if settings.data_dir != Path::new("./data") {
+    if settings.data_dir != Path::new(default_of("ROUTEMASTER_DATA_DIR")) {
         options += &format!(" --data-dir {}", quoted(&settings.data_dir.display().to_string()));
     }
     let ca = quoted(&ca_path(&settings.data_dir).display().to_string());
@@ -115,7 +121,7 @@ fn print_first_steps(
 Try next, in other terminals:
 
   # publish an event: anything that speaks HTTPS can
-  curl --cacert {ca} -u {DEMO}: {url}/topics/widgets \\
+  curl --cacert {ca} -u {client}: {url}/topics/widgets \\
     -d '{{\"type\":\"create\",\"url\":\"https://example.com/widgets/1\"}}'
 
   # receive the topic's events from now on, in batches

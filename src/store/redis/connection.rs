@@ -112,27 +112,28 @@ impl Connection {
 
     /// The server's account of itself.
     pub async fn info(&self) -> StoreResult<String> {
-        self.call(Resend::Yes, || info(&self.client)).await
+        self.call(|| info(&self.client)).await
     }
 
     pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {
-        self.call(Resend::Yes, || self.client.hgetall(key)).await
+        self.call(|| self.client.hgetall(key)).await
     }
 
     pub async fn hash_set(&self, key: &str, field: &str, value: &str) -> StoreResult<()> {
-        self.call(Resend::Yes, || self.client.hset(key, (field, value))).await
+        self.call(|| self.client.hset(key, (field, value))).await
     }
 
     pub async fn hash_delete(&self, key: &str, field: &str) -> StoreResult<()> {
-        self.call(Resend::Yes, || self.client.hdel(key, field)).await
+        self.call(|| self.client.hdel(key, field)).await
     }
 
-    async fn call<T, F, Fut>(&self, resend: Resend, call: F) -> StoreResult<T>
+    /// A call that may be sent again, in the usual time.
+    async fn call<T, F, Fut>(&self, call: F) -> StoreResult<T>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        self.call_until(Instant::now() + CALL_TIMEOUT, resend, call).await
+        self.call_until(Instant::now() + CALL_TIMEOUT, Resend::Yes, call).await
     }
 
     async fn call_until<T, F, Fut>(
