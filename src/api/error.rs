@@ -42,7 +42,9 @@ impl ApiError {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -54,6 +56,7 @@ impl ApiError {
                 tracing::warn!(%error, "failed to answer a request");
                 match error {
                     StoreError::Unavailable(_) => "the store is not available: try again".into(),
+                    StoreError::Full(_) => "the store is full: try again".into(),
                     StoreError::Corrupt(_) => "the store is damaged: see the log".into(),
                 }
             }
@@ -71,7 +74,9 @@ impl IntoResponse for ApiError {
         let status = self.status();
         let retry_after = match &self {
             Self::TooMany(too_many) => Some(too_many.seconds()),
-            Self::Store(StoreError::Unavailable(_)) => Some(STORE_PAUSE_SECONDS),
+            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+                Some(STORE_PAUSE_SECONDS)
+            }
             _ => None,
         };
         let mut response = (status, format!("{}\n", self.reason())).into_response();

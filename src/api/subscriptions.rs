@@ -82,6 +82,11 @@ pub struct SubscriptionRow {
     max_events: u32,
     /// Milliseconds.
     timeout: u64,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_queued: Option<u64>,
     topics: Vec<String>,
     events: Counts,
 }
@@ -92,6 +97,16 @@ struct Counts {
     queued: u64,
     /// Seconds since the epoch.
     oldest: Option<u64>,
+    /// Ever dropped because the store ran out of room. Ours, and so left out while it is 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    autodropped: u64,
+    /// Ever dropped as the subscriber's own retention asks for; left out while it is 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    expired: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 pub async fn list(
@@ -103,15 +118,23 @@ pub async fn list(
 }
 
 fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
-    let SubscriptionStatus { subscriber, subscription, sent, queued, oldest_ms } = status;
-    let Subscription { topics, delivery } = subscription;
+    let SubscriptionStatus { subscriber, subscription, .. } = status;
+    let Subscription { topics, delivery, retention } = subscription;
     SubscriptionRow {
         subscriber: caller.view_of(&subscriber),
         callback: delivery.callback.as_str().to_owned(),
         uuid: delivery.uuid.filter(|_| caller.may_see_secrets_of(&subscriber)),
         max_events: delivery.max,
         timeout: delivery.timeout.as_millis() as u64,
+        retention: retention.age.map(|age| age.as_millis() as u64),
+        max_queued: retention.count,
         topics: topics.iter().map(ToString::to_string).collect(),
-        events: Counts { sent, queued, oldest: oldest_ms.map(|ms| ms / 1000) },
+        events: Counts {
+            sent: status.sent,
+            queued: status.queued,
+            oldest: status.oldest_ms.map(|ms| ms / 1000),
+            autodropped: status.autodropped,
+            expired: status.expired,
+        },
     }
 }

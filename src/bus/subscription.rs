@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
+use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
@@ -64,11 +66,21 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// What a subscriber wants dropped rather than delivered; nothing unless it says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Events older than this.
+    pub age: Option<Duration>,
+    /// The oldest events, as long as more than this many wait.
+    pub count: Option<u64>,
+}
+
 /// A whole subscription, as its subscriber asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub topics: BTreeSet<TopicName>,
     pub delivery: Delivery,
+    pub retention: Retention,
 }
 
 /// A subscription as monitoring shows it.
@@ -82,9 +94,14 @@ pub struct SubscriptionStatus {
     pub queued: u64,
     /// When the oldest waiting event was accepted, in milliseconds since the epoch.
     pub oldest_ms: Option<u64>,
+    /// Events ever dropped because the store ran out of room.
+    pub autodropped: u64,
+    /// Events ever dropped as the subscriber's retention asks for.
+    pub expired: u64,
+    pub health: Health,
 }
 
-/// The fields of the body, in the contract's words (§3).
+/// The fields of the body, in the contract's words (§3); the last two are ours.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -96,10 +113,17 @@ struct Body {
     timeout: u64,
     #[serde(default = "default_max")]
     max: u32,
+    #[serde(default, deserialize_with = "present")]
+    retention: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    max_queued: Option<u64>,
 }
 
 const TIMEOUT_MAX_MS: u64 = 3_600_000;
 const BATCH_MAX: u32 = 10_000;
+/// Retention is looked after every second. At most a year.
+const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
+const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
 
 fn default_timeout_ms() -> u64 {
     500
@@ -110,8 +134,10 @@ fn default_max() -> u32 {
 }
 
 /// A field that may be left out, but not be `null`.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl Subscription {
@@ -130,6 +156,7 @@ impl Subscription {
         if body.uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
             return Err(Rejection::new("`uuid` must not contain control characters"));
         }
+        let retention = body.retention()?;
         let names = body.topics.iter().map(|name| TopicName::parse(name, topic_name_max));
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
@@ -139,7 +166,23 @@ impl Subscription {
             timeout: Duration::from_millis(body.timeout),
             max: body.max,
         };
-        Ok(Self { topics, delivery })
+        Ok(Self { topics, delivery, retention })
+    }
+}
+
+impl Body {
+    fn retention(&self) -> Result<Retention, Rejection> {
+        let (shortest, longest) = (RETENTION_MS.start(), RETENTION_MS.end());
+        if self.retention.is_some_and(|ms| !RETENTION_MS.contains(&ms) || ms <= self.timeout) {
+            return Err(Rejection::new(format!(
+                "`retention` must be {shortest} to {longest} milliseconds, and more than `timeout`"
+            )));
+        }
+        if self.max_queued.is_some_and(|count| !MAX_QUEUED.contains(&count)) {
+            let (least, most) = (MAX_QUEUED.start(), MAX_QUEUED.end());
+            return Err(Rejection::new(format!("`max_queued` must be {least} to {most} events")));
+        }
+        Ok(Retention { age: self.retention.map(Duration::from_millis), count: self.max_queued })
     }
 }
 
@@ -154,7 +197,8 @@ mod tests {
     #[test]
     fn what_is_left_out_has_its_default() {
         let parsed = parse(r#"{"topics":["b","a","b"],"callback":"https://a.example/cb"}"#);
-        let Subscription { topics, delivery } = parsed.unwrap();
+        let Subscription { topics, delivery, retention } = parsed.unwrap();
+        assert_eq!(retention, Retention::default());
         assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(delivery.timeout, Duration::from_millis(500));
         assert_eq!((delivery.max, delivery.uuid), (100, None));
@@ -179,6 +223,18 @@ mod tests {
             (r#""topics":[],"callback":"https://a.example","max":0"#, "`max`"),
             (r#""topics":[],"callback":"https://a.example","max":10001"#, "`max`"),
             (r#""topics":[],"callback":"https://a.example","max":1.0"#, "1.0"),
+            (r#""topics":[],"callback":"https://a.example","retention":999"#, "`retention`"),
+            (
+                r#""topics":[],"callback":"https://a.example","retention":31536000001"#,
+                "`retention`",
+            ),
+            (
+                r#""topics":[],"callback":"https://a.example","timeout":5000,"retention":5000"#,
+                "`timeout`",
+            ),
+            (r#""topics":[],"callback":"https://a.example","retention":null"#, "null"),
+            (r#""topics":[],"callback":"https://a.example","max_queued":0"#, "`max_queued`"),
+            (r#""topics":[],"callback":"https://a.example","max_queued":1.5"#, "1.5"),
             (r#""topics":[],"callback":"https://a.example","uuid":7"#, "expected a string"),
             (r#""topics":[],"callback":"https://a.example","uuid":null"#, "expected a string"),
             (r#""topics":[],"callback":"https://a.example","more":7"#, "unknown field `more`"),
@@ -190,7 +246,10 @@ mod tests {
 
     #[test]
     fn the_limits_are_inclusive() {
-        for fields in [r#""timeout":0,"max":1"#, r#""timeout":3600000,"max":10000"#] {
+        for fields in [
+            r#""timeout":0,"max":1,"retention":1000,"max_queued":1"#,
+            r#""timeout":3600000,"max":10000,"retention":31536000000,"max_queued":1000000000"#,
+        ] {
             let body = format!(r#"{{"topics":[],"callback":"https://a.example",{fields}}}"#);
             assert!(parse(&body).is_ok(), "{fields}");
         }

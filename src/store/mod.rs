@@ -4,17 +4,20 @@
 //!
 //! - **Order**: a queue gives its items out in the order in which they were committed.
 //! - **No loss**: an item leaves its queue only by an acknowledgement of the batch that held it,
-//!   or with its queue when the subscriber is removed.
+//!   with its queue when the subscriber is removed, or by being dropped, and then it is counted.
 //! - **Exclusivity**: a queue is leased to one holder at a time. A lease that ran out may be
 //!   taken over; its former holder's settle then changes nothing (fencing).
 //! - **Stable batches**: a batch that was given out once is given out with the same items and
-//!   the same [`BatchId`](crate::bus::batch::BatchId) until it is acknowledged.
+//!   the same [`BatchId`](crate::bus::batch::BatchId) until it is acknowledged. What is left of
+//!   one whose items were dropped while it waited to be sent again is another batch.
+//! - **Dropping**: the oldest items go first, across queues. A batch in flight is left alone.
 //!
 //! `rusqlite` is known to `sqlite` only, `fred` to `redis` only.
 
 mod alarm;
 #[cfg(test)]
 mod conformance;
+mod drops;
 pub mod redis;
 pub mod sqlite;
 
@@ -30,6 +33,7 @@ use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 
 pub use alarm::Alarm;
+pub use drops::{Dropped, Drops};
 
 /// Items that one client publishes to one topic in one request.
 #[derive(Clone, Debug)]
@@ -81,6 +85,8 @@ pub struct LeasedBatch {
     pub lease: Lease,
     pub delivery: Delivery,
     pub health: Health,
+    /// How long its oldest item has waited, by the store's clock, when it was given out.
+    pub waited: Duration,
     pub batch: Batch,
 }
 
@@ -125,12 +131,45 @@ pub enum Settled {
     Stale,
 }
 
+/// How much room the store takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub used: u64,
+    /// Bytes that the store is limited to by its own settings, if it is.
+    pub limit: Option<u64>,
+    /// Processor time that a server of its own has used, in user and in system mode.
+    pub cpu: Option<(Duration, Duration)>,
+}
+
+/// Work on the whole store that one process at a time does for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Dropping what is too old or too much.
+    Upkeep,
+    /// Reporting how long the queues are.
+    Gauges,
+}
+
+impl Duty {
+    /// Its name in the store.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Upkeep => "upkeep",
+            Self::Gauges => "gauges",
+        }
+    }
+}
+
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached or is too busy; the same call may succeed later.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It has no room left for what it was to store.
+    #[error("the store is full: {0}")]
+    Full(String),
     /// It answered something that the bus does not understand.
     #[error("the store answered wrongly: {0}")]
     Corrupt(String),
@@ -142,6 +181,12 @@ const CLOCK_STEP: Duration = Duration::from_secs(1);
 /// How long after the end of its lease a delivery has been broken off for certain: workers renew
 /// leases more often than this.
 pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
+
+/// How many items one call drops at most: so long must a publisher be able to wait.
+pub const DROP_STEP: usize = 2_000;
+
+/// What an item costs beyond its own bytes, about, on either store.
+const ITEM_OVERHEAD: u64 = 24;
 
 /// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
 /// and into its time.
@@ -224,6 +269,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Prolongs leases to `lease` from now. Returns those that were lost.
     async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>>;
+
+    /// How much room the store takes up.
+    async fn usage(&self) -> StoreResult<Usage>;
+
+    /// Drops the oldest items, oldest first across queues, until they amount to `bytes` or to
+    /// [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
+    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops>;
+
+    /// What [`Store::drop_oldest`] would drop if `before` had been dropped already.
+    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops>;
+
+    /// Drops what is older than its subscriber's `retention` or more than its `max_queued`, up to
+    /// [`DROP_STEP`] items.
+    async fn drop_expired(&self) -> StoreResult<Drops>;
+
+    /// Whether this process has a duty, from now on for `term`. It keeps what it has, and gets
+    /// what nobody has; a term of zero gives the duty back.
+    async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool>;
 
     /// Rings when a queue may have come due. The first call starts listening to other processes.
     fn alarm(&self) -> &Alarm;

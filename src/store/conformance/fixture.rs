@@ -13,7 +13,9 @@ use super::redis_server::RedisServer;
 use crate::bus::batch::Item;
 use crate::bus::clock::Clock;
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Delivery, Subscription, SubscriptionStatus};
+use crate::bus::subscription::{
+    CallbackUrl, Delivery, Retention, Subscription, SubscriptionStatus,
+};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::redis::RedisStore;
@@ -283,7 +285,8 @@ pub fn subscription(topics: &[&str], change: impl FnOnce(&mut Delivery)) -> Subs
         max: 100,
     };
     change(&mut delivery);
-    Subscription { topics: topics.iter().map(|name| topic(name)).collect(), delivery }
+    let topics = topics.iter().map(|name| topic(name)).collect();
+    Subscription { topics, delivery, retention: Retention::default() }
 }
 
 /// The settings that [`subscription`] gives.

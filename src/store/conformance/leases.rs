@@ -30,12 +30,14 @@ async fn a_claim_gives_all_that_delivering_needs(f: &Fixture) {
     })
     .await;
     f.publish("a", &["1"]).await;
-    let LeasedBatch { lease, delivery, health, batch } = f.claim_one().await;
+    f.pass(Duration::from_millis(30)).await;
+    let LeasedBatch { lease, delivery, health, waited, batch } = f.claim_one().await;
     let status = f.status("alice").await;
     assert_eq!(lease.subscriber, status.subscriber);
     assert_eq!(delivery, status.subscription.delivery);
     assert_eq!(delivery.uuid.as_deref(), Some("s3cr3t"));
     assert_eq!((health, batch.attempt), (Health::MAX, 1));
+    assert!((30..20_000).contains(&waited.as_millis()), "{waited:?}");
     assert_eq!(batch.id.queue, lease.queue);
 }
 

@@ -1,12 +1,13 @@
 //! What every store must do, checked on SQLite and on a real redis-server.
 //!
 //! The rules of [`Store`](super::Store) stand here as tests, by subject: what a publication does
-//! (`publishing`), when a batch leaves (`schedule`), who may deliver it (`leases`), who is known
+//! (`publishing`), when a batch leaves (`schedule`), who may deliver it (`leases`), what is dropped (`dropping`), who is known
 //! to the bus (`directory`). `parallel` lets many work at once, and `model` compares a store with
 //! a simple one on random input. What only one of the two promises is in `sqlite_only` and
 //! `redis_only`.
 
 mod directory;
+mod dropping;
 mod fixture;
 mod leases;
 mod model;

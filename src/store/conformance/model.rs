@@ -18,7 +18,7 @@ use super::fixture::{
 use crate::bus::health::Health;
 use crate::bus::subscription::{Delivery, Subscription};
 use crate::store::{
-    Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed, TopicDeleted,
+    Drops, Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed, TopicDeleted,
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -32,6 +32,7 @@ enum Step {
         who: usize,
         topics: BTreeSet<usize>,
         max: u32,
+        max_queued: Option<u64>,
         callback: u8,
         create: bool,
     },
@@ -66,6 +67,10 @@ enum Step {
         outcome: Outcome,
     },
     Renew,
+    DropOldest {
+        bytes: u64,
+    },
+    DropExpired,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -77,15 +82,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Outcome::Returned),
     ];
     let topics = prop::collection::btree_set(name.clone(), 0..=TOPICS.len());
-    let subscribe = (who.clone(), topics, 1..6u32, 0..2u8, prop::bool::weighted(0.8)).prop_map(
-        |(who, topics, max, callback, create)| Step::Subscribe {
+    let max_queued = prop::option::weighted(0.3, 1..12u64);
+    let subscribe = (who.clone(), topics, 1..6u32, max_queued, 0..2u8, prop::bool::weighted(0.8))
+        .prop_map(|(who, topics, max, max_queued, callback, create)| Step::Subscribe {
             who,
             topics,
             max,
+            max_queued,
             callback,
             create,
-        },
-    );
+        });
     let settle = (any::<Index>(), outcome.clone(), 0..=100u64, any::<bool>()).prop_map(
         |(which, outcome, health, take_next)| Step::Settle { which, outcome, health, take_next },
     );
@@ -104,6 +110,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (any::<Index>(), outcome)
             .prop_map(|(which, outcome)| Step::SettleLate { which, outcome }),
         1 => Just(Step::Renew),
+        2 => (1..200u64).prop_map(|bytes| Step::DropOldest { bytes }),
+        2 => Just(Step::DropExpired),
     ];
     vec(step, 1..=STEPS_MAX)
 }
@@ -126,6 +134,8 @@ struct Queue {
     lease: Option<Lease>,
     /// How many items the batch has that was given out, and how often it was.
     batch: Option<(usize, u32)>,
+    autodropped: u64,
+    expired: u64,
 }
 
 impl Queue {
@@ -135,6 +145,21 @@ impl Queue {
 
     fn moves_to(&self, wanted: &Subscription) -> bool {
         self.subscription.delivery.callback != wanted.delivery.callback
+    }
+
+    /// How many items are on their way to the subscriber.
+    fn in_flight(&self) -> usize {
+        let (length, _) = self.batch.filter(|_| self.lease.is_some()).unwrap_or_default();
+        length
+    }
+
+    /// Drops the first items behind those in flight.
+    fn drop_items(&mut self, count: usize) {
+        let from = self.in_flight();
+        self.items.drain(from..from + count);
+        if count > 0 && self.lease.is_none() {
+            self.batch = None;
+        }
     }
 
     /// Checks that `given` is what this queue has to give out.
@@ -168,6 +193,8 @@ impl Model {
                     sent: 0,
                     lease: None,
                     batch: None,
+                    autodropped: 0,
+                    expired: 0,
                 };
                 self.queues.insert(who, queue);
             }
@@ -218,12 +245,13 @@ impl Model {
 /// Does a step on both, and checks what the store answers.
 async fn take(step: Step, f: &Fixture, model: &mut Model) {
     match step {
-        Step::Subscribe { who, topics, max, callback: number, create } => {
+        Step::Subscribe { who, topics, max, max_queued, callback: number, create } => {
             let topics: Vec<&str> = topics.into_iter().map(|index| TOPICS[index]).collect();
-            let wanted = subscription(&topics, |delivery: &mut Delivery| {
+            let mut wanted = subscription(&topics, |delivery: &mut Delivery| {
                 delivery.max = max;
                 delivery.callback = callback(&format!("https://receiver.example/{number}"));
             });
+            wanted.retention.count = max_queued;
             // A new callback under a lease is due later, for which no model waits.
             let queue = model.queues.get(SUBSCRIBERS[who]).filter(|queue| queue.lease.is_some());
             if queue.is_some_and(|queue| queue.moves_to(&wanted)) {
@@ -291,6 +319,30 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             let leases: Vec<Lease> = model.late.iter().cloned().chain(held).collect();
             assert_eq!(f.store.renew(&leases, LEASE).await.unwrap(), model.late);
         }
+        Step::DropOldest { bytes } => {
+            let preview = f.store.preview_drop(bytes, &Drops::default()).await.unwrap();
+            let drops = f.store.drop_oldest(bytes).await.unwrap();
+            assert_eq!(drops, preview);
+            // Which queue's turn it was depends on the clock; that it is enough does not.
+            for (who, queue) in &mut model.queues {
+                let dropped = drops.of(&client(who)).items;
+                queue.drop_items(dropped as usize);
+                queue.autodropped += dropped;
+            }
+            let nothing_left = |queue: &Queue| queue.items.len() == queue.in_flight();
+            assert!(drops.total().bytes >= bytes || model.queues.values().all(nothing_left));
+        }
+        Step::DropExpired => {
+            let drops = f.store.drop_expired().await.unwrap();
+            for (who, queue) in &mut model.queues {
+                let kept = queue.subscription.retention.count.unwrap_or(u64::MAX);
+                let excess = (queue.items.len() as u64).saturating_sub(kept) as usize;
+                let expired = excess.min(queue.items.len() - queue.in_flight());
+                assert_eq!(drops.of(&client(who)).items, expired as u64);
+                queue.drop_items(expired);
+                queue.expired += expired as u64;
+            }
+        }
     }
 }
 
@@ -337,6 +389,7 @@ async fn compare(f: &Fixture, model: &Model) {
         assert_eq!(status.subscription, queue.subscription);
         assert_eq!((status.sent, status.queued), (queue.sent, queue.items.len() as u64));
         assert_eq!(status.oldest_ms.is_some(), !queue.items.is_empty());
+        assert_eq!((status.autodropped, status.expired), (queue.autodropped, queue.expired));
     }
 
     let batches = model

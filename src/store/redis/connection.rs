@@ -161,6 +161,9 @@ impl Connection {
             };
             let broke = matches!(error.kind(), ErrorKind::IO | ErrorKind::Canceled)
                 || error.details().starts_with("LOADING");
+            if error.details().starts_with("OOM") {
+                return Err(StoreError::Full(format!("Redis: {}", error.details())));
+            }
             if !broke || resend == Resend::No || Instant::now() >= deadline {
                 return Err(unavailable(error.details()));
             }

@@ -20,8 +20,9 @@ use fred::types::scripts::Script;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, Outcome, Publication,
-    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, TopicDeleted,
+    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty,
+    ITEM_OVERHEAD, Lease, Outcome, Publication, Published, Settled, Settlement, Store, StoreError,
+    StoreResult, Subscribed, TopicDeleted, Usage,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
@@ -64,6 +65,10 @@ struct Scripts {
     subscriptions: Script,
     due_batches: Script,
     ping: Script,
+    drop_oldest: Script,
+    preview_drop: Script,
+    drop_expired: Script,
+    take_duty: Script,
 }
 
 /// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
@@ -93,6 +98,10 @@ impl Scripts {
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),
             ping: script!("", "ping"),
+            drop_oldest: script!(" flags=allow-oom", "trim", "oldest", "drop_oldest"),
+            preview_drop: script!(" flags=no-writes", "trim", "oldest", "preview_drop"),
+            drop_expired: script!(" flags=allow-oom", "trim", "drop_expired"),
+            take_duty: script!(" flags=allow-oom", "take_duty"),
         }
     }
 }
@@ -158,6 +167,11 @@ fn ms(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
+fn drop_args(bytes: u64) -> Vec<Value> {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    vec![bytes.into(), (DROP_STEP as i64).into(), (ITEM_OVERHEAD as i64).into()]
+}
+
 #[async_trait]
 impl Store for RedisStore {
     async fn publish(
@@ -199,7 +213,7 @@ impl Store for RedisStore {
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
         let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let delivery = &subscription.delivery;
+        let Subscription { delivery, retention, .. } = subscription;
         let mut args: Vec<Value> = vec![
             subscriber.reveal().into(),
             queue.into(),
@@ -209,6 +223,8 @@ impl Store for RedisStore {
             i64::from(delivery.uuid.is_some()).into(),
             ms(delivery.timeout),
             i64::from(delivery.max).into(),
+            retention.age.map_or("".into(), ms),
+            retention.count.map_or("".into(), |count| (count as i64).into()),
             self.origin.as_str().into(),
             ms(BROKEN_OFF_AFTER),
         ];
@@ -357,6 +373,36 @@ impl Store for RedisStore {
             leases.get(position).cloned().ok_or_else(missing)
         });
         lost.collect()
+    }
+
+    async fn usage(&self) -> StoreResult<Usage> {
+        server_check::usage(&self.connection.info().await?)
+    }
+
+    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops> {
+        // Sent again, it would drop as much once more.
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        let script = &self.scripts.drop_oldest;
+        self.connection.run(script, LANE, drop_args(bytes), Resend::No, give_up).await?.drops()
+    }
+
+    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops> {
+        let mut args = drop_args(bytes);
+        for (subscriber, dropped) in before.iter() {
+            args.push(subscriber.reveal().into());
+            args.push((dropped.items as i64).into());
+        }
+        self.run(&self.scripts.preview_drop, args).await?.drops()
+    }
+
+    async fn drop_expired(&self) -> StoreResult<Drops> {
+        let args = vec![(DROP_STEP as i64).into(), (ITEM_OVERHEAD as i64).into()];
+        self.run(&self.scripts.drop_expired, args).await?.drops()
+    }
+
+    async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
+        let args = vec![duty.name().into(), self.origin.as_str().into(), ms(term)];
+        Ok(self.run(&self.scripts.take_duty, args).await?.integer()? > 0)
     }
 
     fn alarm(&self) -> &Alarm {

@@ -8,10 +8,12 @@ use fred::types::Value;
 
 use crate::bus::batch::{Batch, BatchId};
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Delivery, Subscription, SubscriptionStatus};
+use crate::bus::subscription::{
+    CallbackUrl, Delivery, Retention, Subscription, SubscriptionStatus,
+};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{Lease, LeasedBatch, StoreError, StoreResult};
+use crate::store::{Dropped, Drops, Lease, LeasedBatch, StoreError, StoreResult};
 
 /// Digits of the time in front of each item of a queue.
 const STAMP_LENGTH: usize = 13;
@@ -72,6 +74,11 @@ impl Reply {
         if value.is_null() { Ok(None) } else { Reply::Value(value).text().map(Some) }
     }
 
+    fn optional_number(self) -> StoreResult<Option<u64>> {
+        let text = self.optional_text()?;
+        text.map(|text| text.parse().map_err(|_| unexpected("a number"))).transpose()
+    }
+
     pub fn integer(self) -> StoreResult<i64> {
         self.value()?.as_i64().ok_or_else(|| unexpected("an integer"))
     }
@@ -122,17 +129,41 @@ impl Reply {
             timeout: self.part()?.millis()?,
             max: self.part()?.batch_max()?,
         };
-        let (sent, queued) = (self.part()?.unsigned()?, self.part()?.unsigned()?);
-        let oldest = self.part()?.optional_text()?;
-        let oldest_ms = oldest.map(|oldest| oldest.parse().map_err(|_| unexpected("a time")));
+        let retention = Retention {
+            age: self.part()?.optional_number()?.map(Duration::from_millis),
+            count: self.part()?.optional_number()?,
+        };
+        let sent = self.part()?.unsigned()?;
+        let (autodropped, expired) = (self.part()?.unsigned()?, self.part()?.unsigned()?);
+        let health = Health::new(self.part()?.unsigned()?);
+        let queued = self.part()?.unsigned()?;
+        let oldest_ms = self.part()?.optional_number()?;
         let topics = self.part()?.map(|topic| Ok(TopicName::from_stored(&topic.text()?)));
         Ok(SubscriptionStatus {
             subscriber,
-            subscription: Subscription { topics: topics.collect::<StoreResult<_>>()?, delivery },
+            subscription: Subscription {
+                topics: topics.collect::<StoreResult<_>>()?,
+                delivery,
+                retention,
+            },
             sent,
             queued,
-            oldest_ms: oldest_ms.transpose()?,
+            oldest_ms,
+            autodropped,
+            expired,
+            health,
         })
+    }
+
+    /// What was dropped, as the scripts that drop write it.
+    pub fn drops(self) -> StoreResult<Drops> {
+        let mut drops = Drops::default();
+        for mut row in self {
+            let subscriber = row.part()?.token()?;
+            let (items, bytes) = (row.part()?.unsigned()?, row.part()?.unsigned()?);
+            drops.add(&subscriber, Dropped { items, bytes });
+        }
+        Ok(drops)
     }
 
     /// A batch as `give_out` in `queue.lua` writes it.
@@ -147,11 +178,13 @@ impl Reply {
         let health = Health::new(self.part()?.unsigned()?);
         let id = BatchId { queue: queue.clone(), number: self.part()?.unsigned()? };
         let attempt = u32::try_from(self.part()?.integer()?).unwrap_or(u32::MAX);
+        let waited = self.part()?.millis()?;
         let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
         Ok(LeasedBatch {
             lease: Lease { subscriber, queue, fence },
             delivery: Delivery { callback, uuid, timeout, max },
             health,
+            waited,
             batch: Batch { id, attempt, items },
         })
     }

@@ -1,8 +1,11 @@
-//! Looks, at the start, whether the Redis server is set to keep what it is given.
+//! Reads the server's account of itself (`INFO`): whether it is set to keep what it is given, and
+//! how much room it takes up.
+
+use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::store::{StoreError, StoreResult};
+use crate::store::{StoreError, StoreResult, Usage};
 
 /// The oldest version whose scripts can say that they free memory (`allow-oom`).
 const VERSION_MIN: u32 = 7;
@@ -15,8 +18,8 @@ const VERSION_MIN: u32 = 7;
 pub fn check(info: StoreResult<String>) -> anyhow::Result<()> {
     let info = match info {
         Ok(info) => info,
-        Err(StoreError::Unavailable(reason) | StoreError::Corrupt(reason)) => {
-            tracing::warn!(reason, "the store cannot be asked yet; starting without it");
+        Err(error) => {
+            tracing::warn!(%error, "the store cannot be asked yet; starting without it");
             return Ok(());
         }
     };
@@ -47,6 +50,22 @@ pub fn time_ms(info: &str) -> Option<u64> {
     field(info, "server_time_usec")?.parse::<u64>().ok().map(|us| us / 1000)
 }
 
+/// The memory that counts against `maxmemory`, and the processor time.
+pub fn usage(info: &str) -> StoreResult<Usage> {
+    let bytes = |name: &str| field(info, name).and_then(|value| value.parse::<u64>().ok());
+    let missing = || StoreError::Corrupt("Redis: INFO without used_memory".into());
+    let used = bytes("used_memory").ok_or_else(missing)?;
+    let cpu = |name: &str| {
+        let seconds = field(info, name)?.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    Ok(Usage {
+        used: used.saturating_sub(bytes("mem_not_counted_for_evict").unwrap_or(0)),
+        limit: bytes("maxmemory").filter(|limit| *limit > 0),
+        cpu: cpu("used_cpu_user").zip(cpu("used_cpu_sys")),
+    })
+}
+
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = info.lines().filter_map(|line| line.trim().split_once(':'));
     lines.find(|(field, _)| *field == name).map(|(_, value)| value)
@@ -67,5 +86,16 @@ mod tests {
         assert!(evicting.contains("allkeys-lru") && evicting.contains("noeviction"));
         assert_eq!(time_ms("x:1\r\nserver_time_usec:1700000000123456\r\n"), Some(1700000000123));
         super::check(Err(StoreError::Unavailable("away".into()))).unwrap();
+    }
+
+    #[test]
+    fn what_counts_against_maxmemory_is_what_is_used() {
+        let info = "used_memory:1000\r\nmaxmemory:5000\r\nmem_not_counted_for_evict:10\r\n\
+                    used_cpu_sys:0.5\r\nused_cpu_user:1.25\r\n";
+        let cpu = Some((Duration::from_millis(1250), Duration::from_millis(500)));
+        assert_eq!(usage(info).unwrap(), Usage { used: 990, limit: Some(5000), cpu });
+        let unlimited = usage("used_memory:7\r\nmaxmemory:0\r\n").unwrap();
+        assert_eq!(unlimited, Usage { used: 7, limit: None, cpu: None });
+        assert!(usage("").is_err());
     }
 }

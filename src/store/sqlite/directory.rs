@@ -1,15 +1,20 @@
-//! Who and what the bus knows: topics, subscriptions, tokens. Each function that writes runs
+//! Who and what the bus knows: topics, subscriptions, tokens, duties. Each function that writes runs
 //! inside one transaction.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::queue::delivery_from_row;
-use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::health::Health;
+use crate::bus::subscription::{Retention, Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{BROKEN_OFF_AFTER, Subscribed, TopicDeleted};
+use crate::store::{BROKEN_OFF_AFTER, Duty, Subscribed, TopicDeleted};
+
+/// No process takes a duty for longer.
+const DUTY_TERM_MAX_MS: u64 = 60_000;
 
 /// `new_queue` names the subscriber's queue if it has none yet.
 pub fn subscribe(
@@ -31,11 +36,12 @@ pub fn subscribe(
             return Ok(Subscribed::UnknownTopic(topic.clone()));
         }
     }
-    let delivery = &subscription.delivery;
+    let Subscription { delivery, retention, .. } = subscription;
     let queue_id: i64 = db
         .prepare_cached(
-            "INSERT INTO queues (name, subscriber, callback, uuid, timeout_ms, max)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO queues
+                 (name, subscriber, callback, uuid, timeout_ms, max, retention_ms, max_queued)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
                  leased = leased AND callback IS ?3,
@@ -45,7 +51,8 @@ pub fn subscribe(
                      WHEN callback IS NOT ?3 THEN ?8
                      ELSE due_ms
                  END,
-                 callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6
+                 callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6,
+                 retention_ms = ?9, max_queued = ?10
              RETURNING id",
         )?
         .query_row(
@@ -58,7 +65,9 @@ pub fn subscribe(
                 delivery.max,
                 now_ms,
                 // The delivery to the old callback is broken off when its lease is not renewed.
-                now_ms + BROKEN_OFF_AFTER.as_millis() as u64
+                now_ms + BROKEN_OFF_AFTER.as_millis() as u64,
+                retention.age.map(|age| age.as_millis() as u64),
+                retention.count
             ],
             |row| row.get(0),
         )?;
@@ -156,7 +165,7 @@ pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus
     db.prepare_cached(
         "SELECT id, subscriber, sent, next - head,
              (SELECT at_ms FROM items WHERE queue_id = id AND seq = head),
-             callback, uuid, timeout_ms, max
+             callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health
          FROM queues ORDER BY subscriber",
     )?
     .query_map([], |row| {
@@ -169,7 +178,14 @@ pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus
             subscription: Subscription {
                 topics: topics.into_iter().collect(),
                 delivery: delivery_from_row(row, 5)?,
+                retention: Retention {
+                    age: row.get::<_, Option<u64>>(9)?.map(Duration::from_millis),
+                    count: row.get(10)?,
+                },
             },
+            autodropped: row.get(11)?,
+            expired: row.get(12)?,
+            health: Health::new(row.get(13)?),
         })
     })?
     .collect()
@@ -196,4 +212,23 @@ pub fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> 
 pub fn delete_api_token(db: &Connection, token: &ClientToken) -> rusqlite::Result<()> {
     db.execute("DELETE FROM api_tokens WHERE token = ?1", [token.reveal()])?;
     Ok(())
+}
+
+/// A term that ends later than any can was set before the clock was set back.
+pub fn take_duty(
+    db: &Connection,
+    duty: Duty,
+    process: &str,
+    term: Duration,
+    now_ms: u64,
+) -> rusqlite::Result<bool> {
+    let term_ms = term.as_millis() as u64;
+    let taken = db
+        .prepare_cached(
+            "INSERT INTO duties (name, holder, until_ms) VALUES (?1, ?2, ?3 + ?4)
+             ON CONFLICT (name) DO UPDATE SET holder = ?2, until_ms = ?3 + ?4
+             WHERE holder = ?2 OR until_ms <= ?3 OR until_ms > ?3 + ?5",
+        )?
+        .execute(params![duty.name(), process, now_ms, term_ms, DUTY_TERM_MAX_MS])?;
+    Ok(taken > 0)
 }

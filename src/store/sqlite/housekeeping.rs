@@ -1,9 +1,12 @@
 //! Chores that are done in small portions beside the claims, so that none of them holds up a
-//! publisher: the items of removed subscribers, and the disk space that a backlog has left.
+//! publisher: the items of removed subscribers, and the disk space that a backlog has left. And
+//! how much of that space is taken.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
+
+use crate::store::Usage;
 
 /// The pause between two portions, which leaves the file to others.
 pub const PAUSE: Duration = Duration::from_millis(10);
@@ -48,4 +51,11 @@ fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
     // The pragma gives back one page a step.
     while rows.next()?.is_some() {}
     Ok(true)
+}
+
+/// The pages that hold something. Those that are free are used again before the file grows.
+pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
+    let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    Ok(Usage { used: pages * pragma("page_size")?, limit: None, cpu: None })
 }

@@ -2,13 +2,15 @@
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
 //! monitoring reads beside it on a connection of its own. What a queue does is in [`publish`] and
-//! [`queue`], who is known to the bus is in [`directory`], chores are in [`housekeeping`].
+//! [`queue`], dropping in [`trim`], who is known to the bus is in [`directory`], chores are in
+//! [`housekeeping`].
 
 mod directory;
 mod housekeeping;
 mod publish;
 mod queue;
 mod schema;
+mod trim;
 mod watcher;
 mod writer;
 
@@ -21,8 +23,8 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, Claim, Lease, Publication, Published, Settled, Settlement, Store, StoreError,
-    StoreResult, Subscribed, TopicDeleted,
+    Alarm, Claim, Drops, Duty, Lease, Publication, Published, Settled, Settlement, Store,
+    StoreError, StoreResult, Subscribed, TopicDeleted, Usage,
 };
 use crate::bus::clock::Clock;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
@@ -40,6 +42,8 @@ pub struct SqliteStore {
     reader: Arc<Mutex<Connection>>,
     alarm: Arc<Alarm>,
     watcher: OnceLock<()>,
+    /// Names this process in the duties that it takes.
+    process: String,
 }
 
 impl SqliteStore {
@@ -66,6 +70,7 @@ impl SqliteStore {
             reader: Arc::new(Mutex::new(reader)),
             alarm: Arc::new(Alarm::default()),
             watcher: OnceLock::new(),
+            process: random_hex()?,
         })
     }
 
@@ -227,6 +232,29 @@ impl Store for SqliteStore {
         self.write_lazily(move |db| queue::renew(db, leases, lease, clock.now_ms())).await
     }
 
+    async fn usage(&self) -> StoreResult<Usage> {
+        self.read(housekeeping::usage).await
+    }
+
+    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops> {
+        self.write_lazily(move |db| trim::drop_oldest(db, bytes)).await
+    }
+
+    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops> {
+        let before = before.clone();
+        self.read(move |db| trim::preview_drop(db, bytes, &before)).await
+    }
+
+    async fn drop_expired(&self) -> StoreResult<Drops> {
+        let now_ms = self.clock.now_ms();
+        self.write_lazily(move |db| trim::drop_expired(db, now_ms)).await
+    }
+
+    async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
+        let (process, now_ms) = (self.process.clone(), self.clock.now_ms());
+        self.write_lazily(move |db| directory::take_duty(db, duty, &process, term, now_ms)).await
+    }
+
     fn alarm(&self) -> &Alarm {
         self.watcher.get_or_init(|| watcher::start(&self.path, &self.alarm));
         &self.alarm
@@ -239,8 +267,11 @@ impl Store for SqliteStore {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
         let damaged = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == DiskFull => {
+                return StoreError::Full(error.to_string());
+            }
             rusqlite::Error::SqliteFailure(failure, _) => {
                 matches!(failure.code, DatabaseCorrupt | NotADatabase)
             }

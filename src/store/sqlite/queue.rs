@@ -34,6 +34,7 @@ impl Queue {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let batch_number: Option<u64> = row.get(11)?;
         let batch_last: Option<i64> = row.get(12)?;
+        let head = row.get(9)?;
         Ok(Self {
             id: row.get(0)?,
             lease: Lease {
@@ -43,9 +44,10 @@ impl Queue {
             },
             delivery: delivery_from_row(row, 4)?,
             health: Health::new(row.get(8)?),
-            head: row.get(9)?,
+            head,
             next: row.get(10)?,
-            batch: batch_number.zip(batch_last),
+            // Of a batch whose items were dropped nothing is left to send again.
+            batch: batch_number.zip(batch_last).filter(|(_, last)| *last >= head),
             attempts: row.get(13)?,
         })
     }
@@ -62,7 +64,7 @@ impl Queue {
             self.release(db, None)?;
             return Ok(None);
         }
-        let items = self.read_batch(db)?;
+        let (items, oldest_ms) = self.read_batch(db)?;
         let last = self.head + items.len() as i64 - 1;
         self.attempts += 1;
         self.lease.fence = (self.lease.fence + 1).max(now_ms * 1000);
@@ -84,14 +86,15 @@ impl Queue {
             lease: self.lease,
             delivery: self.delivery,
             health: self.health,
+            waited: Duration::from_millis(now_ms.saturating_sub(oldest_ms)),
             batch: Batch { id, attempt: self.attempts, items },
         }))
     }
 
-    /// The items of the batch in hand, or of the next one.
-    fn read_batch(&self, db: &Connection) -> rusqlite::Result<Vec<Bytes>> {
+    /// The items of the batch in hand, or of the next one, and when the first was accepted.
+    fn read_batch(&self, db: &Connection) -> rusqlite::Result<(Vec<Bytes>, u64)> {
         let mut select = db.prepare_cached(
-            "SELECT payload FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
+            "SELECT payload, at_ms FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
         )?;
         let last = match self.batch {
             Some((_, last)) => last,
@@ -99,7 +102,7 @@ impl Queue {
         };
         let mut rows = select.query(params![self.id, self.head, last])?;
         let mut items = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut oldest_ms) = (0, u64::MAX);
         while let Some(row) = rows.next()? {
             let payload = row.get_ref(0)?.as_blob()?;
             bytes += payload.len();
@@ -107,8 +110,9 @@ impl Queue {
                 break;
             }
             items.push(Bytes::copy_from_slice(payload));
+            oldest_ms = oldest_ms.min(row.get(1)?);
         }
-        Ok(items)
+        Ok((items, oldest_ms))
     }
 
     /// Gives the lease back; the queue is due at `due_ms`.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use rusqlite::Connection;
 
 /// Version of the tables below, kept in the file's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Marks the file as ours, in its `application_id`: "RMST".
 const APPLICATION_ID: i64 = 0x524d_5354;
 
@@ -20,7 +20,8 @@ const LOCK_TRIES: i32 = 6000;
 /// Times are in milliseconds since the epoch. A queue holds the items `head..next`; `due` says
 /// when a worker should look at it: when its next batch is to leave, when a failed one is to be
 /// sent again, or, while it is leased, when the lease runs out. The batch that was given out and
-/// not acknowledged yet is `head..=batch_last`; `batch_number` names it.
+/// not acknowledged yet is `head..=batch_last`; `batch_number` names it. When its items were dropped
+/// meanwhile, `batch_last` is below `head`.
 const TABLES: &str = "
     CREATE TABLE topics (
         name TEXT PRIMARY KEY,
@@ -45,7 +46,11 @@ const TABLES: &str = "
         attempts INTEGER NOT NULL DEFAULT 0,
         due_ms INTEGER,
         leased INTEGER NOT NULL DEFAULT 0,
-        fence INTEGER NOT NULL DEFAULT 0
+        fence INTEGER NOT NULL DEFAULT 0,
+        retention_ms INTEGER,
+        max_queued INTEGER,
+        autodropped INTEGER NOT NULL DEFAULT 0,
+        expired INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX queues_by_due ON queues (due_ms) WHERE due_ms IS NOT NULL;
 
@@ -69,6 +74,12 @@ const TABLES: &str = "
         at_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
 
+    CREATE TABLE duties (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
     CREATE TABLE removed_queues (
         id INTEGER PRIMARY KEY
     );
@@ -76,6 +87,20 @@ const TABLES: &str = "
     CREATE TABLE api_tokens (
         token TEXT PRIMARY KEY,
         name TEXT NOT NULL
+    ) WITHOUT ROWID;
+";
+
+/// What makes tables of version 1 tables of version 2. Processes of both versions may share them.
+const FROM_1_TO_2: &str = "
+    ALTER TABLE queues ADD COLUMN retention_ms INTEGER;
+    ALTER TABLE queues ADD COLUMN max_queued INTEGER;
+    ALTER TABLE queues ADD COLUMN autodropped INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE queues ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE duties (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
 ";
 
@@ -115,12 +140,18 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables in an empty file; refuses one that another program or a newer version made.
+/// Makes the tables in an empty file and brings older ones up to date; refuses a file that another program or a newer version made.
 pub fn migrate(connection: &Connection) -> anyhow::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     match (pragma("application_id")?, pragma("user_version")?) {
         (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, 1) => {
+            connection
+                .execute_batch(FROM_1_TO_2)
+                .context("failed to bring the tables up to date")?;
+            connection.pragma_update(None, "user_version", VERSION)?;
+        }
         (0, 0) => {
             connection.execute_batch(TABLES).context(
                 "failed to create the tables: is this the file of another program? \

@@ -4,7 +4,9 @@
 -- <p>events                hash    topic -> events ever received
 -- <p>topic:<topic>         hash    subscriber -> '<max>:<timeout>', what publishing needs of it
 -- <p>subscribers           set     tokens
--- <p>subscriber:<token>    hash    queue callback uuid timeout max health sent head
+-- <p>limited               set     tokens of subscribers with a retention or a max_queued
+-- <p>subscriber:<token>    hash    queue callback uuid timeout max retention max_queued health
+--                                  sent autodropped expired head
 --                                  fence leased batch_number batch_last attempts
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
@@ -14,10 +16,11 @@
 -- <p>api_tokens            hash    token -> service name
 -- <p>ping                  string  when /pulse last asked
 -- <p>clock                 string  what the clock showed at a claim not long ago
+-- <p>duty:<duty>           string  the process that does it, until the key expires
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
 -- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`
--- names it.
+-- names it. When its items were dropped meanwhile, `batch_last` is below `head`.
 
 local P = KEYS[1]
 local DUE = P .. 'due'

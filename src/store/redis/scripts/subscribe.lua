@@ -1,13 +1,14 @@
 -- Makes a body the subscriber's whole subscription.
 --
 -- ARGV: subscriber, name for a new queue, 1 to create unknown topics, callback, uuid, 1 if there
---       is a uuid, timeout, max, origin of the wake-up, ms after which a delivery to an old
---       callback has been broken off, topics…
+--       is a uuid, timeout, max, retention in ms or '', max_queued or '', origin of the wake-up,
+--       ms after which a delivery to an old callback has been broken off, topics…
 -- Returns 'done', or { the topic that is unknown }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 11
+local retention, max_queued = ARGV[9], ARGV[10]
+local FIRST_TOPIC = 13
 
 for i = FIRST_TOPIC, #ARGV do
   if redis.call('HEXISTS', P .. 'topics', ARGV[i]) == 0 and ARGV[3] ~= '1' then
@@ -22,7 +23,14 @@ if not s[1] then
   redis.call('SADD', P .. 'subscribers', token)
 end
 redis.call('HSET', key, 'callback', callback, 'timeout', timeout, 'max', max)
-if has_uuid then redis.call('HSET', key, 'uuid', uuid) else redis.call('HDEL', key, 'uuid') end
+local function set_or_clear(field, value)
+  if value then redis.call('HSET', key, field, value) else redis.call('HDEL', key, field) end
+end
+set_or_clear('uuid', has_uuid and uuid)
+set_or_clear('retention', retention ~= '' and retention)
+set_or_clear('max_queued', max_queued ~= '' and max_queued)
+local limited = retention ~= '' or max_queued ~= ''
+redis.call(limited and 'SADD' or 'SREM', P .. 'limited', token)
 
 for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
   redis.call('HDEL', P .. 'topic:' .. topic, token)
@@ -43,7 +51,7 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
   if s[4] and moved then
     -- The delivery to the old callback is broken off when its lease is not renewed.
     redis.call('HDEL', key, 'leased')
-    due = now + tonumber(ARGV[10])
+    due = now + tonumber(ARGV[12])
   elseif s[5] and not s[4] then
     due = now
   end
@@ -55,6 +63,6 @@ if not s[4] and not s[5] and oldest then
 end
 if due then
   redis.call('ZADD', DUE, text(due), token)
-  redis.call('PUBLISH', P .. 'wake', ARGV[9] .. ':0')
+  redis.call('PUBLISH', P .. 'wake', ARGV[11] .. ':0')
 end
 return 'done'

@@ -1,0 +1,312 @@
+//! Dropping: the oldest items first, across queues, each one counted, and nothing of what is on
+//! its way to a subscriber.
+
+use std::time::Duration;
+
+use super::fixture::{
+    Fixture, HOUR, SHORT_LEASE, assert_due_after, client, numbers, on_both_stores, plain,
+    publication, soon, subscription, text, texts,
+};
+use crate::bus::subscription::{Retention, Subscription};
+use crate::bus::token::ClientToken;
+use crate::store::{DROP_STEP, Dropped, Drops, Duty, Outcome, Settled, StoreError};
+
+on_both_stores!(
+    the_oldest_items_go_first_across_queues,
+    as_much_goes_as_was_asked_for_and_each_item_is_counted,
+    one_call_drops_no_more_than_a_step,
+    a_batch_in_flight_is_left_alone_and_acknowledged_alone,
+    a_batch_in_flight_that_fails_is_sent_again_whole,
+    what_stands_behind_a_long_batch_in_flight_goes_as_well,
+    a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batch,
+    the_pause_of_a_failed_batch_outlives_the_batch,
+    an_emptied_queue_is_due_when_something_is_published_again,
+    a_preview_tells_what_would_go_and_changes_nothing,
+    items_older_than_the_retention_go,
+    more_items_than_max_queued_go_the_oldest_first,
+    without_a_retention_nothing_expires,
+    a_retention_that_is_taken_back_drops_nothing_more,
+    one_process_at_a_time_has_a_duty,
+    the_store_says_how_much_room_it_takes,
+);
+
+/// Bytes that are more than anything here takes up.
+const ALL: u64 = 1 << 40;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Items of 1,000 bytes that begin with these numbers, so that bytes and items can be compared.
+fn heavy(from: u32, to: u32) -> Vec<String> {
+    (from..=to).map(|number| format!("{number:01000}")).collect()
+}
+
+fn items(drops: &Drops) -> Vec<(&str, u64)> {
+    drops.iter().map(|(subscriber, dropped)| (subscriber.reveal(), dropped.items)).collect()
+}
+
+async fn limit(f: &Fixture, subscriber: &str, age: Option<Duration>, count: Option<u64>) {
+    let subscription =
+        Subscription { retention: Retention { age, count }, ..subscription(&[subscriber], plain) };
+    f.store.subscribe(&client(subscriber), &subscription, true).await.unwrap();
+}
+
+async fn the_oldest_items_go_first_across_queues(f: &Fixture) {
+    for subscriber in ["alice", "bob", "carol"] {
+        f.subscribe(subscriber, &[subscriber], plain).await;
+    }
+    for (round, subscriber) in ["carol", "alice", "carol", "bob", "alice"].into_iter().enumerate() {
+        f.publish(subscriber, &heavy(round as u32, round as u32)).await;
+        f.pass(PAUSE).await;
+    }
+    let mut order = Vec::new();
+    loop {
+        let drops = f.store.drop_oldest(1).await.unwrap();
+        match items(&drops)[..] {
+            [] => break,
+            [(subscriber, 1)] => order.push(subscriber.to_owned()),
+            ref other => panic!("one item was to go: {other:?}"),
+        }
+    }
+    assert_eq!(order, ["carol", "alice", "carol", "bob", "alice"]);
+}
+
+async fn as_much_goes_as_was_asked_for_and_each_item_is_counted(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.subscribe("bob", &["b"], plain).await;
+    f.publish("a", &heavy(1, 30)).await;
+    f.pass(PAUSE).await;
+    f.publish("b", &heavy(1, 30)).await;
+    let drops = f.store.drop_oldest(40 * 1_000).await.unwrap();
+    let Dropped { items: dropped, bytes } = drops.total();
+    assert!((38..=40).contains(&dropped), "{drops:?}");
+    assert!((40_000..42_000).contains(&bytes), "{drops:?}");
+    let (alice, bob) = (f.status("alice").await, f.status("bob").await);
+    assert_eq!((alice.autodropped, alice.queued, alice.oldest_ms), (30, 0, None));
+    assert_eq!((bob.autodropped, bob.queued), (dropped - 30, 60 - dropped));
+    assert_eq!((alice.sent, alice.expired, bob.sent, bob.expired), (0, 0, 0, 0));
+    let kept = f.drain().await;
+    assert_eq!(kept["bob"], heavy(dropped as u32 - 29, 30));
+    assert!(!kept.contains_key("alice"));
+}
+
+async fn one_call_drops_no_more_than_a_step(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    let all = numbers(1, DROP_STEP as u32 + 5);
+    f.publish("a", &all).await;
+    assert_eq!(f.store.drop_oldest(ALL).await.unwrap().total().items, DROP_STEP as u64);
+    assert_eq!(f.status("alice").await.queued, 5);
+    assert_eq!(texts(&f.claim_one().await), all[DROP_STEP..]);
+}
+
+async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.publish("a", &numbers(1, 9)).await;
+    let leased = f.claim_one().await;
+    // One item of those behind the batch, then two.
+    assert_eq!(items(&f.store.drop_oldest(1).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.store.drop_oldest(40).await.unwrap()), [("alice", 2)]);
+    let status = f.status("alice").await;
+    assert_eq!((status.queued, status.autodropped), (6, 3));
+    assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
+    let status = f.status("alice").await;
+    assert_eq!((status.sent, status.queued, status.autodropped), (3, 3, 3));
+    assert_eq!(f.drain().await["alice"], numbers(7, 9));
+    assert_eq!(f.status("alice").await.sent, 6);
+}
+
+async fn a_batch_in_flight_that_fails_is_sent_again_whole(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let leased = f.claim_one().await;
+    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 2)]);
+    assert!(f.store.drop_oldest(ALL).await.unwrap().is_empty());
+    f.settle(&leased.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    f.publish("a", &["6"]).await;
+    let again = f.claim_one().await;
+    assert_eq!((texts(&again), &again.batch.id), (numbers(1, 3), &leased.batch.id));
+    assert_eq!(again.batch.attempt, 2);
+    f.settle(&again.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], ["6"]);
+}
+
+async fn what_stands_behind_a_long_batch_in_flight_goes_as_well(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 500).await;
+    f.publish("a", &numbers(1, 700)).await;
+    let leased = f.claim_one_for(SHORT_LEASE).await;
+    // Fewer than the batch has, so that the numbers of the items overlap before and after.
+    for _ in 0..3 {
+        assert!(f.store.drop_oldest(40).await.unwrap().total().items > 0);
+    }
+    let dropped = f.status("alice").await.autodropped as u32;
+    f.pass(SHORT_LEASE * 2).await;
+    let again = f.claim_one().await;
+    assert_eq!(again.batch.id, leased.batch.id);
+    assert_eq!(texts(&again), numbers(1, 500), "taken over, whole and in order");
+    f.settle(&again.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], numbers(501 + dropped, 700));
+}
+
+async fn a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batch(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let first = f.claim_one().await;
+    f.settle(&first.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    assert_eq!(items(&f.store.drop_oldest(1).await.unwrap()), [("alice", 1)]);
+    let second = f.claim_one().await;
+    assert_eq!(texts(&second), numbers(2, 4));
+    assert_ne!(second.batch.id, first.batch.id, "a receiver may have seen the first one");
+    assert_eq!(second.batch.attempt, 1);
+    f.settle(&second.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], ["5"]);
+    assert_eq!(f.status("alice").await.sent, 4);
+}
+
+async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let failed = f.claim_one().await;
+    f.settle(&failed.lease, Outcome::Failed { retry_in: HOUR }).await;
+    assert_eq!(items(&f.store.drop_oldest(80).await.unwrap()), [("alice", 4)]);
+    assert_due_after(f.claim_none().await, HOUR);
+    f.publish("a", &numbers(6, 9)).await;
+    assert_due_after(f.claim_none().await, HOUR);
+}
+
+async fn an_emptied_queue_is_due_when_something_is_published_again(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let failed = f.claim_one().await;
+    f.settle(&failed.lease, Outcome::Failed { retry_in: HOUR }).await;
+    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 5)]);
+    assert_eq!(f.claim_none().await, None);
+    f.publish("a", &["6"]).await;
+    assert_eq!(texts(&f.claim_one().await), ["6"]);
+}
+
+async fn a_preview_tells_what_would_go_and_changes_nothing(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("bob", &["b"], plain).await;
+    f.publish("a", &numbers(1, 5)).await;
+    f.pass(PAUSE).await;
+    f.publish("b", &numbers(1, 2)).await;
+    let leased = f.claim(10).await.batches;
+    let alice = leased.iter().find(|one| one.lease.subscriber == client("alice")).unwrap();
+    f.settle(&alice.lease, Outcome::Returned).await;
+
+    let first = f.store.preview_drop(100, &Drops::default()).await.unwrap();
+    assert_eq!(items(&first), [("alice", 4)]);
+    let mut all = first.clone();
+    all.add_all(&f.store.preview_drop(ALL, &first).await.unwrap());
+    assert_eq!(items(&all), [("alice", 5)], "bob's are in flight");
+    assert!(f.store.preview_drop(ALL, &all).await.unwrap().is_empty());
+    assert_eq!(f.status("alice").await.queued, 5);
+    assert_eq!(f.store.drop_oldest(100).await.unwrap(), first);
+}
+
+async fn items_older_than_the_retention_go(f: &Fixture) {
+    let age = Duration::from_millis(300);
+    limit(f, "alice", Some(age), None).await;
+    f.subscribe("bob", &["alice"], plain).await;
+    f.publish("alice", &numbers(1, 3)).await;
+    assert!(f.store.drop_expired().await.unwrap().is_empty(), "none of them is that old");
+    f.pass(age * 2).await;
+    f.publish("alice", &["4"]).await;
+    let drops = f.store.drop_expired().await.unwrap();
+    assert_eq!(items(&drops), [("alice", 3)]);
+    assert!(drops.total().bytes > 0);
+    let status = f.status("alice").await;
+    assert_eq!((status.expired, status.autodropped, status.queued), (3, 0, 1));
+    let received = f.drain().await;
+    assert_eq!(received["alice"], ["4"]);
+    assert_eq!(received["bob"], numbers(1, 4));
+}
+
+async fn more_items_than_max_queued_go_the_oldest_first(f: &Fixture) {
+    limit(f, "alice", None, Some(4)).await;
+    f.publish("alice", &numbers(1, 4)).await;
+    assert!(f.store.drop_expired().await.unwrap().is_empty());
+    f.publish("alice", &numbers(5, 10)).await;
+    assert_eq!(items(&f.store.drop_expired().await.unwrap()), [("alice", 6)]);
+    assert_eq!(f.drain().await["alice"], numbers(7, 10));
+
+    f.publish("alice", &["11"]).await;
+    let leased = f.claim_one().await;
+    f.publish("alice", &numbers(12, 19)).await;
+    f.store.drop_expired().await.unwrap();
+    assert_eq!(f.status("alice").await.queued, 4, "the one in flight is one of them");
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.drain().await["alice"], numbers(17, 19));
+}
+
+async fn without_a_retention_nothing_expires(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &numbers(1, 3)).await;
+    f.pass(Duration::from_millis(100)).await;
+    assert!(f.store.drop_expired().await.unwrap().is_empty());
+}
+
+async fn a_retention_that_is_taken_back_drops_nothing_more(f: &Fixture) {
+    limit(f, "alice", Some(Duration::from_millis(100)), Some(2)).await;
+    let status = f.status("alice").await;
+    let expected = Retention { age: Some(Duration::from_millis(100)), count: Some(2) };
+    assert_eq!(status.subscription.retention, expected);
+    limit(f, "alice", None, None).await;
+    assert_eq!(f.status("alice").await.subscription.retention, Retention::default());
+    f.publish("alice", &numbers(1, 5)).await;
+    f.pass(Duration::from_millis(200)).await;
+    assert!(f.store.drop_expired().await.unwrap().is_empty());
+}
+
+async fn one_process_at_a_time_has_a_duty(f: &Fixture) {
+    let term = Duration::from_millis(200);
+    let other = f.open_another();
+    assert!(f.store.take_duty(Duty::Upkeep, HOUR / 60).await.unwrap());
+    assert!(f.store.take_duty(Duty::Upkeep, term).await.unwrap(), "it keeps what it has");
+    assert!(!other.take_duty(Duty::Upkeep, term).await.unwrap());
+    assert!(!other.take_duty(Duty::Upkeep, Duration::ZERO).await.unwrap(), "it is not his");
+    assert!(other.take_duty(Duty::Gauges, term).await.unwrap(), "that is another duty");
+    f.pass(term * 2).await;
+    assert!(other.take_duty(Duty::Upkeep, HOUR / 60).await.unwrap(), "the term is over");
+    assert!(!f.store.take_duty(Duty::Upkeep, term).await.unwrap());
+    assert!(other.take_duty(Duty::Upkeep, Duration::ZERO).await.unwrap());
+    assert!(f.store.take_duty(Duty::Upkeep, term).await.unwrap(), "it was given back");
+}
+
+async fn the_store_says_how_much_room_it_takes(f: &Fixture) {
+    f.subscribe("alice", &["a"], plain).await;
+    let before = f.store.usage().await.unwrap();
+    f.publish("a", &heavy(1, 1_000)).await;
+    let full = f.store.usage().await.unwrap();
+    let grown = full.used - before.used;
+    assert!((1_000_000..6_000_000).contains(&grown), "it has grown by {grown}");
+    f.store.drop_oldest(ALL).await.unwrap();
+    let after = f.store.usage().await.unwrap();
+    assert!(after.used < before.used + grown / 2, "{before:?} {full:?} {after:?}");
+}
+
+/// A Redis that is full refuses publications as a whole, and takes them again once there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_redis_says_so_and_can_be_emptied() {
+    let options = ["--save", "", "--appendonly", "no", "--maxmemory", "6mb"];
+    let f = Fixture::on_redis(super::redis_server::RedisServer::start_with(&options));
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    let by: ClientToken = client(super::fixture::PUBLISHER);
+    let mut stored = 0;
+    let refused = loop {
+        let some = publication(by.reveal(), "a", &heavy(stored + 1, stored + 100));
+        match f.store.publish(vec![some], soon()).await {
+            Ok(_) => stored += 100,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    assert_eq!(f.topic("a").await.events, u64::from(stored), "all or nothing");
+    let usage = f.store.usage().await.unwrap();
+    assert_eq!(usage.limit, Some(6 * 1024 * 1024));
+    assert!(f.store.take_duty(Duty::Upkeep, HOUR / 60).await.unwrap(), "also when it is full");
+    let dropped = f.store.drop_oldest(1_000_000).await.unwrap().total().items as u32;
+    f.publish("a", &heavy(stored + 1, stored + 100)).await;
+    let received = f.claim_one().await;
+    let last = received.batch.items.last().map(text).unwrap();
+    assert_eq!(text(&received.batch.items[0]), heavy(dropped + 1, dropped + 1)[0]);
+    assert_eq!(last, heavy(stored + 100, stored + 100)[0]);
+}

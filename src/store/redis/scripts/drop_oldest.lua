@@ -1,0 +1,6 @@
+-- Drops the oldest items of all queues. ARGV: bytes, items at most, overhead of an item in bytes.
+-- Returns { { subscriber, items, bytes }… }.
+
+local found = oldest(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), {})
+for _, queue in ipairs(found) do drop(queue.token, queue.held, queue.n, 'autodropped') end
+return reply_of(found)

@@ -1,0 +1,74 @@
+-- Finds the oldest items of all queues, oldest first across queues; shared by dropping them and
+-- by saying what would be dropped.
+
+local CHUNK = 64
+local STAMP = 13
+
+-- A binary heap of queues, the one with the oldest next item on top.
+local heap = {}
+
+local function sift_down(i)
+  while true do
+    local least = i
+    for child = 2 * i, 2 * i + 1 do
+      if heap[child] and heap[child].stamp < heap[least].stamp then least = child end
+    end
+    if least == i then return end
+    heap[i], heap[least] = heap[least], heap[i]
+    i = least
+  end
+end
+
+-- Looks at the next entry of a queue; false if there is none.
+local function look(queue)
+  local entry = queue.chunk[queue.at]
+  if not entry then
+    local from = queue.held + queue.skipped + queue.n
+    queue.chunk = redis.call('LRANGE', queue.list, from, from + CHUNK - 1)
+    queue.at, entry = 1, queue.chunk[1]
+    if not entry then return false end
+  end
+  queue.stamp = string.sub(entry, 1, STAMP)
+  queue.next_bytes = #entry - STAMP
+  return true
+end
+
+-- The oldest items up to so many bytes and items, but for those in flight and, in each queue,
+-- those that are skipped. Returns { { token, held, n, bytes }… }.
+local function oldest(bytes, items, overhead, skip)
+  local queues = {}
+  for _, token in ipairs(redis.call('SMEMBERS', P .. 'subscribers')) do
+    local queue = { token = token, list = P .. 'queue:' .. token, held = in_flight(token),
+      skipped = skip[token] or 0, n = 0, bytes = 0, chunk = {}, at = 1 }
+    if look(queue) then
+      heap[#heap + 1] = queue
+      queues[#queues + 1] = queue
+    end
+  end
+  for i = math.floor(#heap / 2), 1, -1 do sift_down(i) end
+  while bytes > 0 and items > 0 and heap[1] do
+    local queue = heap[1]
+    local size = queue.next_bytes + overhead
+    queue.n, queue.bytes, queue.at = queue.n + 1, queue.bytes + size, queue.at + 1
+    bytes, items = bytes - size, items - 1
+    if not look(queue) then
+      heap[1] = heap[#heap]
+      heap[#heap] = nil
+    end
+    if heap[1] then sift_down(1) end
+  end
+  local found = {}
+  for _, queue in ipairs(queues) do
+    if queue.n > 0 then
+      found[#found + 1] = { token = queue.token, held = queue.held, n = queue.n,
+        bytes = queue.bytes }
+    end
+  end
+  return found
+end
+
+local function reply_of(found)
+  local reply = {}
+  for i, queue in ipairs(found) do reply[i] = { queue.token, queue.n, queue.bytes } end
+  return reply
+end
