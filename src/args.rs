@@ -1,6 +1,7 @@
 //! Reads the command line and the environment.
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use routemaster::cli::autodrop::AutodropArgs;
 use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::config::{SETTINGS, SettingError, Settings, Sources, unknown_names};
@@ -28,6 +29,9 @@ enum Subcommands {
     Web,
     /// Deliver only, what a web process takes
     Worker,
+    /// Drop the oldest events if the store is short of room, or tell which ones would go
+    #[command(after_help = "It takes the settings of `routemaster serve`, as flags too.")]
+    Autodrop(AutodropArgs),
     #[command(flatten)]
     Chore(Chore),
 }
@@ -44,6 +48,7 @@ pub enum Chore {
 /// What the process is to do.
 pub enum Command {
     Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
+    Autodrop { args: AutodropArgs, settings: Box<Settings> },
     Chore(Chore),
 }
 
@@ -54,18 +59,22 @@ pub fn parse() -> anyhow::Result<Command> {
     let matches = command().get_matches();
     let flags = matches.subcommand().map_or(&matches, |(_, flags)| flags);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let role = match cli.command {
-        None | Some(Subcommands::Serve) => Role::Serve,
-        Some(Subcommands::Web) => Role::Web,
-        Some(Subcommands::Worker) => Role::Worker,
-        Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
-    };
     // `routemaster --port 1 web` means the same as `routemaster web --port 1`.
     let flag = |name: &str| {
         let given = [flags, &matches].into_iter();
         given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
     };
-    let settings = Box::new(load(&flag)?);
+    let settings = || load(&flag).map(Box::new);
+    let role = match cli.command {
+        None | Some(Subcommands::Serve) => Role::Serve,
+        Some(Subcommands::Web) => Role::Web,
+        Some(Subcommands::Worker) => Role::Worker,
+        Some(Subcommands::Autodrop(args)) => {
+            return Ok(Command::Autodrop { args, settings: settings()? });
+        }
+        Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
+    };
+    let settings = settings()?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     Ok(Command::Role { role, settings, unknown: unknown_names(names) })
 }
@@ -99,8 +108,13 @@ fn command() -> clap::Command {
             command.arg(flag.help(help).help_heading("Settings"))
         })
     };
-    // Without a subcommand the flags work as well, but its help is about the subcommands.
-    let cli = with_settings(Cli::command()).mut_args(|setting| setting.hide(true));
+    // The flags work here as well, but the help is about something else.
+    let with_hidden_settings = |command: clap::Command| {
+        let own: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+        with_settings(command)
+            .mut_args(|arg| if own.contains(arg.get_id()) { arg } else { arg.hide(true) })
+    };
+    let cli = with_hidden_settings(Cli::command()).mut_subcommand("autodrop", with_hidden_settings);
     ["serve", "web", "worker"]
         .into_iter()
         .fold(cli, |cli, role| cli.mut_subcommand(role, with_settings))

@@ -9,7 +9,7 @@ mod parse;
 mod render;
 mod table;
 
-pub use table::{SETTINGS, Settings};
+pub use table::{MetricService, SETTINGS, Settings};
 
 /// How an operator sets one thing.
 #[derive(Debug)]
@@ -130,6 +130,10 @@ mod tests {
             ("ROUTEMASTER_SSL_VERIFY", "perhaps"),
             ("ROUTEMASTER_TOPIC_NAME_MAX", "65"),
             ("ROUTEMASTER_LOG_LEVEL", "loud"),
+            ("ROUTEMASTER_REDIS_MAX_MEM", "100 apples"),
+            ("ROUTEMASTER_SQLITE_MAX_BYTES", "-1"),
+            ("METRIC_COLLECTION_SERVICE", "abacus"),
+            ("DATADOG_HOST", "http://api.example"),
         ] {
             let error = settings(&[(name, value)]).err().map(|error| error.to_string());
             let error = error.unwrap_or_else(|| panic!("{name}={value} was taken"));
@@ -152,10 +156,37 @@ mod tests {
         for pairs in [
             &[("ROUTEMASTER_TLS_CERT", "Cargo.toml")][..],
             &[("ROUTEMASTER_TLS_KEY", "Cargo.toml")],
+            &[("ROUTEMASTER_REDIS_MIN_FREE", "50MB")],
+            &[("ROUTEMASTER_SQLITE_MIN_FREE", "1GB"), ("ROUTEMASTER_SQLITE_MAX_BYTES", "2GB")],
             &[("ROUTEMASTER_CLIENTS", "demo,boss"), ("ROUTEMASTER_ROOT_KEY", "boss")],
         ] {
             assert!(matches!(settings(pairs), Err(SettingError::Conflict(_))), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("65536", Some(65_536)),
+            ("100MB", Some(100_000_000)),
+            ("1.5 GiB", Some(3 << 29)),
+            ("2kib", Some(2048)),
+            ("1e300", None),
+            ("10 Mb of it", None),
+            ("", None),
+            ("MB", None),
+        ] {
+            assert_eq!(parse::bytes(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn autodrop_keeps_a_tenth_of_the_store_free() {
+        let mark = |pairs: &[(&str, &str)]| settings(pairs).unwrap().budget().high_mark();
+        assert_eq!(mark(&[("ROUTEMASTER_REDIS_URL", "redis://a")]), 90_000_000);
+        assert_eq!(mark(&[]), 9_000_000_000);
+        assert_eq!(mark(&[("ROUTEMASTER_SQLITE_MAX_BYTES", "50MB")]), 45_000_000);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -41,12 +41,12 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts the committers on `tasks`.
-    pub fn start(store: &Arc<dyn Store>, tasks: &TaskTracker) -> Self {
+    /// Starts the committers on `tasks`; `full` is notified when the store has no room left.
+    pub fn start(store: &Arc<dyn Store>, full: &Arc<Notify>, tasks: &TaskTracker) -> Self {
         let (waiting, receiver) = mpsc::channel(WAITING_MAX);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..COMMITTERS {
-            tasks.spawn(commit_groups(store.clone(), receiver.clone()));
+            tasks.spawn(commit_groups(store.clone(), full.clone(), receiver.clone()));
         }
         Self { waiting }
     }
@@ -71,7 +71,11 @@ impl Ingest {
     }
 }
 
-async fn commit_groups(store: Arc<dyn Store>, receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+async fn commit_groups(
+    store: Arc<dyn Store>,
+    full: Arc<Notify>,
+    receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+) {
     loop {
         let group = gather(&mut *receiver.lock().await).await;
         let Some(give_up) = group.iter().map(|waiting| waiting.give_up).min() else {
@@ -87,6 +91,9 @@ async fn commit_groups(store: Arc<dyn Store>, receiver: Arc<Mutex<mpsc::Receiver
                 }
             }
             Err(error) => {
+                if matches!(error, StoreError::Full(_)) {
+                    full.notify_one();
+                }
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }

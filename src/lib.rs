@@ -10,6 +10,7 @@ pub mod bus;
 pub mod api;
 pub mod ingest;
 pub mod store;
+pub mod upkeep;
 pub mod worker;
 
 pub mod cli;

@@ -45,6 +45,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             roles::run(role, *settings).await
         }
+        Command::Autodrop { args, settings } => {
+            telemetry::logging::start(settings.log_level);
+            cli::autodrop::run(args, &settings).await
+        }
         Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,
         Command::Chore(Chore::Publish(args)) => cli::publish::run(args).await,
     }

@@ -11,14 +11,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Limits, Server, Tokens};
+use crate::api::{Api, Limits, Routes, Server, Tokens};
 use crate::bus::clock::Clock;
-use crate::config::{SettingError, Settings};
+use crate::config::{MetricService, SettingError, Settings};
 use crate::ingest::Ingest;
 use crate::signals;
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
+use crate::telemetry::metrics::{Exposition, Metrics, record};
+use crate::upkeep;
 use crate::worker::Worker;
 
 /// What a process does.
@@ -44,11 +46,17 @@ pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     welcome::warn_about_settings(&settings, role);
     // Everything that can fail comes before the first word of success.
-    let server = match role {
-        Role::Serve | Role::Web => Some(bind(&settings, &store, &tasks, reload).await?),
-        Role::Worker => None,
+    let metrics = Metrics::start(&settings, &store, role.shows_metrics(&settings))?;
+    let full = Arc::new(Notify::new());
+    let server = match role.routes(&settings) {
+        Some(routes) => {
+            let api = api(&settings, &store, &full, &tasks, metrics.exposition())?;
+            Some(Server::bind(api, routes, reload).await?)
+        }
+        None => None,
     };
     let mut parts = JoinSet::new();
+    parts.spawn(upkeep(&settings, &store, &full, &stop));
     if role != Role::Web {
         let worker = Worker::new(&settings, store.clone(), stop.clone())?;
         parts.spawn(async {
@@ -56,18 +64,68 @@ pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
             Ok(())
         });
     }
-    match server {
-        Some(server) => {
-            welcome::print_web(&settings, &*store, server.local_address()?, role)?;
-            parts.spawn(server.serve(stop.clone()));
+    let address = server.as_ref().map(Server::local_address).transpose()?;
+    match (role, address) {
+        (Role::Serve | Role::Web, Some(address)) => {
+            welcome::print_web(&settings, &*store, address, role)?;
         }
-        None => welcome::print_worker(&*store)?,
+        (_, address) => welcome::print_worker(&settings, &*store, address)?,
+    }
+    if let Some(server) = server {
+        parts.spawn(server.serve(stop.clone()));
     }
     tasks.close();
-    finish(parts, &tasks, &stop, settings.shutdown_timeout).await
+    role.record("start");
+    let finished = finish(parts, &tasks, &stop, settings.shutdown_timeout).await;
+    role.record("stop");
+    metrics.finish().await;
+    finished
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+impl Role {
+    /// What this role serves over HTTPS.
+    fn routes(self, settings: &Settings) -> Option<Routes> {
+        match self {
+            Self::Serve | Self::Web => Some(Routes::Api),
+            Self::Worker if settings.metrics != MetricService::Prometheus => None,
+            Self::Worker => settings.metrics_port.map(|_| Routes::Metrics),
+        }
+    }
+
+    /// Whether anybody sees what a process with this role measures.
+    fn shows_metrics(self, settings: &Settings) -> bool {
+        settings.metrics != MetricService::Prometheus || self.routes(settings).is_some()
+    }
+
+    /// Counts that a process has started or stopped.
+    fn record(self, status: &'static str) {
+        if self != Self::Worker {
+            record::process(status, "web");
+        }
+        if self != Self::Web {
+            record::process(status, "worker");
+        }
+    }
+}
+
+fn upkeep(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    full: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+    let upkeep = upkeep::run(store.clone(), settings.budget(), full.clone(), stop.clone());
+    async {
+        upkeep.await;
+        Ok(())
+    }
+}
+
+/// Opens the store of the settings.
+///
+/// # Errors
+/// If it cannot be used; the error says what to change.
+pub async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     match &settings.redis_url {
         Some(url) => {
             let store = RedisStore::open(url).map_err(|error| {
@@ -80,21 +138,22 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     }
 }
 
-async fn bind(
+fn api(
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
+    full: &Arc<Notify>,
     tasks: &TaskTracker,
-    reload: Arc<Notify>,
-) -> anyhow::Result<Server> {
-    let api = Arc::new(Api {
+    exposition: Option<Exposition>,
+) -> anyhow::Result<Arc<Api>> {
+    Ok(Arc::new(Api {
         settings: settings.clone(),
         store: store.clone(),
-        ingest: Ingest::start(store, tasks),
+        ingest: Ingest::start(store, full, tasks),
         limits: Arc::new(Limits::new(settings)),
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
-    });
-    Server::bind(api, reload).await
+        exposition,
+    }))
 }
 
 /// Waits for the stop, then, within the time for it, for everything that was accepted. A part

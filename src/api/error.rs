@@ -33,7 +33,8 @@ impl ApiError {
         Self::BadRequest(Rejection::new(reason))
     }
 
-    fn status(&self) -> StatusCode {
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

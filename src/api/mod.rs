@@ -7,6 +7,7 @@ mod error;
 mod extract;
 mod health;
 mod limits;
+mod metrics;
 mod pulse;
 mod router;
 mod server;
@@ -17,5 +18,5 @@ mod transport;
 
 pub use auth::Tokens;
 pub use limits::Limits;
-pub use server::Server;
+pub use server::{Routes, Server};
 pub use state::Api;

@@ -6,7 +6,7 @@ use axum::routing::{delete, get, post};
 
 use super::error::ApiError;
 use super::state::Shared;
-use super::{api_tokens, health, pulse, subscriptions, topics, transport};
+use super::{api_tokens, health, metrics, pulse, subscriptions, topics, transport};
 
 /// All routes of the contract. `subscription` and `subscriber` are the same word here.
 pub fn router(api: Shared) -> Router {
@@ -14,7 +14,7 @@ pub fn router(api: Shared) -> Router {
     let subscription_topic = delete(subscriptions::unsubscribe_topic);
     let subscriptions = get(subscriptions::list);
     let any_subscription = delete(subscriptions::delete);
-    Router::new()
+    let routes = Router::new()
         .route("/topics", get(topics::list))
         .route("/topics/{name}", post(topics::publish).delete(topics::delete))
         .route("/topic/{name}", delete(topics::delete))
@@ -30,6 +30,18 @@ pub fn router(api: Shared) -> Router {
         .route("/api_tokens/{token}", delete(api_tokens::delete))
         .route("/pulse", get(pulse::pulse))
         .route("/pulse/scaling", get(pulse::scaling))
+        .route("/metrics", get(metrics::metrics));
+    with_health(routes, api)
+}
+
+/// What a process without the API answers to.
+pub fn metrics_router(api: Shared) -> Router {
+    with_health(Router::new().route("/metrics", get(metrics::metrics)), api)
+}
+
+/// What every server answers to, and what holds for all routes.
+fn with_health(routes: Router<Shared>, api: Shared) -> Router {
+    routes
         .route("/health", get(health::health))
         .route("/health/ping", get(health::ping))
         .fallback(async || ApiError::NotFound("there is no such route".into()))

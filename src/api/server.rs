@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::Acceptor;
-use super::router::router;
+use super::router::{metrics_router, router};
 use super::state::Api;
 use crate::config::SettingError;
 use crate::tls::reload::FreshCertificate;
@@ -25,9 +25,19 @@ const HEADER_MAX: u32 = 32 * 1024;
 /// comes within as much again.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
+/// What a server answers to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Routes {
+    /// The whole API, on `PORT`.
+    Api,
+    /// `GET /metrics` alone, on `ROUTEMASTER_METRICS_PORT`, for a process without the API.
+    Metrics,
+}
+
 /// A server that is bound to its address.
 pub struct Server {
     api: Arc<Api>,
+    routes: Routes,
     listener: TcpListener,
     certificate: Option<FreshCertificate>,
     /// Asks for a look at the certificate's files.
@@ -39,7 +49,7 @@ impl Server {
     ///
     /// # Errors
     /// If either cannot be had; the error says what to change.
-    pub async fn bind(api: Arc<Api>, reload: Arc<Notify>) -> anyhow::Result<Self> {
+    pub async fn bind(api: Arc<Api>, routes: Routes, reload: Arc<Notify>) -> anyhow::Result<Self> {
         let settings = &api.settings;
         let certificate = match settings.tls {
             true => {
@@ -52,11 +62,17 @@ impl Server {
             }
             false => None,
         };
-        let address = SocketAddr::new(settings.bind, settings.port);
+        let (port, setting) = match routes {
+            Routes::Api => (settings.port, "PORT"),
+            Routes::Metrics => {
+                (settings.metrics_port.unwrap_or_default(), "ROUTEMASTER_METRICS_PORT")
+            }
+        };
+        let address = SocketAddr::new(settings.bind, port);
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("failed to listen on {address}: choose another PORT or ROUTEMASTER_BIND")
+            format!("failed to listen on {address}: choose another {setting} or ROUTEMASTER_BIND")
         })?;
-        Ok(Self { api, listener, certificate, reload })
+        Ok(Self { api, routes, listener, certificate, reload })
     }
 
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
@@ -96,7 +112,11 @@ impl Server {
         let shutdown_timeout = settings.shutdown_timeout;
         let tokens = self.api.tokens.clone();
         let limits = self.api.limits.clone();
-        let service = router(self.api).into_make_service_with_connect_info::<SocketAddr>();
+        let router = match self.routes {
+            Routes::Api => router(self.api),
+            Routes::Metrics => metrics_router(self.api),
+        };
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
             served = server.serve(service) => return Ok(served?),
             () = tokens.keep_fresh() => {}

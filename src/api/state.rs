@@ -10,6 +10,7 @@ use crate::bus::topic::TopicName;
 use crate::config::Settings;
 use crate::ingest::Ingest;
 use crate::store::Store;
+use crate::telemetry::metrics::Exposition;
 
 /// What handlers work with.
 pub struct Api {
@@ -19,6 +20,8 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     pub limits: Arc<Limits>,
     pub clock: Clock,
+    /// What `GET /metrics` answers with; `None` if metrics do not go to Prometheus.
+    pub exposition: Option<Exposition>,
 }
 
 /// The state of all routes.

@@ -1,5 +1,7 @@
 //! `/topics`: publishing, listing and deleting (contract §2, §3, §5).
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -8,10 +10,11 @@ use serde::Serialize;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
-use super::state::Shared;
+use super::state::{Api, Shared};
 use crate::bus::event::parse_publish;
 use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published, TopicDeleted};
+use crate::telemetry::metrics::record;
 
 const OWNED: &str = "this topic belongs to another publisher";
 
@@ -21,12 +24,30 @@ pub async fn publish(
     Path(name): Path<String>,
     Body(body): Body,
 ) -> Result<StatusCode, ApiError> {
+    let started = Instant::now();
+    let answer = accept(&api, caller, &name, &body).await;
+    let status = answer.as_ref().map_or_else(ApiError::status, |status| *status);
+    record::publish_answered(status, started.elapsed());
+    answer
+}
+
+async fn accept(
+    api: &Api,
+    caller: Caller,
+    name: &str,
+    body: &[u8],
+) -> Result<StatusCode, ApiError> {
     let publisher = caller.into_client()?;
     api.limits.publish(&publisher)?;
-    let topic = api.topic_name(&name)?;
-    let items = parse_publish(&body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
-    match api.ingest.publish(Publication { topic, publisher, items }).await? {
-        Published::Stored => Ok(StatusCode::NO_CONTENT),
+    let topic = api.topic_name(name)?;
+    let items = parse_publish(body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
+    let events = items.len();
+    let publication = Publication { topic: topic.clone(), publisher, items };
+    match api.ingest.publish(publication).await? {
+        Published::Stored => {
+            record::published(&topic, events);
+            Ok(StatusCode::NO_CONTENT)
+        }
         Published::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),
     }
 }

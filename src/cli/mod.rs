@@ -2,6 +2,7 @@
 //!
 //! They talk to the bus as any other client does, over its HTTPS API.
 
+pub mod autodrop;
 pub mod connect;
 pub mod listen;
 pub mod publish;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
+use super::MetricService;
 use crate::bus::token::ClientToken;
 
 pub fn port(text: &str) -> Option<u16> {
@@ -43,6 +44,52 @@ pub fn milliseconds(text: &str) -> Option<Duration> {
 
 pub fn within(text: &str, allowed: RangeInclusive<usize>) -> Option<usize> {
     text.parse().ok().filter(|number| allowed.contains(number))
+}
+
+/// Bytes, with or without a unit: `65536`, `100MB`, `1.5GiB`.
+pub fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 7] = [
+        ("", 1),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KIB", 1 << 10),
+        ("MIB", 1 << 20),
+        ("GIB", 1 << 30),
+    ];
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit = unit.to_ascii_uppercase();
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let number: f64 = number.trim_end().parse().ok()?;
+    let bytes = number * *factor as f64;
+    (0.0..=BYTES_MAX).contains(&bytes).then_some(bytes as u64)
+}
+
+/// Any number of bytes up to here is exact.
+const BYTES_MAX: f64 = (1u64 << 53) as f64;
+
+pub fn metric_service(text: &str) -> Option<MetricService> {
+    match text.to_ascii_lowercase().as_str() {
+        "print" => Some(MetricService::Print),
+        "datadog" => Some(MetricService::Datadog),
+        "prometheus" => Some(MetricService::Prometheus),
+        "none" => Some(MetricService::None),
+        _ => None,
+    }
+}
+
+/// An HTTPS URL without a slash at its end, so that a path can be put behind it.
+pub fn https_base(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    let https = url.scheme() == "https" && url.has_host();
+    https.then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// Any text that is not empty and holds no white space or control characters.
+pub fn word(text: &str) -> Option<String> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    (!text.is_empty() && !text.contains(bad)).then(|| text.to_owned())
 }
 
 pub fn amount(text: &str) -> Option<NonZeroU32> {

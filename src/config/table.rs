@@ -8,12 +8,26 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::parse::{
-    address, amount, log_level, milliseconds, optional, path, points, port, readable_file,
-    redis_url, seconds, some_seconds, switch, token, tokens, within,
+    address, amount, bytes, https_base, log_level, metric_service, milliseconds, optional, path,
+    points, port, readable_file, redis_url, seconds, some_seconds, switch, token, tokens, within,
+    word,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use crate::upkeep::Budget;
+
+/// What settings allow that are a number of bytes.
+const BYTES: &str = "bytes, or a number with KB, MB, GB (1000s) or KiB, MiB, GiB (1024s)";
+
+/// Where metrics go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricService {
+    Print,
+    Datadog,
+    Prometheus,
+    None,
+}
 
 /// Declares each setting once: the field, its type, the variable, the default, what is allowed
 /// and how it is read.
@@ -21,7 +35,7 @@ macro_rules! settings {
     ($(
         $(#[doc = $meaning:literal])+
         $field:ident: $type:ty = $name:literal $(or $alias:literal)? $(, $secret:ident)?,
-        $default:literal, $allowed:literal, $parse:expr;
+        $default:literal, $allowed:expr, $parse:expr;
     )+) => {
         /// The settings of one process, checked.
         pub struct Settings {
@@ -163,12 +177,46 @@ settings! {
     max_backoff: Duration = "ROUTEMASTER_MAX_BACKOFF_MS" or "MAX_BACKOFF_MS", "60000",
         "0 to 86400000 milliseconds", milliseconds;
 
+    /// How much memory Redis may use. When less than ROUTEMASTER_REDIS_MIN_FREE of it is free, the
+    /// oldest events of all queues are dropped (autodrop). Redis's own `maxmemory` counts if it is
+    /// less.
+    redis_max_mem: u64 = "ROUTEMASTER_REDIS_MAX_MEM", "100MB", BYTES, bytes;
+    /// Autodrop begins when less memory than this is free in Redis, and ends when twice as much is.
+    redis_min_free: u64 = "ROUTEMASTER_REDIS_MIN_FREE", "10MB", BYTES, bytes;
+    /// How much the SQLite file may hold. When less than ROUTEMASTER_SQLITE_MIN_FREE of it is
+    /// free, the oldest events of all queues are dropped (autodrop).
+    sqlite_max_bytes: u64 = "ROUTEMASTER_SQLITE_MAX_BYTES", "10GB", BYTES, bytes;
+    /// Autodrop begins when less than this is free in the SQLite file, and ends when twice as much
+    /// is. Not set: a tenth of ROUTEMASTER_SQLITE_MAX_BYTES.
+    sqlite_min_free: Option<u64> = "ROUTEMASTER_SQLITE_MIN_FREE", "", BYTES,
+        |text| optional(text, bytes);
+
     /// With more due batches than this, GET /pulse/scaling takes its time to answer.
     scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
         |text| within(text, 0..=1_000_000_000);
     /// How soon a batch must be due to count for GET /pulse/scaling.
     scaling_deadline: Duration = "ROUTEMASTER_SCALING_DEADLINE", "1000",
         "0 to 86400000 milliseconds", milliseconds;
+
+    /// Where metrics go: `print` to the log (on a terminal from the level debug on), `datadog` to
+    /// its agent or its API, `prometheus` to who asks GET /metrics, `none` nowhere.
+    metrics: MetricService = "METRIC_COLLECTION_SERVICE", "print",
+        "print, datadog, prometheus or none", metric_service;
+    /// The port where a `worker` answers GET /metrics, on ROUTEMASTER_BIND, with the API's
+    /// certificate and authentication; for `prometheus` only. 0 takes a free one. Not set: it does
+    /// not. `web` and `serve` answer on PORT.
+    metrics_port: Option<u16> = "ROUTEMASTER_METRICS_PORT", "", "a port, 0 to 65535",
+        |text| optional(text, port);
+    /// The host of the Datadog agent that takes DogStatsD over UDP.
+    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address", word;
+    /// The UDP port of the Datadog agent.
+    dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT", "8125", "a port, 1 to 65535", port;
+    /// The key of Datadog's HTTP API, which is then used instead of an agent.
+    datadog_api_key: Option<String> = "DATADOG_API_KEY", secret, "", "a key without white space",
+        |text| optional(text, word);
+    /// Where Datadog's HTTP API is.
+    datadog_host: String = "DATADOG_HOST", "https://api.datadoghq.com", "an https:// URL",
+        https_base;
 
     /// What is logged.
     log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
@@ -185,10 +233,33 @@ impl Settings {
         if self.publish_burst.is_some() && self.publish_rate.is_none() {
             return conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
         }
+        for (budget, store) in [(self.redis_budget(), "REDIS"), (self.sqlite_budget(), "SQLITE")] {
+            if budget.low_mark() == 0 {
+                let maximum = if store == "REDIS" { "MAX_MEM" } else { "MAX_BYTES" };
+                return conflict(&format!(
+                    "ROUTEMASTER_{store}_MIN_FREE must be less than half of \
+                     ROUTEMASTER_{store}_{maximum}"
+                ));
+            }
+        }
         if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
             return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
         Ok(())
+    }
+
+    /// How much room the store may take.
+    pub fn budget(&self) -> Budget {
+        if self.redis_url.is_some() { self.redis_budget() } else { self.sqlite_budget() }
+    }
+
+    fn redis_budget(&self) -> Budget {
+        Budget { max: self.redis_max_mem, min_free: self.redis_min_free }
+    }
+
+    fn sqlite_budget(&self) -> Budget {
+        let max = self.sqlite_max_bytes;
+        Budget { max, min_free: self.sqlite_min_free.unwrap_or(max / 10) }
     }
 
     /// Whether the bus shows the development certificate that it made for itself.

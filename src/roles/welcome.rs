@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Role;
 use crate::bus::token::ClientToken;
 use crate::cli::shell::{program, quoted};
-use crate::config::{Settings, default_of};
+use crate::config::{MetricService, Settings, default_of};
 use crate::store::Store;
 use crate::tls::development::ca_path;
 
@@ -26,6 +26,12 @@ pub fn warn_about_settings(settings: &Settings, role: Role) {
         tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
     }
     if role == Role::Worker {
+        if settings.metrics == MetricService::Prometheus && settings.metrics_port.is_none() {
+            tracing::warn!(
+                "METRIC_COLLECTION_SERVICE=prometheus without ROUTEMASTER_METRICS_PORT: nobody \
+                 can read this worker's metrics"
+            );
+        }
         return;
     }
     if allows_default_client(settings) && !settings.bind.is_loopback() {
@@ -56,10 +62,7 @@ pub fn print_web(
     address: SocketAddr,
     role: Role,
 ) -> anyhow::Result<()> {
-    let scheme = if settings.tls { "https" } else { "http" };
-    let loopback = address.ip().is_loopback() || address.ip().is_unspecified();
-    let host = if loopback { "localhost".into() } else { host_of(address) };
-    let url = format!("{scheme}://{host}:{}", address.port());
+    let url = url_of(settings, address);
     let mut out = std::io::stdout().lock();
     writeln!(out, "Routemaster {} is listening on {url}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  store    {}", store.describe())?;
@@ -73,13 +76,27 @@ pub fn print_web(
     Ok(())
 }
 
-/// Says that batches are delivered from now on.
-pub fn print_worker(store: &dyn Store) -> anyhow::Result<()> {
+/// Says that batches are delivered from now on, and where the metrics are, if they are anywhere.
+pub fn print_worker(
+    settings: &Settings,
+    store: &dyn Store,
+    metrics: Option<SocketAddr>,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Routemaster {} worker is running", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  store    {}", store.describe())?;
+    if let Some(address) = metrics {
+        writeln!(out, "  metrics  {}/metrics", url_of(settings, address))?;
+    }
     out.flush()?;
     Ok(())
+}
+
+fn url_of(settings: &Settings, address: SocketAddr) -> String {
+    let scheme = if settings.tls { "https" } else { "http" };
+    let loopback = address.ip().is_loopback() || address.ip().is_unspecified();
+    let host = if loopback { "localhost".into() } else { host_of(address) };
+    format!("{scheme}://{host}:{}", address.port())
 }
 
 fn host_of(address: SocketAddr) -> String {

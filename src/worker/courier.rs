@@ -25,6 +25,16 @@ pub enum DeliveryError {
     Unanswered(String),
 }
 
+impl DeliveryError {
+    /// What the callback answered, if it did.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused(status) => Some(*status),
+            Self::Unanswered(_) => None,
+        }
+    }
+}
+
 /// How much of an answer's body is read, and for how long, so that its connection can be used
 /// again. What an acknowledgement says beyond its status is of no interest.
 const ANSWER_MAX: usize = 64 * 1024;

@@ -16,6 +16,7 @@ use super::leases::{LEASE, Leases};
 use crate::bus::health::BackOff;
 use crate::config::Settings;
 use crate::store::{LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
+use crate::telemetry::metrics::record;
 
 /// How many queues one look for work leases at most.
 const CLAIM_MAX: usize = 32;
@@ -127,7 +128,7 @@ impl Worker {
         loop {
             let held = self.leases.hold(&leased.lease, asked);
             let settlement = tokio::select! {
-                settlement = self.deliver(&leased) => settlement,
+                settlement = self.deliver(&leased, asked) => settlement,
                 () = held.lost() => {
                     let subscriber = &leased.lease.subscriber;
                     tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
@@ -148,8 +149,8 @@ impl Worker {
         }
     }
 
-    /// Delivers a batch and judges the outcome.
-    async fn deliver(&self, leased: &LeasedBatch) -> Settlement {
+    /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
+    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> Settlement {
         let settlement = |outcome, health| Settlement {
             lease: leased.lease.clone(),
             outcome,
@@ -161,13 +162,18 @@ impl Worker {
             return settlement(Outcome::Returned, leased.health);
         }
         let started = Instant::now();
-        match self.courier.deliver(&leased.delivery, &leased.batch).await {
+        let held = started - asked;
+        record::attempted(leased, held);
+        let delivered = self.courier.deliver(&leased.delivery, &leased.batch).await;
+        let took = started.elapsed();
+        record::delivered(leased, delivered.is_ok(), held, took);
+        match delivered {
             Ok(()) => settlement(Outcome::Acknowledged, self.back_off.after_success(leased.health)),
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);
                 let timeout = leased.delivery.timeout;
                 let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
-                log_failure(leased, &error, started.elapsed(), retry_in);
+                log_failure(leased, &error, took, retry_in);
                 settlement(Outcome::Failed { retry_in }, health)
             }
         }
@@ -207,6 +213,7 @@ fn log_failure(leased: &LeasedBatch, error: &DeliveryError, took: Duration, retr
         attempt = leased.batch.attempt,
         took_ms = took.as_millis() as u64,
         retry_in_ms = retry_in.as_millis() as u64,
+        status = error.status().map(|status| status.as_u16()),
         %error,
         "failed to deliver"
     );

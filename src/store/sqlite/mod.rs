@@ -46,14 +46,22 @@ pub struct SqliteStore {
     process: String,
 }
 
+/// The file's name in its directory.
+const FILE: &str = "routemaster.db";
+
 impl SqliteStore {
+    /// Whether there is a store in `directory`.
+    pub fn exists_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Opens `routemaster.db` in `directory`, and makes both if they are not there.
     ///
     /// # Errors
     /// If the directory cannot be used, the file is damaged or comes from a newer version.
     pub fn open(directory: &Path, clock: Clock) -> anyhow::Result<Self> {
         use anyhow::Context;
-        let path = directory.join("routemaster.db");
+        let path = directory.join(FILE);
         schema::create_private(directory, &path)
             .with_context(|| format!("failed to create {}", path.display()))?;
         let open = || -> anyhow::Result<(Connection, Connection)> {

@@ -1,0 +1,23 @@
+//! `GET /metrics`: what Prometheus reads (contract §7).
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use super::auth::Caller;
+use super::error::ApiError;
+use super::state::Shared;
+
+/// The version of Prometheus's text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub async fn metrics(
+    State(api): State<Shared>,
+    _caller: Caller,
+) -> Result<impl IntoResponse, ApiError> {
+    let Some(exposition) = &api.exposition else {
+        let reason = "metrics go elsewhere: set METRIC_COLLECTION_SERVICE=prometheus";
+        return Err(ApiError::NotFound(reason.into()));
+    };
+    Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], exposition.render()))
+}

@@ -1,0 +1,171 @@
+//! Measures the store: how long its queues are, what went through them, how much room it takes.
+//! The one process that has the duty does so for all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+
+use super::names::{
+    EVENTS_ADDED, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_REMOVED, HEALTH, JOBS_COUNT,
+    QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER,
+    REDIS_HIGH_MARK, REDIS_LOW_MARK, REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD,
+    SQLITE_BYTES_USED, SQLITE_HIGH_MARK, SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
+};
+use crate::bus::clock::Clock;
+use crate::bus::subscription::SubscriptionStatus;
+use crate::bus::token::ClientToken;
+use crate::config::Settings;
+use crate::store::{Store, StoreResult, Usage};
+use crate::upkeep::Budget;
+
+/// Measures the store again and again.
+pub struct Gauges {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    budget: Budget,
+    on_redis: bool,
+    scaling_deadline: Duration,
+    scaling_threshold: usize,
+    /// What had gone through each queue when it was last measured; `None` before the first time.
+    /// What happened before this process had the duty was counted by another one.
+    seen: Option<HashMap<ClientToken, Passed>>,
+}
+
+/// Events that ever went through a queue, which the store counts.
+#[derive(Clone, Copy, Default)]
+struct Passed {
+    added: u64,
+    removed: u64,
+    autodropped: u64,
+    expired: u64,
+}
+
+impl From<&SubscriptionStatus> for Passed {
+    fn from(status: &SubscriptionStatus) -> Self {
+        let SubscriptionStatus { sent, queued, autodropped, expired, .. } = *status;
+        Self { added: sent + queued + autodropped + expired, removed: sent, autodropped, expired }
+    }
+}
+
+/// The queues of the subscribers that have one label.
+#[derive(Default)]
+struct Queues {
+    batches: u64,
+    events: u64,
+    oldest_ms: Option<u64>,
+    health: u8,
+}
+
+impl Gauges {
+    pub fn new(settings: &Settings, store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            budget: settings.budget(),
+            on_redis: settings.redis_url.is_some(),
+            scaling_deadline: settings.scaling_deadline,
+            scaling_threshold: settings.scaling_threshold,
+            seen: None,
+        }
+    }
+
+    /// Another process has the duty: what it counts must not be counted here later.
+    pub fn forget(&mut self) {
+        self.seen = None;
+    }
+
+    /// Measures once.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    pub async fn measure(&mut self) -> StoreResult<()> {
+        let statuses = self.store.subscriptions().await?;
+        self.count(&statuses);
+        let batches = self.set_queues(&statuses);
+        let due = self.store.due_batches(Duration::ZERO).await?;
+        let job = |status: &'static str, count: u64| {
+            gauge!(JOBS_COUNT, "queue" => "main", "status" => status).set(count as f64);
+        };
+        job("instant", due);
+        job("scheduled", batches.saturating_sub(due));
+        let scaling = self.store.due_batches(self.scaling_deadline).await?;
+        gauge!(SCALING_DUE).set(scaling as f64);
+        gauge!(SCALING_THRESHOLD).set(self.scaling_threshold as f64);
+        self.set_usage(&self.store.usage().await?);
+        Ok(())
+    }
+
+    /// Counts what went through the queues since the last time.
+    fn count(&mut self, statuses: &[SubscriptionStatus]) {
+        let now: HashMap<ClientToken, Passed> =
+            statuses.iter().map(|status| (status.subscriber.clone(), status.into())).collect();
+        if let Some(seen) = &self.seen {
+            for (subscriber, now) in &now {
+                let before = seen.get(subscriber).copied().unwrap_or_default();
+                // A subscriber that left and came back has a new queue, which began at 0.
+                let before = if now.added < before.added { Passed::default() } else { before };
+                for (name, now, before) in [
+                    (EVENTS_ADDED, now.added, before.added),
+                    (EVENTS_REMOVED, now.removed, before.removed),
+                    (EVENTS_AUTODROPPED, now.autodropped, before.autodropped),
+                    (EVENTS_EXPIRED, now.expired, before.expired),
+                ] {
+                    if now > before {
+                        let label = subscriber.label();
+                        counter!(name, "subscriber" => label).increment(now - before);
+                    }
+                }
+            }
+        }
+        self.seen = Some(now);
+    }
+
+    /// Sets the gauges of the queues; returns how many batches they amount to.
+    fn set_queues(&self, statuses: &[SubscriptionStatus]) -> u64 {
+        // Several subscribers may have one label: their queues are summed up.
+        let mut queues: BTreeMap<String, Queues> = BTreeMap::new();
+        for status in statuses {
+            let health = status.health.points();
+            let new = Queues { health, ..Queues::default() };
+            let queue = queues.entry(status.subscriber.label()).or_insert(new);
+            queue.batches += status.queued.div_ceil(u64::from(status.subscription.delivery.max));
+            queue.events += status.queued;
+            queue.oldest_ms = queue.oldest_ms.into_iter().chain(status.oldest_ms).min();
+            queue.health = queue.health.min(health);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut batches = 0;
+        for (label, queue) in queues {
+            batches += queue.batches;
+            let waited_ms = queue.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+            for (name, value) in [
+                (QUEUE_BATCHES, queue.batches as f64),
+                (QUEUE_EVENTS, queue.events as f64),
+                (QUEUE_STALENESS, waited_ms as f64 / 1000.0),
+                (HEALTH, f64::from(queue.health)),
+            ] {
+                gauge!(name, "subscriber" => label.clone()).set(value);
+            }
+        }
+        batches
+    }
+
+    fn set_usage(&self, usage: &Usage) {
+        let budget = self.budget.limited_by(usage);
+        let [used, max, low, high] = if self.on_redis {
+            [REDIS_BYTES_USED, REDIS_MAX_MEM, REDIS_LOW_MARK, REDIS_HIGH_MARK]
+        } else {
+            [SQLITE_BYTES_USED, SQLITE_MAX_BYTES, SQLITE_LOW_MARK, SQLITE_HIGH_MARK]
+        };
+        gauge!(used).set(usage.used as f64);
+        gauge!(max).set(budget.max as f64);
+        gauge!(low).set(budget.low_mark() as f64);
+        gauge!(high).set(budget.high_mark() as f64);
+        if let Some((user, system)) = usage.cpu {
+            gauge!(REDIS_CPU_USER).set(user.as_millis() as f64);
+            gauge!(REDIS_CPU_SYS).set(system.as_millis() as f64);
+        }
+    }
+}

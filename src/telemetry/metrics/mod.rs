@@ -1,0 +1,202 @@
+//! Metrics (contract §7): what happens is recorded where it happens ([`record`]), the store is
+//! measured by one process for all ([`gauges`]), and a sink takes both to where the operator looks.
+//!
+//! Every metric stands in [`names`] once.
+
+mod aggregate;
+mod datadog;
+mod gauges;
+mod names;
+mod print;
+mod prometheus;
+pub mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::clock::Clock;
+use crate::config::{MetricService, Settings};
+use crate::store::{Duty, Store};
+use crate::upkeep::HeldDuty;
+use aggregate::Aggregate;
+use gauges::Gauges;
+use print::Printer;
+
+/// How often the store is measured and metrics are sent (contract §7).
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long the last metrics may take at the end of a process.
+const LAST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What Prometheus reads.
+#[derive(Clone)]
+pub struct Exposition(PrometheusHandle);
+
+impl Exposition {
+    /// In Prometheus's text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+}
+
+/// Where metrics go.
+enum Sink {
+    Print { recorded: Aggregate, printer: Printer },
+    Agent { recorded: Aggregate, agent: datadog::Agent },
+    Api { recorded: Aggregate, api: datadog::Api },
+    Prometheus(PrometheusHandle),
+    None,
+}
+
+/// Takes metrics to their sink until it is finished.
+pub struct Metrics {
+    exposition: Option<Exposition>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What the task does again and again.
+struct Reporter {
+    sink: Sink,
+    /// `None` where nobody would see what is measured.
+    gauges: Option<(HeldDuty, Gauges)>,
+    /// Whether the last report did not get through.
+    failing: bool,
+}
+
+impl Metrics {
+    /// Installs the sink of the settings and starts to report. `measures` says whether this
+    /// process may measure the store.
+    ///
+    /// # Errors
+    /// If the sink cannot be made, or another one was installed before.
+    pub fn start(
+        settings: &Settings,
+        store: &Arc<dyn Store>,
+        measures: bool,
+    ) -> anyhow::Result<Self> {
+        let sink = Sink::install(settings)?;
+        let exposition = match &sink {
+            Sink::Prometheus(handle) => Some(Exposition(handle.clone())),
+            _ => None,
+        };
+        let gauges = || {
+            let duty = HeldDuty::new(store.clone(), Duty::Gauges);
+            (duty, Gauges::new(settings, store.clone(), Clock::system()))
+        };
+        let measures = measures && settings.metrics != MetricService::None;
+        let reporter = Reporter { sink, gauges: measures.then(gauges), failing: false };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(reporter.run(stop.clone()));
+        Ok(Self { exposition, stop, task })
+    }
+
+    /// What `GET /metrics` answers with, if metrics are for Prometheus.
+    pub fn exposition(&self) -> Option<Exposition> {
+        self.exposition.clone()
+    }
+
+    /// Reports what was recorded last, within a bounded time.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(LAST_TIMEOUT, self.task).await.is_err() {
+            tracing::warn!("the last metrics were not reported in time");
+        }
+    }
+}
+
+impl Sink {
+    fn install(settings: &Settings) -> anyhow::Result<Self> {
+        let recorded = Aggregate::new();
+        let sink = match settings.metrics {
+            MetricService::None => return Ok(Self::None),
+            MetricService::Prometheus => {
+                let (recorder, handle) = prometheus::recorder()?;
+                metrics::set_global_recorder(recorder).context("metrics were started before")?;
+                prometheus::describe();
+                return Ok(Self::Prometheus(handle));
+            }
+            MetricService::Print => {
+                Self::Print { recorded: recorded.clone(), printer: Printer::new() }
+            }
+            MetricService::Datadog => match &settings.datadog_api_key {
+                Some(key) => Self::Api {
+                    recorded: recorded.clone(),
+                    api: datadog::Api::new(&settings.datadog_host, key)?,
+                },
+                None => Self::Agent {
+                    recorded: recorded.clone(),
+                    agent: datadog::Agent {
+                        host: settings.dd_agent_host.clone(),
+                        port: settings.dd_dogstatsd_port,
+                    },
+                },
+            },
+        };
+        metrics::set_global_recorder(recorded).context("metrics were started before")?;
+        Ok(sink)
+    }
+
+    async fn report(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Print { recorded, printer } => printer.print(recorded.take()),
+            Self::Agent { recorded, agent } => agent.send(recorded.take()).await?,
+            Self::Api { recorded, api } => api.send(&recorded.take(), INTERVAL).await?,
+            // What was recorded is kept in buffers until then.
+            Self::Prometheus(handle) => handle.run_upkeep(),
+            Self::None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Reporter {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let last = tokio::select! {
+                _ = interval.tick() => false,
+                () = stop.cancelled() => true,
+            };
+            // At the end, what was recorded is worth more than one more look at the store.
+            let limit = if last { LAST_TIMEOUT / 2 } else { INTERVAL };
+            if tokio::time::timeout(limit, self.measure()).await.is_err() {
+                tracing::debug!("failed to measure the store in time");
+            }
+            self.report().await;
+            if last {
+                break;
+            }
+        }
+        if let Some((duty, _)) = self.gauges {
+            duty.give_back().await;
+        }
+    }
+
+    async fn measure(&mut self) {
+        let Some((duty, gauges)) = &mut self.gauges else { return };
+        if !duty.is_mine().await {
+            gauges.forget();
+        } else if let Err(error) = gauges.measure().await {
+            tracing::debug!(%error, "failed to measure the store");
+        }
+    }
+
+    async fn report(&mut self) {
+        match self.sink.report().await {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !self.failing {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "failed to send metrics; those of 10 s are lost");
+                }
+                self.failing = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Every metric once (contract §7). `docs/metrics.md` is written from this table, and a test
+//! checks it.
+//!
+//! Counters count since the process started. Each thing is counted by one process: what a process
+//! did by itself, what concerns the store by the one that has the duty to report it.
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It only grows, and starts at 0 with its process.
+    Counter,
+    /// It is measured every 10 s.
+    Gauge,
+    /// How long something took, in seconds; for Prometheus only.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The names of its tags.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for docs/metrics.md only"))]
+    pub tags: &'static [&'static str],
+    pub meaning: &'static str,
+}
+
+/// Declares each metric once: its constant, kind, name, tags and meaning.
+macro_rules! metrics {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $constant:ident: $kind:ident = $name:literal [$($tag:literal),*];
+    )+) => {
+        $($(#[doc = $meaning])+ pub const $constant: &str = $name;)+
+
+        /// All metrics, in the order in which people read them.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            tags: &[$($tag),*],
+            meaning: concat!($($meaning),+),
+        }),+];
+    };
+}
+
+metrics! {
+    /// Events accepted from publishers.
+    EVENTS_PUBLISHED: Counter = "routemaster.events.published" ["topic"];
+    /// Events put into a subscriber's queue.
+    EVENTS_ADDED: Counter = "routemaster.events.added" ["subscriber"];
+    /// Events that left a subscriber's queue because it acknowledged them.
+    EVENTS_REMOVED: Counter = "routemaster.events.removed" ["subscriber"];
+    /// Events dropped because the store ran out of room.
+    EVENTS_AUTODROPPED: Counter = "routemaster.events.autodropped" ["subscriber"];
+    /// Events dropped as the subscriber's own `retention` or `max_queued` asks for.
+    EVENTS_EXPIRED: Counter = "routemaster.events.expired" ["subscriber"];
+
+    /// Batches that were sent, each attempt counted; status is success or failure.
+    DELIVERY_BATCHES: Counter = "routemaster.delivery.batches" ["status", "subscriber"];
+    /// Events in these batches.
+    DELIVERY_EVENTS: Counter = "routemaster.delivery.events" ["status", "subscriber"];
+    /// How long these attempts took together, in milliseconds.
+    DELIVERY_TIME: Counter = "routemaster.delivery.time" ["status", "subscriber"];
+    /// The squares of how long they took, in milliseconds squared: with `delivery.time` and
+    /// `delivery.batches` they give the standard deviation.
+    DELIVERY_TIME2: Counter = "routemaster.delivery.time2" ["status", "subscriber"];
+
+    /// Batches that were attempted for the first time.
+    LATENCY_COUNT: Counter = "routemaster.latency.batches.count" ["subscriber"];
+    /// How long the oldest events of these batches had waited by then, together, in milliseconds.
+    LATENCY_FIRST_ATTEMPT: Counter = "routemaster.latency.batches.first_attempt" ["subscriber"];
+    /// How long the oldest events of acknowledged batches had waited when their last attempt
+    /// began, together, in milliseconds.
+    LATENCY_LAST_ATTEMPT: Counter = "routemaster.latency.batches.last_attempt" ["subscriber"];
+
+    /// Processes that started or stopped; status is start or stop, type is web or worker. `serve`
+    /// is both.
+    PROCESS: Counter = "routemaster.process" ["status", "type"];
+
+    /// Batches that the queued events of a subscriber amount to.
+    QUEUE_BATCHES: Gauge = "routemaster.subscriber.queue.batches" ["subscriber"];
+    /// Events in a subscriber's queue, those in flight included.
+    QUEUE_EVENTS: Gauge = "routemaster.subscriber.queue.events" ["subscriber"];
+    /// How long the oldest of them has waited, in seconds.
+    QUEUE_STALENESS: Gauge = "routemaster.subscriber.queue.staleness" ["subscriber"];
+    /// The subscriber's health, from 0, nothing gets through, to 100.
+    HEALTH: Gauge = "routemaster.subscriber.health" ["subscriber"];
+    /// Batches that are due (status instant) or will be (status scheduled); the queue is main.
+    JOBS_COUNT: Gauge = "routemaster.jobs.count" ["queue", "status"];
+    /// Batches due within ROUTEMASTER_SCALING_DEADLINE: what GET /pulse/scaling looks at.
+    SCALING_DUE: Gauge = "routemaster.scaling.due_batches" [];
+    /// ROUTEMASTER_SCALING_THRESHOLD: with more of them due, more workers are needed.
+    SCALING_THRESHOLD: Gauge = "routemaster.scaling.threshold" [];
+
+    /// Memory that Redis uses, in bytes.
+    REDIS_BYTES_USED: Gauge = "routemaster.redis.bytes_used" [];
+    /// How much it may use: ROUTEMASTER_REDIS_MAX_MEM or Redis's own `maxmemory`.
+    REDIS_MAX_MEM: Gauge = "routemaster.redis.max_mem" [];
+    /// Autodrop ends when no more bytes are used.
+    REDIS_LOW_MARK: Gauge = "routemaster.redis.low_mark" [];
+    /// Autodrop begins when more bytes are used.
+    REDIS_HIGH_MARK: Gauge = "routemaster.redis.high_mark" [];
+    /// Processor time of Redis in user mode since it started, in milliseconds.
+    REDIS_CPU_USER: Gauge = "routemaster.redis.used_cpu_user" [];
+    /// The same in system mode.
+    REDIS_CPU_SYS: Gauge = "routemaster.redis.used_cpu_sys" [];
+    /// What the SQLite file holds, in bytes. The metrics `sqlite.*` take the place of `redis.*`.
+    SQLITE_BYTES_USED: Gauge = "routemaster.sqlite.bytes_used" [];
+    /// ROUTEMASTER_SQLITE_MAX_BYTES.
+    SQLITE_MAX_BYTES: Gauge = "routemaster.sqlite.max_bytes" [];
+    /// Autodrop ends when no more bytes are used.
+    SQLITE_LOW_MARK: Gauge = "routemaster.sqlite.low_mark" [];
+    /// Autodrop begins when more bytes are used.
+    SQLITE_HIGH_MARK: Gauge = "routemaster.sqlite.high_mark" [];
+
+    /// How long publishes took to answer, by the status of the answer.
+    PUBLISH_SECONDS: Histogram = "routemaster.publish.duration_seconds" ["status"];
+    /// How long attempts to deliver a batch took; status is success or failure.
+    DELIVERY_SECONDS: Histogram = "routemaster.delivery.duration_seconds" ["status"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE_HEAD: &str = "\
+| metric | kind | tags | meaning |
+|---|---|---|---|
+";
+
+    fn table() -> String {
+        let mut text = PAGE_HEAD.to_owned();
+        for Metric { name, kind, tags, meaning } in METRICS {
+            let (kind, tags) = (format!("{kind:?}").to_lowercase(), tags.join(", "));
+            text += &format!("| `{name}` | {kind} | {tags} | {} |\n", meaning.trim());
+        }
+        text
+    }
+
+    /// `UPDATE_DOCS=1 cargo test --lib` writes the table anew.
+    #[test]
+    fn the_page_says_what_the_table_says() {
+        const MARKS: [&str; 2] = ["<!-- table -->\n", "<!-- end of table -->"];
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (head, rest) = page.split_once(MARKS[0]).unwrap();
+        let (_, tail) = rest.split_once(MARKS[1]).unwrap();
+        let expected = format!("{head}{}{}{}{tail}", MARKS[0], table(), MARKS[1]);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written == expected, "it is out of date: UPDATE_DOCS=1 cargo test --lib");
+    }
+}

@@ -1,0 +1,77 @@
+//! Recording: one function for each thing that happens. What is recorded goes to the sink that
+//! was installed, or nowhere.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use metrics::{counter, histogram};
+
+use super::names::{
+    DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME, DELIVERY_TIME2,
+    EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, PROCESS,
+    PUBLISH_SECONDS,
+};
+use crate::bus::topic::TopicName;
+use crate::store::LeasedBatch;
+
+/// Events were accepted.
+pub fn published(topic: &TopicName, events: usize) {
+    counter!(EVENTS_PUBLISHED, "topic" => topic.to_string()).increment(events as u64);
+}
+
+/// A publish was answered.
+pub fn publish_answered(status: StatusCode, took: Duration) {
+    histogram!(PUBLISH_SECONDS, "status" => status.as_str().to_owned()).record(took);
+}
+
+/// A batch is about to be sent that was given out so long ago.
+pub fn attempted(leased: &LeasedBatch, held: Duration) {
+    if leased.batch.attempt == 1 {
+        let subscriber = leased.lease.subscriber.label();
+        counter!(LATENCY_COUNT, "subscriber" => subscriber.clone()).increment(1);
+        counter!(LATENCY_FIRST_ATTEMPT, "subscriber" => subscriber)
+            .increment(rounded_ms(leased.waited + held));
+    }
+}
+
+/// An attempt to deliver a batch has ended.
+pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took: Duration) {
+    let status = if acknowledged { "success" } else { "failure" };
+    let subscriber = leased.lease.subscriber.label();
+    let ms = rounded_ms(took);
+    for (name, amount) in [
+        (DELIVERY_BATCHES, 1),
+        (DELIVERY_EVENTS, leased.batch.items.len() as u64),
+        (DELIVERY_TIME, ms),
+        (DELIVERY_TIME2, ms.saturating_mul(ms)),
+    ] {
+        counter!(name, "status" => status, "subscriber" => subscriber.clone()).increment(amount);
+    }
+    histogram!(DELIVERY_SECONDS, "status" => status).record(took);
+    if acknowledged {
+        counter!(LATENCY_LAST_ATTEMPT, "subscriber" => subscriber)
+            .increment(rounded_ms(leased.waited + held));
+    }
+}
+
+/// A process with this role, `web` or `worker`, has started or stopped.
+pub fn process(status: &'static str, role: &'static str) {
+    counter!(PROCESS, "status" => status, "type" => role).increment(1);
+}
+
+/// Whole milliseconds, the nearest: cut off, what takes less than one would count as nothing.
+fn rounded_ms(duration: Duration) -> u64 {
+    ((duration.as_micros() + 500) / 1000) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_the_nearest_millisecond() {
+        for (us, ms) in [(0, 0), (499, 0), (500, 1), (1499, 1), (1500, 2), (20_000_000, 20_000)] {
+            assert_eq!(rounded_ms(Duration::from_micros(us)), ms);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Drops what subscribers do not want any more: events past their `retention`, or more of them
+//! than `max_queued`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::autodrop::by_subscriber;
+use crate::store::{DROP_STEP, Drops, Store};
+
+/// How often the log tells what was dropped: it is what subscribers asked for.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// How many steps are done before something else has its turn.
+const STEPS_MAX: usize = 100;
+
+pub struct Retention {
+    store: Arc<dyn Store>,
+    /// What was dropped and not yet told.
+    dropped: Drops,
+    told: Instant,
+}
+
+impl Retention {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, dropped: Drops::default(), told: Instant::now() }
+    }
+
+    pub async fn enforce(&mut self) {
+        for _ in 0..STEPS_MAX {
+            match self.store.drop_expired().await {
+                Ok(drops) => {
+                    self.dropped.add_all(&drops);
+                    if drops.total().items < DROP_STEP as u64 {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "failed to drop expired events; trying again");
+                    break;
+                }
+            }
+        }
+        if self.told.elapsed() >= REPORT_INTERVAL {
+            self.report();
+        }
+    }
+
+    /// Tells what was dropped since it was last told.
+    pub fn report(&mut self) {
+        let drops = std::mem::take(&mut self.dropped);
+        self.told = Instant::now();
+        if !drops.is_empty() {
+            tracing::info!(
+                events = drops.total().items,
+                subscribers = drops.iter().len(),
+                by_subscriber = by_subscriber(&drops),
+                "dropped events as their subscribers' retention asks for"
+            );
+        }
+    }
+}
