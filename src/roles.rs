@@ -91,6 +91,7 @@ async fn bind(
         store: store.clone(),
         ingest: Ingest::start(store, tasks),
         limits: Arc::new(Limits::new(settings)),
+        callback_rules: settings.callback_rules(),
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::auth::Tokens;
 use super::error::ApiError;
 use super::limits::Limits;
+use crate::bus::callback_rules::CallbackRules;
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
 use crate::config::Settings;
@@ -18,6 +19,7 @@ pub struct Api {
     pub ingest: Ingest,
     pub tokens: Arc<Tokens>,
     pub limits: Arc<Limits>,
+    pub callback_rules: CallbackRules,
     pub clock: Clock,
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::parse::{
-    address, amount, log_level, milliseconds, optional, path, points, port, readable_file,
+    address, amount, hosts, log_level, milliseconds, optional, path, points, port, readable_file,
     redis_url, seconds, some_seconds, switch, token, tokens, within,
 };
 use super::{Setting, SettingError, Sources, shown};
+use crate::bus::callback_rules::CallbackRules;
+use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -154,6 +156,15 @@ settings! {
     /// Certificate authorities to trust for callbacks beside the system's, a PEM file.
     callback_ca_file: Option<PathBuf> = "ROUTEMASTER_CALLBACK_CA_FILE", "",
         "a file that can be read", |text| optional(text, readable_file);
+    /// Hosts that callbacks may not be at, in addition to link-local addresses and those of cloud
+    /// metadata; docs/callback-safety.md lists them.
+    callback_deny: Vec<HostPattern> = "ROUTEMASTER_CALLBACK_DENY", "",
+        "networks such as 10.0.0.0/8 (not 10.1.2.3/8), addresses, and host names such as a.example, \
+         *.example or *, separated by commas", hosts;
+    /// Hosts that callbacks may be at although they are denied.
+    callback_allow: Vec<HostPattern> = "ROUTEMASTER_CALLBACK_ALLOW", "",
+        "networks such as 10.0.0.0/8 (not 10.1.2.3/8), addresses, and host names such as a.example, \
+         *.example or *, separated by commas", hosts;
     /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
     hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
     /// Health points that a failed delivery takes.
@@ -189,6 +200,11 @@ impl Settings {
             return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
         Ok(())
+    }
+
+    /// Which callbacks are allowed.
+    pub fn callback_rules(&self) -> CallbackRules {
+        CallbackRules::new(&self.callback_deny, &self.callback_allow)
     }
 
     /// Whether the bus shows the development certificate that it made for itself.
