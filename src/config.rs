@@ -129,6 +129,8 @@ mod tests {
             ("ROUTEMASTER_TIMEOUT", "NaN"),
             ("ROUTEMASTER_SSL_VERIFY", "perhaps"),
             ("ROUTEMASTER_TOPIC_NAME_MAX", "65"),
+            ("ROUTEMASTER_CALLBACK_DENY", "10.0.0.0/8,10.1.2.3/8"),
+            ("ROUTEMASTER_CALLBACK_ALLOW", "a\u{fffd}.example"),
             ("ROUTEMASTER_LOG_LEVEL", "loud"),
             ("ROUTEMASTER_REDIS_MAX_MEM", "100 apples"),
             ("ROUTEMASTER_SQLITE_MAX_BYTES", "-1"),

@@ -150,6 +150,7 @@ fn api(
         store: store.clone(),
         ingest: Ingest::start(store, full, tasks),
         limits: Arc::new(Limits::new(settings)),
+        callback_rules: settings.callback_rules(),
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
         exposition,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::auth::Tokens;
 use super::error::ApiError;
 use super::limits::Limits;
+use crate::bus::callback_rules::CallbackRules;
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
 use crate::config::Settings;
@@ -19,6 +20,7 @@ pub struct Api {
     pub ingest: Ingest,
     pub tokens: Arc<Tokens>,
     pub limits: Arc<Limits>,
+    pub callback_rules: CallbackRules,
     pub clock: Clock,
     /// What `GET /metrics` answers with; `None` if metrics do not go to Prometheus.
     pub exposition: Option<Exposition>,

@@ -21,6 +21,10 @@ pub async fn subscribe(
 ) -> Result<StatusCode, ApiError> {
     let subscriber = caller.into_client()?;
     let subscription = Subscription::parse(&body, api.settings.topic_name_max)?;
+    // As the URL says it: what a name resolves to is looked at when it is delivered to.
+    let callback = &subscription.delivery.callback;
+    let allowed = api.callback_rules.check(callback);
+    allowed.map_err(|denied| ApiError::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(&subscriber, &subscription, create_topics).await? {
         Subscribed::Done => Ok(StatusCode::NO_CONTENT),

@@ -3,10 +3,13 @@
 //! Values of these types are checked once, where they enter the bus; nothing behind that point
 //! looks at a raw string again.
 
+pub mod address_forms;
 pub mod batch;
+pub mod callback_rules;
 pub mod clock;
 pub mod event;
 pub mod health;
+pub mod host_pattern;
 pub mod json;
 pub mod subscription;
 pub mod token;

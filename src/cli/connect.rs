@@ -60,6 +60,7 @@ impl BusOptions {
             verify: true,
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            resolver: None,
         })?;
         Ok(Bus { client, url, token })
     }

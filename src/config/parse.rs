@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::MetricService;
+use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 
 pub fn port(text: &str) -> Option<u16> {
@@ -125,9 +126,17 @@ pub fn token(text: &str) -> Option<ClientToken> {
     ClientToken::parse(text).ok()
 }
 
-/// Tokens between commas; white space around one and empty places do not count.
 pub fn tokens(text: &str) -> Option<Vec<ClientToken>> {
-    text.split(',').map(str::trim).filter(|token| !token.is_empty()).map(token).collect()
+    list(text, token)
+}
+
+pub fn hosts(text: &str) -> Option<Vec<HostPattern>> {
+    list(text, HostPattern::parse)
+}
+
+/// Values between commas; white space around one and empty places do not count.
+fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(parse).collect()
 }
 
 pub fn log_level(text: &str) -> Option<LevelFilter> {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::parse::{
-    address, amount, bytes, https_base, log_level, metric_service, milliseconds, optional, path,
-    points, port, readable_file, redis_url, seconds, some_seconds, switch, token, tokens, within,
-    word,
+    address, amount, bytes, hosts, https_base, log_level, metric_service, milliseconds, optional,
+    path, points, port, readable_file, redis_url, seconds, some_seconds, switch, token, tokens,
+    within, word,
 };
 use super::{Setting, SettingError, Sources, shown};
+use crate::bus::callback_rules::CallbackRules;
+use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::upkeep::Budget;
@@ -168,6 +170,15 @@ settings! {
     /// Certificate authorities to trust for callbacks beside the system's, a PEM file.
     callback_ca_file: Option<PathBuf> = "ROUTEMASTER_CALLBACK_CA_FILE", "",
         "a file that can be read", |text| optional(text, readable_file);
+    /// Hosts that callbacks may not be at, in addition to link-local addresses and those of cloud
+    /// metadata; docs/callback-safety.md lists them.
+    callback_deny: Vec<HostPattern> = "ROUTEMASTER_CALLBACK_DENY", "",
+        "networks such as 10.0.0.0/8 (not 10.1.2.3/8), addresses, and host names such as a.example, \
+         *.example or *, separated by commas", hosts;
+    /// Hosts that callbacks may be at although they are denied.
+    callback_allow: Vec<HostPattern> = "ROUTEMASTER_CALLBACK_ALLOW", "",
+        "networks such as 10.0.0.0/8 (not 10.1.2.3/8), addresses, and host names such as a.example, \
+         *.example or *, separated by commas", hosts;
     /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
     hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
     /// Health points that a failed delivery takes.
@@ -260,6 +271,11 @@ impl Settings {
     fn sqlite_budget(&self) -> Budget {
         let max = self.sqlite_max_bytes;
         Budget { max, min_free: self.sqlite_min_free.unwrap_or(max / 10) }
+    }
+
+    /// Which callbacks are allowed.
+    pub fn callback_rules(&self) -> CallbackRules {
+        CallbackRules::new(&self.callback_deny, &self.callback_allow)
     }
 
     /// Whether the bus shows the development certificate that it made for itself.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::dns::Resolve;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -21,6 +22,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// For a request from its start to the end of the answer.
     pub timeout: Duration,
+    /// What looks up the names of hosts; none: the system's resolver, as it is.
+    pub resolver: Option<Arc<dyn Resolve>>,
 }
 
 /// Receivers close idle connections after 5 s (Puma, Node.js) or later. A pooled connection is
@@ -42,7 +45,7 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
     };
     #[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
     let builder = reqwest::Client::builder();
-    let client = builder
+    let mut builder = builder
         .tls_backend_preconfigured(tls.with_no_client_auth())
         .user_agent(concat!("routemaster/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)
@@ -51,9 +54,11 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .https_only(true)
-        .build()?;
-    Ok(client)
+        .https_only(true);
+    if let Some(resolver) = &options.resolver {
+        builder = builder.dns_resolver(resolver.clone());
+    }
+    Ok(builder.build()?)
 }
 
 fn roots(ca_files: &[PathBuf]) -> anyhow::Result<RootCertStore> {

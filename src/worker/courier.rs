@@ -1,11 +1,14 @@
 //! Sends one batch to its callback (contract §4).
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 
+use super::resolver::CallbackResolver;
 use crate::bus::batch::Batch;
+use crate::bus::callback_rules::{CallbackRules, Denied};
 use crate::bus::subscription::Delivery;
 use crate::config::{SettingError, Settings};
 use crate::tls::client::{self, ClientOptions};
@@ -14,6 +17,7 @@ use crate::tls::development::{self, DevelopmentCa};
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
     client: Client,
+    rules: Arc<CallbackRules>,
 }
 
 /// Why a batch was not acknowledged.
@@ -21,6 +25,8 @@ pub struct Courier {
 pub enum DeliveryError {
     #[error("the callback answered {0}, not 200 or 204")]
     Refused(StatusCode),
+    #[error("{0}")]
+    Denied(#[from] Denied),
     #[error("{0}")]
     Unanswered(String),
 }
@@ -30,7 +36,7 @@ impl DeliveryError {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(status) => Some(*status),
-            Self::Unanswered(_) => None,
+            Self::Denied(_) | Self::Unanswered(_) => None,
         }
     }
 }
@@ -56,22 +62,26 @@ impl Courier {
                 ),
             }
         }
+        let rules = Arc::new(settings.callback_rules());
         let client = client::build(&ClientOptions {
             ca_files,
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
+            resolver: Some(Arc::new(CallbackResolver { rules: rules.clone() })),
         });
         // All that can be wrong with it comes from the settings.
         let client = client.map_err(|error| {
             let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
             SettingError::Conflict(format!("{what}: {error:#}"))
         });
-        Ok(Self { client: client? })
+        Ok(Self { client: client?, rules })
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
     pub async fn deliver(&self, delivery: &Delivery, batch: &Batch) -> Result<(), DeliveryError> {
+        // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
+        self.rules.check(&delivery.callback)?;
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut request = self

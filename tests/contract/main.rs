@@ -26,6 +26,7 @@ mod subscribing;
 mod unsubscribing;
 
 mod batches;
+mod callback_safety;
 mod delivery;
 mod failures;
 

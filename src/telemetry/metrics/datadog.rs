@@ -116,6 +116,7 @@ impl Api {
             verify: true,
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            resolver: None,
         })?;
         let url = format!("{host}/api/v2/series");
         Ok(Self { http, url, key: key.to_owned(), host: host_name() })

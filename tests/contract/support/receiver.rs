@@ -2,16 +2,18 @@
 //! answers as it is told.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use futures_util::stream;
 use routemaster::tls::development::Identity;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -32,6 +34,8 @@ pub enum Answer {
     Held,
     /// Never.
     Hang,
+    /// 200, with a body that never ends: so long a pause, 16 KiB, and so on.
+    Endless(Duration),
 }
 
 /// One request that arrived.
@@ -251,5 +255,12 @@ async fn receive(
             StatusCode::OK.into_response()
         }
         Answer::Hang => std::future::pending().await,
+        Answer::Endless(pause) => {
+            let body = stream::unfold((), move |()| async move {
+                tokio::time::sleep(pause).await;
+                Some((Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 * 1024])), ()))
+            });
+            Body::from_stream(body).into_response()
+        }
     }
 }
