@@ -130,6 +130,10 @@ mod tests {
             ("ROUTEMASTER_SSL_VERIFY", "perhaps"),
             ("ROUTEMASTER_TOPIC_NAME_MAX", "65"),
             ("ROUTEMASTER_LOG_LEVEL", "loud"),
+            ("EXCEPTION_SERVICE", "rollbar"),
+            ("EXCEPTION_SERVICE_URL", "http://sentry.example/1"),
+            ("HONEYBADGER_API_KEY", "two words"),
+            ("NEW_RELIC_LICENSE_KEY", "ключ"),
         ] {
             let error = settings(&[(name, value)]).err().map(|error| error.to_string());
             let error = error.unwrap_or_else(|| panic!("{name}={value} was taken"));

@@ -39,11 +39,15 @@ async fn run(command: Command) -> anyhow::Result<()> {
     tls::install_provider()?;
     match command {
         Command::Role { role, settings, unknown } => {
-            telemetry::logging::start(settings.log_level);
+            let reporter = telemetry::start(role, &settings)?;
             for name in unknown {
                 tracing::warn!("{name} is not a setting of this version and has no effect");
             }
-            roles::run(role, *settings).await
+            let result = roles::run(role, *settings).await;
+            if let Some(reporter) = reporter {
+                reporter.finish().await;
+            }
+            result
         }
         Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,
         Command::Chore(Chore::Publish(args)) => cli::publish::run(args).await,

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use crate::bus::token::ClientToken;
+use crate::telemetry::exceptions::ExceptionService;
 
 pub fn port(text: &str) -> Option<u16> {
     text.parse().ok()
@@ -70,8 +72,28 @@ pub fn optional<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Opti
 pub fn redis_url(text: &str) -> Option<String> {
     const SCHEMES: [&str; 6] =
         ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
-    let url = url::Url::parse(text).ok()?;
+    let url = Url::parse(text).ok()?;
     (SCHEMES.contains(&url.scheme()) && url.has_host()).then(|| text.to_owned())
+}
+
+pub fn https_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| url.scheme() == "https")
+}
+
+/// The key of somebody's API: it goes into a header.
+pub fn api_key(text: &str) -> Option<String> {
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
+}
+
+pub fn exception_service(text: &str) -> Option<ExceptionService> {
+    match text.to_ascii_lowercase().as_str() {
+        "print" => Some(ExceptionService::Print),
+        "sentry" => Some(ExceptionService::Sentry),
+        "honeybadger" => Some(ExceptionService::Honeybadger),
+        "new_relic" => Some(ExceptionService::NewRelic),
+        _ => None,
+    }
 }
 
 pub fn token(text: &str) -> Option<ClientToken> {

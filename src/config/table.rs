@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use super::parse::{
-    address, amount, log_level, milliseconds, optional, path, points, port, readable_file,
-    redis_url, seconds, some_seconds, switch, token, tokens, within,
+    address, amount, api_key, exception_service, https_url, log_level, milliseconds, optional,
+    path, points, port, readable_file, redis_url, seconds, some_seconds, switch, token, tokens,
+    within,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use crate::telemetry::exceptions::ExceptionService;
 
 /// Declares each setting once: the field, its type, the variable, the default, what is allowed
 /// and how it is read.
@@ -173,6 +176,20 @@ settings! {
     /// What is logged.
     log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
         "off, error, warn, info, debug or trace", log_level;
+    /// Where errors are reported to beside the log. `print`: nowhere, the log line is the report.
+    exception_service: ExceptionService = "EXCEPTION_SERVICE", "print",
+        "print, sentry, honeybadger or new_relic", exception_service;
+    /// The place of that service. For sentry the project's DSN; for honeybadger the API, if it is
+    /// not `https://api.honeybadger.io`; for new_relic the account's Event API,
+    /// `https://insights-collector.newrelic.com/v1/accounts/ACCOUNT/events`.
+    exception_service_url: Option<Url> = "EXCEPTION_SERVICE_URL", secret, "",
+        "a URL that starts with https://", |text| optional(text, https_url);
+    /// The key of the project, for honeybadger. Not set: the user of EXCEPTION_SERVICE_URL.
+    honeybadger_api_key: Option<String> = "HONEYBADGER_API_KEY", secret, "",
+        "1 to 256 visible ASCII characters", |text| optional(text, api_key);
+    /// The key of the account, for new_relic. Not set: the user of EXCEPTION_SERVICE_URL.
+    new_relic_license_key: Option<String> = "NEW_RELIC_LICENSE_KEY", secret, "",
+        "1 to 256 visible ASCII characters", |text| optional(text, api_key);
 }
 
 impl Settings {
