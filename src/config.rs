@@ -9,7 +9,7 @@ mod parse;
 mod render;
 mod table;
 
-pub use table::{MetricService, SETTINGS, Settings};
+pub use table::{SETTINGS, Settings};
 
 /// How an operator sets one thing.
 #[derive(Debug)]
@@ -136,6 +136,10 @@ mod tests {
             ("ROUTEMASTER_SQLITE_MAX_BYTES", "-1"),
             ("METRIC_COLLECTION_SERVICE", "abacus"),
             ("DATADOG_HOST", "http://api.example"),
+            ("EXCEPTION_SERVICE", "rollbar"),
+            ("EXCEPTION_SERVICE_URL", "http://sentry.example/1"),
+            ("HONEYBADGER_API_KEY", "two words"),
+            ("NEW_RELIC_LICENSE_KEY", "ключ"),
         ] {
             let error = settings(&[(name, value)]).err().map(|error| error.to_string());
             let error = error.unwrap_or_else(|| panic!("{name}={value} was taken"));

@@ -39,14 +39,18 @@ async fn run(command: Command) -> anyhow::Result<()> {
     tls::install_provider()?;
     match command {
         Command::Role { role, settings, unknown } => {
-            telemetry::logging::start(settings.log_level);
+            let reporter = telemetry::start(role, &settings)?;
             for name in unknown {
                 tracing::warn!("{name} is not a setting of this version and has no effect");
             }
-            roles::run(role, *settings).await
+            let result = roles::run(role, *settings).await;
+            if let Some(reporter) = reporter {
+                reporter.finish().await;
+            }
+            result
         }
         Command::Autodrop { args, settings } => {
-            telemetry::logging::start(settings.log_level);
+            telemetry::logging::start(settings.log_level, None);
             cli::autodrop::run(args, &settings).await
         }
         Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,

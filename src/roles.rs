@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, Limits, Routes, Server, Tokens};
 use crate::bus::clock::Clock;
-use crate::config::{MetricService, SettingError, Settings};
+use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
 use crate::signals;
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
-use crate::telemetry::metrics::{Exposition, Metrics, record};
+use crate::telemetry::metrics::{Exposition, MetricService, Metrics, record};
 use crate::upkeep;
 use crate::worker::Worker;
 
@@ -29,6 +29,17 @@ pub enum Role {
     Serve,
     Web,
     Worker,
+}
+
+impl Role {
+    /// The subcommand's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Web => "web",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// What a stop waits for beyond the shutdown timeout, so that the parts can end by themselves.
@@ -165,6 +176,10 @@ async fn finish(
     stop: &CancellationToken,
     timeout: Duration,
 ) -> anyhow::Result<()> {
+    // The last words of a process are for whoever started it; these are for the log and reports.
+    let log = |error: &anyhow::Error| {
+        tracing::error!(error = format!("{error:#}"), "the process ends: a part of it failed");
+    };
     let all = async {
         while let Some(ended) = parts.join_next().await {
             ended.context("a part of the process panicked")??;
@@ -180,10 +195,40 @@ async fn finish(
         tokio::time::sleep(timeout + SHUTDOWN_MARGIN).await;
     };
     tokio::select! {
-        result = all => result,
+        result = all => result.inspect_err(log),
         () = too_late => {
             tracing::warn!("stopped before everything was finished; batches in flight go out again");
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{Layer, Registry};
+
+    use super::*;
+    use crate::telemetry::exceptions::{ExceptionLayer, queue};
+
+    #[tokio::test]
+    async fn a_part_that_fails_or_ends_by_itself_ends_the_process_with_an_exception() {
+        let (reports, mut waiting) = queue();
+        let layer = ExceptionLayer::new(reports).with_filter(ExceptionLayer::filter());
+        let _log = tracing::subscriber::set_default(Registry::default().with(layer));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.close();
+        for (part, error) in [
+            (Some("the port is gone"), "the port is gone"),
+            (None, "a part of the process ended by itself"),
+        ] {
+            let mut parts = JoinSet::new();
+            parts.spawn(async move { part.map_or(Ok(()), |error| bail!(error)) });
+            assert!(finish(parts, &tasks, &stop, Duration::ZERO).await.is_err());
+            let taken = waiting.taken();
+            assert_eq!(taken.len(), 1, "{taken:?}");
+            assert_eq!(taken[0].class, "the process ends: a part of it failed");
+            assert_eq!(taken[0].error, error);
         }
     }
 }

@@ -53,13 +53,18 @@ impl ApiError {
     /// The line for the client. What the store said is for the operator only.
     fn reason(&self) -> String {
         match self {
-            Self::Store(error) => {
+            Self::Store(error @ StoreError::Unavailable(_)) => {
                 tracing::warn!(%error, "failed to answer a request");
-                match error {
-                    StoreError::Unavailable(_) => "the store is not available: try again".into(),
-                    StoreError::Full(_) => "the store is full: try again".into(),
-                    StoreError::Corrupt(_) => "the store is damaged: see the log".into(),
-                }
+                "the store is not available: try again".into()
+            }
+            Self::Store(error @ StoreError::Full(_)) => {
+                tracing::warn!(%error, "failed to answer a request");
+                "the store is full: try again".into()
+            }
+            Self::Store(error @ StoreError::Corrupt(_)) => {
+                // Nothing that passes by itself: an exception.
+                tracing::error!(%error, "failed to answer a request");
+                "the store is damaged: see the log".into()
             }
             error => error.to_string(),
         }

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
-use super::MetricService;
 use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
+use crate::telemetry::exceptions::ExceptionService;
+use crate::telemetry::metrics::MetricService;
 
 pub fn port(text: &str) -> Option<u16> {
     text.parse().ok()
@@ -80,19 +82,6 @@ pub fn metric_service(text: &str) -> Option<MetricService> {
     }
 }
 
-/// An HTTPS URL without a slash at its end, so that a path can be put behind it.
-pub fn https_base(text: &str) -> Option<String> {
-    let url = url::Url::parse(text).ok()?;
-    let https = url.scheme() == "https" && url.has_host();
-    https.then(|| text.trim_end_matches('/').to_owned())
-}
-
-/// Any text that is not empty and holds no white space or control characters.
-pub fn word(text: &str) -> Option<String> {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || c == char::REPLACEMENT_CHARACTER;
-    (!text.is_empty() && !text.contains(bad)).then(|| text.to_owned())
-}
-
 pub fn amount(text: &str) -> Option<NonZeroU32> {
     within(text, 1..=1_000_000).and_then(|amount| NonZeroU32::new(amount as u32))
 }
@@ -118,8 +107,28 @@ pub fn optional<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Opti
 pub fn redis_url(text: &str) -> Option<String> {
     const SCHEMES: [&str; 6] =
         ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
-    let url = url::Url::parse(text).ok()?;
+    let url = Url::parse(text).ok()?;
     (SCHEMES.contains(&url.scheme()) && url.has_host()).then(|| text.to_owned())
+}
+
+pub fn https_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| url.scheme() == "https")
+}
+
+/// The key of somebody's API: it goes into a header.
+pub fn visible(text: &str) -> Option<String> {
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
+}
+
+pub fn exception_service(text: &str) -> Option<ExceptionService> {
+    match text.to_ascii_lowercase().as_str() {
+        "print" => Some(ExceptionService::Print),
+        "sentry" => Some(ExceptionService::Sentry),
+        "honeybadger" => Some(ExceptionService::Honeybadger),
+        "new_relic" => Some(ExceptionService::NewRelic),
+        _ => None,
+    }
 }
 
 pub fn token(text: &str) -> Option<ClientToken> {

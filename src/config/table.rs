@@ -6,30 +6,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use super::parse::{
-    address, amount, bytes, hosts, https_base, log_level, metric_service, milliseconds, optional,
-    path, points, port, readable_file, redis_url, seconds, some_seconds, switch, token, tokens,
-    within, word,
+    address, amount, bytes, exception_service, hosts, https_url, log_level, metric_service,
+    milliseconds, optional, path, points, port, readable_file, redis_url, seconds, some_seconds,
+    switch, token, tokens, visible, within,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::callback_rules::CallbackRules;
 use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use crate::telemetry::exceptions::ExceptionService;
+use crate::telemetry::metrics::MetricService;
 use crate::upkeep::Budget;
 
+/// What settings allow that are a key of some service.
+const VISIBLE: &str = "1 to 256 visible ASCII characters";
 /// What settings allow that are a number of bytes.
 const BYTES: &str = "bytes, or a number with KB, MB, GB (1000s) or KiB, MiB, GiB (1024s)";
-
-/// Where metrics go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MetricService {
-    Print,
-    Datadog,
-    Prometheus,
-    None,
-}
 
 /// Declares each setting once: the field, its type, the variable, the default, what is allowed
 /// and how it is read.
@@ -219,19 +215,32 @@ settings! {
     metrics_port: Option<u16> = "ROUTEMASTER_METRICS_PORT", "", "a port, 0 to 65535",
         |text| optional(text, port);
     /// The host of the Datadog agent that takes DogStatsD over UDP.
-    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address", word;
+    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address", visible;
     /// The UDP port of the Datadog agent.
     dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT", "8125", "a port, 1 to 65535", port;
     /// The key of Datadog's HTTP API, which is then used instead of an agent.
-    datadog_api_key: Option<String> = "DATADOG_API_KEY", secret, "", "a key without white space",
-        |text| optional(text, word);
+    datadog_api_key: Option<String> = "DATADOG_API_KEY", secret, "", VISIBLE,
+        |text| optional(text, visible);
     /// Where Datadog's HTTP API is.
-    datadog_host: String = "DATADOG_HOST", "https://api.datadoghq.com", "an https:// URL",
-        https_base;
+    datadog_host: Url = "DATADOG_HOST", "https://api.datadoghq.com", "an https:// URL", https_url;
 
     /// What is logged.
     log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
         "off, error, warn, info, debug or trace", log_level;
+    /// Where errors are reported to beside the log. `print`: nowhere, the log line is the report.
+    exception_service: ExceptionService = "EXCEPTION_SERVICE", "print",
+        "print, sentry, honeybadger or new_relic", exception_service;
+    /// The place of that service. For sentry the project's DSN; for honeybadger the API, if it is
+    /// not `https://api.honeybadger.io`; for new_relic the account's Event API,
+    /// `https://insights-collector.newrelic.com/v1/accounts/ACCOUNT/events`.
+    exception_service_url: Option<Url> = "EXCEPTION_SERVICE_URL", secret, "",
+        "a URL that starts with https://", |text| optional(text, https_url);
+    /// The key of the project, for honeybadger. Not set: the user of EXCEPTION_SERVICE_URL.
+    honeybadger_api_key: Option<String> = "HONEYBADGER_API_KEY", secret, "",
+        VISIBLE, |text| optional(text, visible);
+    /// The key of the account, for new_relic. Not set: the user of EXCEPTION_SERVICE_URL.
+    new_relic_license_key: Option<String> = "NEW_RELIC_LICENSE_KEY", secret, "",
+        VISIBLE, |text| optional(text, visible);
 }
 
 impl Settings {

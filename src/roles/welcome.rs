@@ -7,8 +7,10 @@ use std::path::Path;
 use super::Role;
 use crate::bus::token::ClientToken;
 use crate::cli::shell::{program, quoted};
-use crate::config::{MetricService, Settings, default_of};
+use crate::config::{Settings, default_of};
 use crate::store::Store;
+use crate::telemetry::exceptions::ExceptionService;
+use crate::telemetry::metrics::MetricService;
 use crate::tls::development::ca_path;
 
 /// Whether the token is allowed that `ROUTEMASTER_CLIENTS` has by default, which is no secret.
@@ -24,6 +26,10 @@ fn is_default_client(token: &ClientToken) -> bool {
 pub fn warn_about_settings(settings: &Settings, role: Role) {
     if role != Role::Web && !settings.ssl_verify {
         tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
+    }
+    let reports = settings.exception_service != ExceptionService::Print;
+    if !reports && settings.exception_service_url.is_some() {
+        tracing::warn!("EXCEPTION_SERVICE_URL has no effect: EXCEPTION_SERVICE is print");
     }
     if role == Role::Worker {
         if settings.metrics == MetricService::Prometheus && settings.metrics_port.is_none() {

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use cadence::prelude::*;
 use cadence::{BufferedUdpMetricSink, Metric, MetricBuilder, MetricResult, StatsdClient};
 use serde::Serialize;
+use url::Url;
 
 use super::aggregate::{Sample, Tag, Value};
 use crate::telemetry::host_name;
@@ -68,7 +69,7 @@ where
 /// Datadog's HTTP API.
 pub struct Api {
     http: reqwest::Client,
-    url: String,
+    url: Url,
     key: String,
     host: String,
 }
@@ -110,7 +111,7 @@ const GAUGE: u8 = 3;
 impl Api {
     /// # Errors
     /// If the system's certificate authorities cannot be read.
-    pub fn new(host: &str, key: &str) -> anyhow::Result<Self> {
+    pub fn new(host: &Url, key: &str) -> anyhow::Result<Self> {
         let http = client::build(&ClientOptions {
             ca_files: vec![],
             verify: true,
@@ -118,7 +119,7 @@ impl Api {
             timeout: TIMEOUT,
             resolver: None,
         })?;
-        let url = format!("{host}/api/v2/series");
+        let url = host.join("/api/v2/series")?;
         Ok(Self { http, url, key: key.to_owned(), host: host_name() })
     }
 
@@ -127,7 +128,7 @@ impl Api {
         let row = |sample| self.row(sample, now, interval);
         for some in samples.chunks(SERIES_MAX) {
             let body = serde_json::to_vec(&Series { series: some.iter().map(row).collect() })?;
-            let request = self.http.post(&self.url).header("dd-api-key", &self.key);
+            let request = self.http.post(self.url.clone()).header("dd-api-key", &self.key);
             let request = request.header("content-type", "application/json").body(body);
             let answer = request.send().await.map_err(reqwest::Error::without_url)?;
             if !answer.status().is_success() {
