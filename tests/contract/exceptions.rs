@@ -15,15 +15,9 @@ const REDIS_PASSWORD: &str = "s3cr3t of redis";
 /// reports may, which take 5 s each.
 const SLOWED_BY_NOTHING: Duration = Duration::from_secs(8);
 
-/// A bus that trusts the services and callbacks that these tests pose as.
-fn trusting(bus: Bus) -> Bus {
-    let ca = bus.ca_path();
-    bus.set("SSL_CERT_FILE", ca.to_str().unwrap())
-}
-
 /// A bus that reports to a Honeybadger at this port.
 fn reporting_to(port: u16, bus: Bus) -> Bus {
-    trusting(bus)
+    bus.trusting_receivers()
         .set("EXCEPTION_SERVICE", "honeybadger")
         .set("EXCEPTION_SERVICE_URL", &format!("https://localhost:{port}"))
         .set("HONEYBADGER_API_KEY", "hbp_secret")
@@ -44,7 +38,8 @@ async fn report_of_a_redis_that_is_gone(service: &str, url: &str, key: &str) -> 
     let redis = store.server().port();
     store.server().command(&["CONFIG", "SET", "requirepass", REDIS_PASSWORD]).unwrap();
     let password = REDIS_PASSWORD.replace(' ', "%20");
-    let bus = trusting(Bus::new(&store))
+    let bus = Bus::new(&store)
+        .trusting_receivers()
         .set("ROUTEMASTER_REDIS_URL", &format!("redis://:{password}@127.0.0.1:{redis}"))
         .set("ROUTEMASTER_LOG_LEVEL", "off")
         .set("EXCEPTION_SERVICE", service)

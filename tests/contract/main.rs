@@ -31,6 +31,10 @@ mod callback_safety;
 mod delivery;
 mod failures;
 
+mod autodrop;
+mod retention;
+
+mod metrics;
 mod monitoring;
 mod tokens;
 

@@ -55,6 +55,13 @@ impl Bus {
         self
     }
 
+    /// Lets the bus take receivers for services on the Internet, whose certificates the system
+    /// vouches for.
+    pub fn trusting_receivers(self) -> Self {
+        let ca = self.ca_path();
+        self.set("SSL_CERT_FILE", ca.to_str().unwrap())
+    }
+
     /// Web and worker in one process.
     pub async fn serve(&self) -> Process {
         self.start(&["serve"]).await

@@ -18,6 +18,7 @@ pub use bus::{Bus, ORDERS, ROOT};
 pub use client::{Client, basic, event, numbered};
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver};
+pub use redis_server::RedisServer;
 pub use run::{Store, eventually, run, soon, within};
 
 /// Makes a test on SQLite and the same one on Redis: `name::sqlite` and `name::redis`.
