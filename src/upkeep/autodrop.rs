@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Budget;
 use crate::store::{Drops, Store, StoreResult, Usage};
+use crate::telemetry::metrics::record;
 
 /// A moment's peak, such as answers on their way to workers, is no reason to drop anything: the
 /// store must be short of room twice in a row, this far apart.
@@ -67,6 +68,7 @@ impl Autodrop {
         let mut run = self.begin().await?;
         while run.is_needed() {
             let drops = self.store.drop_oldest(run.budget.excess(&run.after)).await?;
+            record::dropped(&drops, true);
             run.enough = !drops.is_empty();
             run.drops.add_all(&drops);
             tokio::time::sleep(PAUSE).await;

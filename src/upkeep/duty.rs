@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::store::{Duty, Store};
 
 /// How long a duty is taken for: so long nobody does it after its process was killed.
-const TERM: Duration = Duration::from_secs(10);
+const TERM: Duration = Duration::from_secs(15);
 /// How long before the end of its term it is taken anew.
-const MARGIN: Duration = Duration::from_secs(5);
+const MARGIN: Duration = Duration::from_secs(8);
 /// How often a duty of another process is asked for.
 const RETRY: Duration = Duration::from_secs(2);
 

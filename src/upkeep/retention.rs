@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::autodrop::by_subscriber;
 use crate::store::{DROP_STEP, Drops, Store};
+use crate::telemetry::metrics::record;
 
 /// How often the log tells what was dropped: it is what subscribers asked for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -30,6 +31,7 @@ impl Retention {
         for _ in 0..STEPS_MAX {
             match self.store.drop_expired().await {
                 Ok(drops) => {
+                    record::dropped(&drops, false);
                     self.dropped.add_all(&drops);
                     if drops.total().items < DROP_STEP as u64 {
                         break;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 
 use super::names::{
-    EVENTS_ADDED, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_REMOVED, HEALTH, JOBS_COUNT,
-    QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER,
-    REDIS_HIGH_MARK, REDIS_LOW_MARK, REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD,
-    SQLITE_BYTES_USED, SQLITE_HIGH_MARK, SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
+    EVENTS_ADDED, EVENTS_REMOVED, HEALTH, JOBS_COUNT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS,
+    REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK,
+    REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD, SQLITE_BYTES_USED, SQLITE_HIGH_MARK,
+    SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
 };
 use crate::bus::clock::Clock;
 use crate::bus::subscription::SubscriptionStatus;
@@ -38,14 +38,12 @@ pub struct Gauges {
 struct Passed {
     added: u64,
     removed: u64,
-    autodropped: u64,
-    expired: u64,
 }
 
 impl From<&SubscriptionStatus> for Passed {
     fn from(status: &SubscriptionStatus) -> Self {
         let SubscriptionStatus { sent, queued, autodropped, expired, .. } = *status;
-        Self { added: sent + queued + autodropped + expired, removed: sent, autodropped, expired }
+        Self { added: sent + queued + autodropped + expired, removed: sent }
     }
 }
 
@@ -109,13 +107,9 @@ impl Gauges {
                 for (name, now, before) in [
                     (EVENTS_ADDED, now.added, before.added),
                     (EVENTS_REMOVED, now.removed, before.removed),
-                    (EVENTS_AUTODROPPED, now.autodropped, before.autodropped),
-                    (EVENTS_EXPIRED, now.expired, before.expired),
                 ] {
-                    if now > before {
-                        let label = subscriber.label();
-                        counter!(name, "subscriber" => label).increment(now - before);
-                    }
+                    let grown = now.saturating_sub(before);
+                    counter!(name, "subscriber" => subscriber.label()).increment(grown);
                 }
             }
         }

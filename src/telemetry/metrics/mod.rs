@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use crate::store::{Duty, Store};
 use crate::upkeep::HeldDuty;
 use aggregate::Aggregate;
 use gauges::Gauges;
+use names::PROCESS_START_TIME;
 use print::Printer;
 
 /// How often the store is measured and metrics are sent (contract §7).
@@ -73,6 +75,8 @@ struct Reporter {
     sink: Sink,
     /// `None` where nobody would see what is measured.
     gauges: Option<(HeldDuty, Gauges)>,
+    /// When this process started, in seconds since the epoch.
+    started: f64,
     /// Whether the last report did not get through.
     failing: bool,
 }
@@ -98,7 +102,9 @@ impl Metrics {
             (duty, Gauges::new(settings, store.clone(), Clock::system()))
         };
         let measures = measures && settings.metrics != MetricService::None;
-        let reporter = Reporter { sink, gauges: measures.then(gauges), failing: false };
+        let started = Clock::system().now_ms() as f64 / 1000.0;
+        let gauges = measures.then(gauges);
+        let reporter = Reporter { sink, gauges, started, failing: false };
         let stop = CancellationToken::new();
         let task = tokio::spawn(reporter.run(stop.clone()));
         Ok(Self { exposition, stop, task })
@@ -188,6 +194,7 @@ impl Reporter {
     }
 
     async fn measure(&mut self) {
+        gauge!(PROCESS_START_TIME).set(self.started);
         let Some((duty, gauges)) = &mut self.gauges else { return };
         if !duty.is_mine().await {
             gauges.forget();

@@ -78,6 +78,9 @@ metrics! {
     /// is both.
     PROCESS: Counter = "routemaster.process" ["status", "type"];
 
+    /// When the process started, in seconds since the epoch: it changes with each restart.
+    PROCESS_START_TIME: Gauge = "routemaster.process.start_time_seconds" [];
+
     /// Batches that the queued events of a subscriber amount to.
     QUEUE_BATCHES: Gauge = "routemaster.subscriber.queue.batches" ["subscriber"];
     /// Events in a subscriber's queue, those in flight included.
@@ -152,5 +155,75 @@ mod tests {
         }
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(written == expected, "it is out of date: UPDATE_DOCS=1 cargo test --lib");
+    }
+
+    /// What starts a metric's name in Prometheus.
+    const PREFIX: &str = "routemaster_";
+
+    /// Whether Prometheus has a metric of this name: dots are underscores, and of a histogram there
+    /// are its parts only.
+    fn prometheus_has(name: &str) -> bool {
+        METRICS.iter().any(|metric| {
+            let base = metric.name.replace('.', "_");
+            let parts: &[&str] = match metric.kind {
+                Kind::Histogram => &["_bucket", "_sum", "_count"],
+                Kind::Counter | Kind::Gauge => &[""],
+            };
+            name.strip_prefix(&base).is_some_and(|part| parts.contains(&part))
+        })
+    }
+
+    /// The names in a text that look like a metric's.
+    fn names_in(text: &str) -> impl Iterator<Item = &str> {
+        text.match_indices(PREFIX).map(|(start, _)| {
+            let rest = &text[start..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            &rest[..end.unwrap_or(rest.len())]
+        })
+    }
+
+    #[test]
+    fn prometheus_has_metrics_in_its_own_spelling() {
+        for name in [
+            "routemaster_events_published",
+            "routemaster_latency_batches_count",
+            "routemaster_subscriber_queue_events",
+            "routemaster_publish_duration_seconds_bucket",
+            "routemaster_publish_duration_seconds_sum",
+            "routemaster_publish_duration_seconds_count",
+        ] {
+            assert!(prometheus_has(name), "{name}");
+        }
+        for name in [
+            "routemaster_",
+            "routemaster_events",
+            "routemaster_events_published_total",
+            "routemaster_delivery_batches_count",
+            "routemaster_scaling_threshold_bucket",
+            "routemaster_publish_duration_seconds",
+            "routemaster.events.published",
+        ] {
+            assert!(!prometheus_has(name), "{name}");
+        }
+        let text = "max(routemaster_a{x=\"1\"}) / routemaster_b_2[5m], routemaster_c";
+        let names: Vec<_> = names_in(text).collect();
+        assert_eq!(names, ["routemaster_a", "routemaster_b_2", "routemaster_c"]);
+    }
+
+    #[test]
+    fn dashboards_alerts_and_the_page_use_names_that_there_are() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        let files = std::fs::read_dir(docs.join("grafana")).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|end| end == "json" || end == "yml"));
+        assert!(files.len() >= 2, "{files:?}");
+        files.push(docs.join("metrics.md"));
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let names: Vec<_> = names_in(&text).collect();
+            assert!(!names.is_empty(), "{} uses no metric", file.display());
+            let unknown: Vec<_> = names.into_iter().filter(|name| !prometheus_has(name)).collect();
+            assert!(unknown.is_empty(), "{} uses {unknown:?}", file.display());
+        }
     }
 }

@@ -8,11 +8,11 @@ use metrics::{counter, histogram};
 
 use super::names::{
     DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME, DELIVERY_TIME2,
-    EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, PROCESS,
-    PUBLISH_SECONDS,
+    EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT,
+    LATENCY_LAST_ATTEMPT, PROCESS, PUBLISH_SECONDS,
 };
 use crate::bus::topic::TopicName;
-use crate::store::LeasedBatch;
+use crate::store::{Drops, LeasedBatch};
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
@@ -57,6 +57,14 @@ pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took:
 /// A process with this role, `web` or `worker`, has started or stopped.
 pub fn process(status: &'static str, role: &'static str) {
     counter!(PROCESS, "status" => status, "type" => role).increment(1);
+}
+
+/// Events were dropped: for lack of room, or else because their subscribers do not want them.
+pub fn dropped(drops: &Drops, for_lack_of_room: bool) {
+    let name = if for_lack_of_room { EVENTS_AUTODROPPED } else { EVENTS_EXPIRED };
+    for (subscriber, dropped) in drops.iter() {
+        counter!(name, "subscriber" => subscriber.label()).increment(dropped.items);
+    }
 }
 
 /// Whole milliseconds, the nearest: cut off, what takes less than one would count as nothing.
