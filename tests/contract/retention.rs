@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Bus, Store, event, eventually, run};
+use crate::support::{Answer, Bus, Store, event, eventually, run, soon};
 
 on_both_stores!(events_past_their_retention_are_dropped_and_counted, |store| async move {
     let bus = Bus::new(&store).set("ROUTEMASTER_MAX_BACKOFF_MS", "200");
@@ -31,6 +31,9 @@ on_both_stores!(events_past_their_retention_are_dropped_and_counted, |store| asy
     assert_eq!((&row["retention"], &row["events"]["expired"]), (&json!(1000), &json!(5)));
     let demos = demo.subscription("demo").await;
     assert!(demos["retention"].is_null() && demos["events"]["expired"].is_null(), "{demos}");
+    let metric = soon("it is counted", server.stderr.line_with("routemaster.events.expired"));
+    let metric = metric.await.expect("a metric");
+    assert!(metric.contains("\"value\":5"), "{metric}");
 });
 
 on_both_stores!(of_more_than_max_queued_the_oldest_are_dropped, |store| async move {
