@@ -48,7 +48,7 @@ pub enum Chore {
 /// What the process is to do.
 pub enum Command {
     Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
-    Autodrop { args: AutodropArgs, settings: Box<Settings> },
+    Autodrop { args: AutodropArgs, settings: Box<Settings>, unknown: Vec<String> },
     Chore(Chore),
 }
 
@@ -65,18 +65,18 @@ pub fn parse() -> anyhow::Result<Command> {
         given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
     };
     let settings = || load(&flag).map(Box::new);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = unknown_names(names);
     let role = match cli.command {
         None | Some(Subcommands::Serve) => Role::Serve,
         Some(Subcommands::Web) => Role::Web,
         Some(Subcommands::Worker) => Role::Worker,
         Some(Subcommands::Autodrop(args)) => {
-            return Ok(Command::Autodrop { args, settings: settings()? });
+            return Ok(Command::Autodrop { args, settings: settings()?, unknown });
         }
         Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
     };
-    let settings = settings()?;
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    Ok(Command::Role { role, settings, unknown: unknown_names(names) })
+    Ok(Command::Role { role, settings: settings()?, unknown })
 }
 
 /// A missing `.env` is fine; one that cannot be read is not.

@@ -136,6 +136,9 @@ mod tests {
             ("ROUTEMASTER_SQLITE_MAX_BYTES", "-1"),
             ("METRIC_COLLECTION_SERVICE", "abacus"),
             ("DATADOG_HOST", "http://api.example"),
+            ("DATADOG_HOST", "https://api.example/path"),
+            ("DATADOG_HOST", "https://u:p@api.example"),
+            ("DD_DOGSTATSD_PORT", "0"),
             ("EXCEPTION_SERVICE", "rollbar"),
             ("EXCEPTION_SERVICE_URL", "http://sentry.example/1"),
             ("HONEYBADGER_API_KEY", "two words"),
@@ -162,7 +165,7 @@ mod tests {
         for pairs in [
             &[("ROUTEMASTER_TLS_CERT", "Cargo.toml")][..],
             &[("ROUTEMASTER_TLS_KEY", "Cargo.toml")],
-            &[("ROUTEMASTER_REDIS_MIN_FREE", "50MB")],
+            &[("ROUTEMASTER_REDIS_MIN_FREE", "50MB"), ("ROUTEMASTER_REDIS_URL", "redis://a")],
             &[("ROUTEMASTER_SQLITE_MIN_FREE", "1GB"), ("ROUTEMASTER_SQLITE_MAX_BYTES", "2GB")],
             &[("ROUTEMASTER_CLIENTS", "demo,boss"), ("ROUTEMASTER_ROOT_KEY", "boss")],
         ] {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::store::{Publication, Published, Store, StoreError, StoreResult};
+use crate::telemetry::metrics::record;
 
 /// How many publications wait at most; further publishers wait for a place, within their time.
 const WAITING_MAX: usize = 4096;
@@ -83,8 +84,18 @@ async fn commit_groups(
         };
         let (publications, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|waiting| (waiting.publication, waiting.answer)).unzip();
+        let counts: Vec<_> = publications
+            .iter()
+            .map(|publication| (publication.topic.clone(), publication.items.len()))
+            .collect();
         match store.publish(publications, give_up).await {
             Ok(published) => {
+                for (published, (topic, events)) in published.iter().zip(&counts) {
+                    // Counted here: the events are stored, whether their publisher waits or not.
+                    if *published == Published::Stored {
+                        record::published(topic, *events);
+                    }
+                }
                 for (answer, published) in answers.into_iter().zip(published) {
                     // A publisher that has gone away needs no answer.
                     let _ = answer.send(Ok(published));

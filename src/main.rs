@@ -40,20 +40,25 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Role { role, settings, unknown } => {
             let reporter = telemetry::start(role, &settings)?;
-            for name in unknown {
-                tracing::warn!("{name} is not a setting of this version and has no effect");
-            }
+            warn_about(unknown);
             let result = roles::run(role, *settings).await;
             if let Some(reporter) = reporter {
                 reporter.finish().await;
             }
             result
         }
-        Command::Autodrop { args, settings } => {
+        Command::Autodrop { args, settings, unknown } => {
             telemetry::logging::start(settings.log_level, None);
+            warn_about(unknown);
             cli::autodrop::run(args, &settings).await
         }
         Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,
         Command::Chore(Chore::Publish(args)) => cli::publish::run(args).await,
+    }
+}
+
+fn warn_about(unknown_settings: Vec<String>) {
+    for name in unknown_settings {
+        tracing::warn!("{name} is not a setting of this version and has no effect");
     }
 }

@@ -45,15 +45,27 @@ impl Role {
 /// What a stop waits for beyond the shutdown timeout, so that the parts can end by themselves.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 
-/// Runs a role until a signal stops it.
+/// Runs a role until a signal stops it. What else ends it is an exception, but for a setting that
+/// cannot be used.
 ///
 /// # Errors
 /// If it cannot start, or could not finish what it had accepted.
 pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
+    start_and_finish(role, settings).await.inspect_err(log_the_end)
+}
+
+/// The last words of a process are for whoever started it; these are for the log and reports.
+fn log_the_end(error: &anyhow::Error) {
+    if !error.is::<SettingError>() {
+        tracing::error!(error = format!("{error:#}"), "the process ends: it failed");
+    }
+}
+
+async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
     let stop = signals::stop_on_signal(Duration::ZERO)?;
     let reload = signals::notify_on_hangup()?;
-    let store = open_store(&settings).await?;
+    let store = open_checked_store(&settings).await?;
     let tasks = TaskTracker::new();
     welcome::warn_about_settings(&settings, role);
     // Everything that can fail comes before the first word of success.
@@ -132,20 +144,33 @@ fn upkeep(
     }
 }
 
-/// Opens the store of the settings.
+/// Prepares the store of the settings. A Redis is connected to in the background.
 ///
 /// # Errors
 /// If it cannot be used; the error says what to change.
-pub async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    match &settings.redis_url {
+        Some(url) => Ok(Arc::new(open_redis(url)?)),
+        None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
+    }
+}
+
+fn open_redis(url: &str) -> anyhow::Result<RedisStore> {
+    RedisStore::open(url).map_err(|error| {
+        let what = "ROUTEMASTER_REDIS_URL is not allowed";
+        SettingError::Conflict(format!("{what}: {error:#}")).into()
+    })
+}
+
+/// As [`open_store`], for a process that is going to rely on it.
+async fn open_checked_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     match &settings.redis_url {
         Some(url) => {
-            let store = RedisStore::open(url).map_err(|error| {
-                SettingError::Conflict(format!("ROUTEMASTER_REDIS_URL is not allowed: {error:#}"))
-            })?;
+            let store = open_redis(url)?;
             store.check_server().await?;
             Ok(Arc::new(store))
         }
-        None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
+        None => open_store(settings),
     }
 }
 
@@ -176,10 +201,6 @@ async fn finish(
     stop: &CancellationToken,
     timeout: Duration,
 ) -> anyhow::Result<()> {
-    // The last words of a process are for whoever started it; these are for the log and reports.
-    let log = |error: &anyhow::Error| {
-        tracing::error!(error = format!("{error:#}"), "the process ends: a part of it failed");
-    };
     let all = async {
         while let Some(ended) = parts.join_next().await {
             ended.context("a part of the process panicked")??;
@@ -195,7 +216,7 @@ async fn finish(
         tokio::time::sleep(timeout + SHUTDOWN_MARGIN).await;
     };
     tokio::select! {
-        result = all => result.inspect_err(log),
+        result = all => result,
         () = too_late => {
             tracing::warn!("stopped before everything was finished; batches in flight go out again");
             Ok(())
@@ -224,10 +245,11 @@ mod tests {
         ] {
             let mut parts = JoinSet::new();
             parts.spawn(async move { part.map_or(Ok(()), |error| bail!(error)) });
-            assert!(finish(parts, &tasks, &stop, Duration::ZERO).await.is_err());
+            let finished = finish(parts, &tasks, &stop, Duration::ZERO).await;
+            assert!(finished.inspect_err(log_the_end).is_err());
             let taken = waiting.taken();
             assert_eq!(taken.len(), 1, "{taken:?}");
-            assert_eq!(taken[0].class, "the process ends: a part of it failed");
+            assert_eq!(taken[0].class, "the process ends: it failed");
             assert_eq!(taken[0].error, error);
         }
     }

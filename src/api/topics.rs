@@ -41,13 +41,8 @@ async fn accept(
     api.limits.publish(&publisher)?;
     let topic = api.topic_name(name)?;
     let items = parse_publish(body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
-    let events = items.len();
-    let publication = Publication { topic: topic.clone(), publisher, items };
-    match api.ingest.publish(publication).await? {
-        Published::Stored => {
-            record::published(&topic, events);
-            Ok(StatusCode::NO_CONTENT)
-        }
+    match api.ingest.publish(Publication { topic, publisher, items }).await? {
+        Published::Stored => Ok(StatusCode::NO_CONTENT),
         Published::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),
     }
 }

@@ -2,18 +2,19 @@
 //! opens the store itself, with the settings of the bus, so that it works when no bus runs.
 
 use std::io::Write;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
-use crate::bus::token::ClientToken;
 use crate::config::Settings;
 use crate::roles::open_store;
+use crate::signals;
 use crate::store::Dropped;
 use crate::store::sqlite::SqliteStore;
-use crate::upkeep::autodrop::{Autodrop, Run};
+use crate::upkeep::autodrop::{Autodrop, Cause, Run};
 
 #[derive(Args)]
 pub struct AutodropArgs {
@@ -30,6 +31,8 @@ pub struct AutodropArgs {
 struct Report {
     dry_run: bool,
     used: u64,
+    /// With `dry_run`, about.
+    used_after: u64,
     max: u64,
     high_mark: u64,
     low_mark: u64,
@@ -56,10 +59,26 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
             "there is no store in {directory}: set ROUTEMASTER_DATA_DIR or ROUTEMASTER_REDIS_URL"
         );
     }
-    let store = open_store(settings).await?;
-    let autodrop = Autodrop::new(store.clone(), settings.budget());
-    let run = if args.dry_run { autodrop.preview().await } else { autodrop.run().await };
-    let run = run.context("failed to look at the store")?;
+    if args.dry_run && settings.redis_url.is_none() {
+        let current = SqliteStore::is_current_in(&settings.data_dir).context(FAILED)?;
+        if !current {
+            bail!("the store is of another version: a dry run would change it; start the bus once");
+        }
+    }
+    let store = open_store(settings)?;
+    let stop = signals::stop_on_signal(Duration::ZERO)?;
+    let autodrop = Autodrop::new(store.clone(), settings.budget(), stop);
+    let (run, failure) = if args.dry_run {
+        (Some(autodrop.preview().await.context(FAILED)?), None)
+    } else {
+        let mut run = None;
+        let failure = autodrop.run(Cause::Command, &mut run).await.context(FAILED).err();
+        (run, failure)
+    };
+    let Some(run) = run else {
+        return Err(failure.unwrap_or_else(|| anyhow!("another process makes room just now")));
+    };
+    // What was dropped is told, whatever happened then.
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer(&mut out, &Report::of(&run, args.dry_run))?;
@@ -68,30 +87,36 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
         writeln!(out, "{}", store.describe())?;
         print(&mut out, &run, args.dry_run)?;
     }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     if !run.enough {
         bail!("nothing more can be dropped, and the store still holds more than it should");
     }
     Ok(())
 }
 
+const FAILED: &str = "failed to look at the store";
+
 impl Report {
     fn of(run: &Run, dry_run: bool) -> Self {
         let total = run.drops.total();
-        let row = |(subscriber, dropped): (&ClientToken, Dropped)| Row {
-            subscriber: subscriber.label(),
+        let row = |(subscriber, dropped): (String, Dropped)| Row {
+            subscriber,
             events: dropped.items,
             bytes: dropped.bytes,
         };
         Self {
             dry_run,
             used: run.before.used,
+            used_after: run.after.used,
             max: run.budget.max,
             high_mark: run.budget.high_mark(),
             low_mark: run.budget.low_mark(),
             events: total.items,
             bytes: total.bytes,
             enough: run.enough,
-            subscribers: run.drops.iter().map(row).collect(),
+            subscribers: run.drops.by_label().into_iter().map(row).collect(),
         }
     }
 }
@@ -109,10 +134,11 @@ fn print(out: &mut impl Write, run: &Run, dry_run: bool) -> anyhow::Result<()> {
     let verb = if dry_run { "Would drop" } else { "Dropped" };
     let (events, bytes) = (HumanCount(total.items), DecimalBytes(total.bytes));
     writeln!(out, "\n{verb} the oldest events: {events}, about {bytes}")?;
-    let width = run.drops.iter().map(|(name, _)| name.label().chars().count()).max().unwrap_or(0);
-    for (subscriber, dropped) in run.drops.iter() {
+    let subscribers = run.drops.by_label();
+    let width = subscribers.keys().map(|label| label.chars().count()).max().unwrap_or(0);
+    for (subscriber, dropped) in subscribers {
         let events = HumanCount(dropped.items).to_string();
-        writeln!(out, "  {:width$}  {events:>12}", subscriber.label())?;
+        writeln!(out, "  {subscriber:width$}  {events:>12}")?;
     }
     Ok(())
 }

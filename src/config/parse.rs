@@ -115,6 +115,19 @@ pub fn https_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| url.scheme() == "https")
 }
 
+/// An HTTPS URL that names a host and maybe a port, and nothing else.
+pub fn https_host(text: &str) -> Option<Url> {
+    let url = https_url(text)?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.path() == "/";
+    (plain && url.query().is_none() && url.fragment().is_none()).then_some(url)
+}
+
+/// A host as the system looks it up: of an address of IPv6 without brackets.
+pub fn host(text: &str) -> Option<String> {
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    visible(text)
+}
+
 /// The key of somebody's API: it goes into a header.
 pub fn visible(text: &str) -> Option<String> {
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());

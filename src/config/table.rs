@@ -9,9 +9,9 @@ use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::parse::{
-    address, amount, bytes, exception_service, hosts, https_url, log_level, metric_service,
-    milliseconds, optional, path, points, port, readable_file, redis_url, seconds, some_seconds,
-    switch, token, tokens, visible, within,
+    address, amount, bytes, exception_service, host, hosts, https_host, https_url, log_level,
+    metric_service, milliseconds, optional, path, points, port, readable_file, redis_url, seconds,
+    some_seconds, switch, token, tokens, visible, within,
 };
 use super::{Setting, SettingError, Sources, shown};
 use crate::bus::callback_rules::CallbackRules;
@@ -38,6 +38,9 @@ macro_rules! settings {
         /// The settings of one process, checked.
         pub struct Settings {
             $($(#[doc = $meaning])+ pub $field: $type,)+
+            /// The values of all secret settings as they were given, so that none of them gets into
+            /// what leaves the process.
+            pub secrets: Vec<String>,
         }
 
         /// All settings, in the order in which people read them.
@@ -57,11 +60,15 @@ macro_rules! settings {
             /// The first one that is not allowed, or that contradicts another one.
             pub fn load(sources: &Sources<'_>) -> Result<Self, SettingError> {
                 let mut table = SETTINGS.iter();
+                let mut secrets = Vec::new();
                 let settings = Self {
                     $($field: {
                         // The fields are initialised in the order of the table.
                         let setting = table.next().unwrap_or(&SETTINGS[0]);
                         let value = sources.value(setting);
+                        if setting.secret {
+                            secrets.push(value.clone());
+                        }
                         let parse: fn(&str) -> Option<$type> = $parse;
                         parse(&value).ok_or_else(|| SettingError::BadValue {
                             name: setting.name.to_owned(),
@@ -69,6 +76,7 @@ macro_rules! settings {
                             allowed: setting.allowed,
                         })?
                     },)+
+                    secrets,
                 };
                 settings.check()?;
                 Ok(settings)
@@ -215,14 +223,17 @@ settings! {
     metrics_port: Option<u16> = "ROUTEMASTER_METRICS_PORT", "", "a port, 0 to 65535",
         |text| optional(text, port);
     /// The host of the Datadog agent that takes DogStatsD over UDP.
-    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address", visible;
+    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address",
+        host;
     /// The UDP port of the Datadog agent.
-    dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT", "8125", "a port, 1 to 65535", port;
+    dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT", "8125", "a port, 1 to 65535",
+        |text| port(text).filter(|port| *port > 0);
     /// The key of Datadog's HTTP API, which is then used instead of an agent.
     datadog_api_key: Option<String> = "DATADOG_API_KEY", secret, "", VISIBLE,
         |text| optional(text, visible);
     /// Where Datadog's HTTP API is.
-    datadog_host: Url = "DATADOG_HOST", "https://api.datadoghq.com", "an https:// URL", https_url;
+    datadog_host: Url = "DATADOG_HOST", "https://api.datadoghq.com",
+        "an https:// URL without user and path", https_host;
 
     /// What is logged.
     log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
@@ -253,14 +264,16 @@ impl Settings {
         if self.publish_burst.is_some() && self.publish_rate.is_none() {
             return conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
         }
-        for (budget, store) in [(self.redis_budget(), "REDIS"), (self.sqlite_budget(), "SQLITE")] {
-            if budget.low_mark() == 0 {
-                let maximum = if store == "REDIS" { "MAX_MEM" } else { "MAX_BYTES" };
-                return conflict(&format!(
-                    "ROUTEMASTER_{store}_MIN_FREE must be less than half of \
-                     ROUTEMASTER_{store}_{maximum}"
-                ));
-            }
+        let Budget { max, min_free } = self.budget();
+        if self.budget().low_mark() == 0 {
+            let (store, limit) = match self.redis_url {
+                Some(_) => ("REDIS", "MAX_MEM"),
+                None => ("SQLITE", "MAX_BYTES"),
+            };
+            return conflict(&format!(
+                "ROUTEMASTER_{store}_MIN_FREE ({min_free} bytes) must be less than half of \
+                 ROUTEMASTER_{store}_{limit} ({max} bytes)"
+            ));
         }
         if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
             return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
@@ -270,14 +283,9 @@ impl Settings {
 
     /// How much room the store may take.
     pub fn budget(&self) -> Budget {
-        if self.redis_url.is_some() { self.redis_budget() } else { self.sqlite_budget() }
-    }
-
-    fn redis_budget(&self) -> Budget {
-        Budget { max: self.redis_max_mem, min_free: self.redis_min_free }
-    }
-
-    fn sqlite_budget(&self) -> Budget {
+        if self.redis_url.is_some() {
+            return Budget { max: self.redis_max_mem, min_free: self.redis_min_free };
+        }
         let max = self.sqlite_max_bytes;
         Budget { max, min_free: self.sqlite_min_free.unwrap_or(max / 10) }
     }

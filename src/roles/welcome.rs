@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Role;
+use crate::api::Routes;
 use crate::bus::token::ClientToken;
 use crate::cli::shell::{program, quoted};
 use crate::config::{Settings, default_of};
@@ -27,24 +28,22 @@ pub fn warn_about_settings(settings: &Settings, role: Role) {
     if role != Role::Web && !settings.ssl_verify {
         tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
     }
-    let reports = settings.exception_service != ExceptionService::Print;
-    if !reports && settings.exception_service_url.is_some() {
-        tracing::warn!("EXCEPTION_SERVICE_URL has no effect: EXCEPTION_SERVICE is print");
-    }
-    if role == Role::Worker {
-        if settings.metrics == MetricService::Prometheus && settings.metrics_port.is_none() {
+    warn_about_settings_without_effect(settings);
+    let Some(routes) = role.routes(settings) else {
+        if settings.metrics == MetricService::Prometheus {
             tracing::warn!(
                 "METRIC_COLLECTION_SERVICE=prometheus without ROUTEMASTER_METRICS_PORT: nobody \
                  can read this worker's metrics"
             );
         }
         return;
-    }
+    };
     if allows_default_client(settings) && !settings.bind.is_loopback() {
         tracing::warn!(
             "the client `{}` is allowed and ROUTEMASTER_BIND is not this machine alone: anybody \
-             who reaches it can publish; set ROUTEMASTER_CLIENTS",
-            default_of("ROUTEMASTER_CLIENTS")
+             who reaches it can {}; set ROUTEMASTER_CLIENTS",
+            default_of("ROUTEMASTER_CLIENTS"),
+            if routes == Routes::Api { "publish" } else { "read metrics" }
         );
     }
     if !settings.tls && !settings.trust_proxy {
@@ -58,6 +57,47 @@ pub fn warn_about_settings(settings: &Settings, role: Role) {
             "using a development certificate, which is good for localhost only; set \
              ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY"
         );
+    }
+}
+
+/// Says which settings belong to a service that was not chosen.
+fn warn_about_settings_without_effect(settings: &Settings) {
+    let (metrics, exceptions) = (settings.metrics, settings.exception_service);
+    for (name, is_set, has_effect, needs) in [
+        (
+            "EXCEPTION_SERVICE_URL",
+            settings.exception_service_url.is_some(),
+            exceptions != ExceptionService::Print,
+            "an EXCEPTION_SERVICE",
+        ),
+        (
+            "HONEYBADGER_API_KEY",
+            settings.honeybadger_api_key.is_some(),
+            exceptions == ExceptionService::Honeybadger,
+            "EXCEPTION_SERVICE=honeybadger",
+        ),
+        (
+            "NEW_RELIC_LICENSE_KEY",
+            settings.new_relic_license_key.is_some(),
+            exceptions == ExceptionService::NewRelic,
+            "EXCEPTION_SERVICE=new_relic",
+        ),
+        (
+            "DATADOG_API_KEY",
+            settings.datadog_api_key.is_some(),
+            metrics == MetricService::Datadog,
+            "METRIC_COLLECTION_SERVICE=datadog",
+        ),
+        (
+            "ROUTEMASTER_METRICS_PORT",
+            settings.metrics_port.is_some(),
+            metrics == MetricService::Prometheus,
+            "METRIC_COLLECTION_SERVICE=prometheus",
+        ),
+    ] {
+        if is_set && !has_effect {
+            tracing::warn!("{name} has no effect: it needs {needs}");
+        }
     }
 }
 

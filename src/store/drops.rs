@@ -1,6 +1,8 @@
 //! What was dropped, or would be, from whose queue.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::bus::token::ClientToken;
 
@@ -44,8 +46,60 @@ impl Drops {
         })
     }
 
+    /// By what may be shown of the subscribers: several may have one label.
+    pub fn by_label(&self) -> BTreeMap<String, Dropped> {
+        let mut labels: BTreeMap<String, Dropped> = BTreeMap::new();
+        for (subscriber, dropped) in self.iter() {
+            let sum = labels.entry(subscriber.label()).or_default();
+            sum.items += dropped.items;
+            sum.bytes += dropped.bytes;
+        }
+        labels
+    }
+
     /// By subscriber, in the order of their tokens.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ClientToken, Dropped)> {
         self.0.iter().map(|(subscriber, dropped)| (subscriber, *dropped))
+    }
+}
+
+/// How many subscribers are named in a text.
+const NAMED_MAX: usize = 20;
+
+/// Who lost how many items, the most first: `alice 1200, bob 30`.
+impl fmt::Display for Drops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows: Vec<_> = self.by_label().into_iter().collect();
+        rows.sort_by_key(|(_, dropped)| Reverse(dropped.items));
+        for (index, (label, dropped)) in rows.iter().take(NAMED_MAX).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{label} {}", dropped.items)?;
+        }
+        if rows.len() > NAMED_MAX {
+            write!(f, ", and {} more", rows.len() - NAMED_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lost_most_is_named_first_and_not_everybody_is() {
+        let mut drops = Drops::default();
+        for number in 0..25 {
+            let token = ClientToken::parse(&format!("s{number:02}--secret")).unwrap();
+            drops.add(&token, Dropped { items: number, bytes: 1 });
+        }
+        let text = drops.to_string();
+        assert!(text.starts_with("s24 24, s23 23, "), "{text}");
+        assert!(text.ends_with(", s05 5, and 5 more"), "{text}");
+        for secret in ["one", "two"] {
+            let token = ClientToken::parse(&format!("shared--{secret}")).unwrap();
+            drops.add(&token, Dropped { items: 50, bytes: 1 });
+        }
+        assert!(drops.to_string().starts_with("shared 100, s24 24"), "{drops}");
     }
 }

@@ -145,8 +145,10 @@ pub struct Usage {
 /// Work on the whole store that one process at a time does for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// Dropping what is too old or too much.
+    /// Looking whether anything is too old or too much.
     Upkeep,
+    /// Making room, for as long as one run takes.
+    Autodrop,
     /// Reporting how long the queues are.
     Gauges,
 }
@@ -156,6 +158,7 @@ impl Duty {
     fn name(self) -> &'static str {
         match self {
             Self::Upkeep => "upkeep",
+            Self::Autodrop => "autodrop",
             Self::Gauges => "gauges",
         }
     }
@@ -280,8 +283,8 @@ pub trait Store: Send + Sync + 'static {
     /// What [`Store::drop_oldest`] would drop if `before` had been dropped already.
     async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops>;
 
-    /// Drops what is older than its subscriber's `retention` or more than its `max_queued`, up to
-    /// [`DROP_STEP`] items.
+    /// Drops what is older than its subscriber's `retention`, or more than its `max_queued` behind
+    /// what is in flight, up to [`DROP_STEP`] items.
     async fn drop_expired(&self) -> StoreResult<Drops>;
 
     /// Whether this process has a duty, from now on for `term`. It keeps what it has, and gets

@@ -5,23 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Budget;
-use crate::store::{Drops, Store, StoreResult, Usage};
+use crate::store::{Drops, Duty, Store, StoreError, StoreResult, Usage};
 use crate::telemetry::metrics::record;
 
 /// A moment's peak, such as answers on their way to workers, is no reason to drop anything: the
 /// store must be short of room twice in a row, this far apart.
 const CONFIRM: Duration = Duration::from_millis(200);
-/// The pause between two steps, which leaves the store to publishers and workers.
-const PAUSE: Duration = Duration::from_millis(5);
-/// How many subscribers the log names.
-const NAMED_MAX: usize = 20;
+/// The shortest pause between two steps. Each pause is as long as the step before, so that the
+/// store has half of the time for publishers and workers.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// One process at a time makes room, else each would drop as much. So long a process that died
+/// meanwhile holds up the others.
+const TERM: Duration = Duration::from_secs(5);
+/// After this time a run is reported and, if need be, followed by another one.
+const RUN_MAX: Duration = Duration::from_secs(30);
+/// What the queues must be able to give for a run to begin, if it is to make more room than this.
+/// What else fills the store cannot be helped by dropping the little that they hold.
+const WORTHWHILE: u64 = 16 * 1024 * 1024;
 
 pub struct Autodrop {
     store: Arc<dyn Store>,
     budget: Budget,
-    /// Whether the store was short of room with nothing left to drop, when it was last looked at.
+    stop: CancellationToken,
+    /// Whether there was too little to drop when the store was last looked at.
     was_stuck: bool,
 }
 
@@ -36,26 +45,48 @@ pub struct Run {
     pub enough: bool,
 }
 
+/// Why a run is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The store was looked at: it may hold more than it should.
+    Look,
+    /// The store has refused something for lack of room.
+    Refusal,
+    /// Somebody asked for it.
+    Command,
+}
+
 impl Autodrop {
-    pub fn new(store: Arc<dyn Store>, budget: Budget) -> Self {
-        Self { store, budget, was_stuck: false }
+    pub fn new(store: Arc<dyn Store>, budget: Budget, stop: CancellationToken) -> Self {
+        Self { store, budget, stop, was_stuck: false }
     }
 
-    /// Makes room if there is too little. With `at_once`, without a second look: the store has
-    /// refused something already.
-    pub async fn look(&mut self, at_once: bool) {
-        let run = async {
-            if !at_once && self.is_short().await? {
-                tokio::time::sleep(CONFIRM).await;
-            }
-            if self.is_short().await? { self.run().await.map(Some) } else { Ok(None) }
-        };
+    /// Makes room if there is too little.
+    pub async fn look(&mut self, cause: Cause) {
         let started = Instant::now();
-        match run.await {
-            Ok(Some(run)) => self.report(&run, started.elapsed()),
-            Ok(None) => self.was_stuck = false,
-            Err(error) => tracing::warn!(%error, "autodrop failed; trying again"),
+        let mut run = None;
+        let looked = self.make_room(cause, &mut run).await;
+        // What was dropped before something went wrong was dropped all the same.
+        match &run {
+            Some(run) => self.report(run, cause, started.elapsed()),
+            None => self.was_stuck = false,
         }
+        if let Err(error) = looked {
+            tracing::warn!(%error, "autodrop failed; trying again");
+        }
+    }
+
+    async fn make_room(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {
+        if cause == Cause::Look {
+            if !self.is_short().await? {
+                return Ok(());
+            }
+            tokio::time::sleep(CONFIRM).await;
+            if !self.is_short().await? {
+                return Ok(());
+            }
+        }
+        self.run(cause, run).await
     }
 
     async fn is_short(&self) -> StoreResult<bool> {
@@ -63,31 +94,72 @@ impl Autodrop {
         Ok(self.budget.limited_by(&usage).is_exceeded_by(&usage))
     }
 
-    /// Drops the oldest events until twice the threshold is free, if less than the threshold is.
-    pub async fn run(&self) -> StoreResult<Run> {
-        let mut run = self.begin().await?;
-        while run.is_needed() {
-            let drops = self.store.drop_oldest(run.budget.excess(&run.after)).await?;
-            record::dropped(&drops, true);
-            run.enough = !drops.is_empty();
-            run.drops.add_all(&drops);
-            tokio::time::sleep(PAUSE).await;
-            run.after = self.store.usage().await?;
+    /// Drops the oldest events until twice the threshold is free, if less than the threshold is or
+    /// the store has refused something. `run` tells what was done, also on an error; it stays empty
+    /// if another process is at it.
+    pub async fn run(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {
+        if !self.store.take_duty(Duty::Autodrop, TERM).await? {
+            return Ok(());
         }
-        Ok(run)
+        let ran = self.run_alone(cause, run.insert(self.begin().await?)).await;
+        self.store.take_duty(Duty::Autodrop, Duration::ZERO).await?;
+        ran
+    }
+
+    async fn run_alone(&self, cause: Cause, run: &mut Run) -> StoreResult<()> {
+        if !run.is_needed(cause) {
+            return Ok(());
+        }
+        if cause == Cause::Look && !self.is_worthwhile(run).await? {
+            run.enough = false;
+            return Ok(());
+        }
+        let give_up = Instant::now() + RUN_MAX;
+        while run.excess() > 0 && Instant::now() < give_up && !self.stop.is_cancelled() {
+            let started = Instant::now();
+            if !self.store.take_duty(Duty::Autodrop, TERM).await? {
+                return Err(StoreError::Unavailable("another process makes room by now".into()));
+            }
+            let drops = self.store.drop_oldest(run.excess()).await?;
+            record::autodropped(&drops);
+            run.drops.add_all(&drops);
+            run.after = self.store.usage().await?;
+            if drops.is_empty() {
+                run.enough = false;
+                break;
+            }
+            tokio::time::sleep(started.elapsed().max(PAUSE_MIN)).await;
+        }
+        Ok(())
     }
 
     /// What [`Autodrop::run`] would drop, about: how much room an event takes is estimated.
     pub async fn preview(&self) -> StoreResult<Run> {
         let mut run = self.begin().await?;
-        while run.is_needed() {
-            let excess = run.budget.excess(&run.after);
-            let drops = self.store.preview_drop(excess, &run.drops).await?;
-            run.enough = !drops.is_empty();
-            run.drops.add_all(&drops);
+        if run.is_needed(Cause::Command) {
+            run.drops = self.preview_of(run.excess()).await?;
             run.after.used = run.before.used.saturating_sub(run.drops.total().bytes);
+            run.enough = run.excess() == 0;
         }
         Ok(run)
+    }
+
+    async fn is_worthwhile(&self, run: &Run) -> StoreResult<bool> {
+        let wanted = run.excess().min(WORTHWHILE);
+        Ok(self.preview_of(wanted).await?.total().bytes >= wanted)
+    }
+
+    /// The oldest events up to so many bytes.
+    async fn preview_of(&self, bytes: u64) -> StoreResult<Drops> {
+        let mut found = Drops::default();
+        while found.total().bytes < bytes {
+            let more = self.store.preview_drop(bytes - found.total().bytes, &found).await?;
+            if more.is_empty() {
+                break;
+            }
+            found.add_all(&more);
+        }
+        Ok(found)
     }
 
     async fn begin(&self) -> StoreResult<Run> {
@@ -97,13 +169,13 @@ impl Autodrop {
     }
 
     /// Logs what a run did: once with totals.
-    fn report(&mut self, run: &Run, took: Duration) {
+    fn report(&mut self, run: &Run, cause: Cause, took: Duration) {
         let total = run.drops.total();
         if total.items > 0 {
             tracing::warn!(
                 events = total.items,
                 subscribers = run.drops.iter().len(),
-                by_subscriber = by_subscriber(&run.drops),
+                by_subscriber = %run.drops,
                 bytes_used_before = run.before.used,
                 bytes_used = run.after.used,
                 bytes_max = run.budget.max,
@@ -111,36 +183,38 @@ impl Autodrop {
                 "autodrop: the store ran out of room; dropped the oldest events"
             );
         }
-        let is_stuck = !run.enough;
+        let refused_within_budget = cause == Cause::Refusal && !run.is_needed(cause);
+        let is_stuck = !run.enough || refused_within_budget;
         if is_stuck && !self.was_stuck {
-            tracing::error!(
-                bytes_used = run.after.used,
-                bytes_max = run.budget.max,
-                "autodrop: the store is out of room, and no queue has anything left to drop"
-            );
+            let (bytes_used, bytes_max) = (run.after.used, run.budget.max);
+            if refused_within_budget {
+                tracing::error!(
+                    bytes_used,
+                    bytes_max,
+                    "autodrop: the store refuses events though it holds less than it may: look \
+                     whether its disk is full"
+                );
+            } else {
+                tracing::error!(
+                    bytes_used,
+                    bytes_max,
+                    "autodrop: the store is out of room, and the queues hold too little to make \
+                     enough: look what else fills it, or raise how much it may hold"
+                );
+            }
         }
         self.was_stuck = is_stuck;
     }
 }
 
 impl Run {
-    /// Whether more is to go: it began over the high mark, and ends at the low one.
-    fn is_needed(&self) -> bool {
-        self.enough
-            && self.budget.is_exceeded_by(&self.before)
-            && self.budget.excess(&self.after) > 0
+    /// Bytes that are still to go.
+    fn excess(&self) -> u64 {
+        self.budget.excess(&self.after)
     }
-}
 
-/// Who lost how many events, the most first.
-pub fn by_subscriber(drops: &Drops) -> String {
-    let mut rows: Vec<_> = drops.iter().collect();
-    rows.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.items));
-    let named = rows.iter().take(NAMED_MAX);
-    let mut parts: Vec<_> =
-        named.map(|(subscriber, dropped)| format!("{subscriber} {}", dropped.items)).collect();
-    if rows.len() > NAMED_MAX {
-        parts.push(format!("and {} more", rows.len() - NAMED_MAX));
+    fn is_needed(&self, cause: Cause) -> bool {
+        let begins = cause == Cause::Refusal || self.budget.is_exceeded_by(&self.before);
+        begins && self.budget.excess(&self.before) > 0
     }
-    parts.join(", ")
 }

@@ -16,7 +16,7 @@ pub use budget::Budget;
 pub use duty::HeldDuty;
 
 use crate::store::{Duty, Store};
-use autodrop::Autodrop;
+use autodrop::{Autodrop, Cause};
 use retention::Retention;
 
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
@@ -25,8 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks after the store until it is stopped.
 ///
-/// `full` is notified when the store has refused something for lack of room: then it is looked
-/// after at once, whoever has the duty.
+/// `full` is notified when the store has refused something for lack of room: then room is made at
+/// once, whoever has the duty.
 pub async fn run(
     store: Arc<dyn Store>,
     budget: Budget,
@@ -34,24 +34,18 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
-    let mut autodrop = Autodrop::new(store.clone(), budget);
+    let mut autodrop = Autodrop::new(store.clone(), budget, stop.clone());
     let mut retention = Retention::new(store);
-    loop {
-        let is_full = tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => false,
-            () = full.notified() => true,
-            () = stop.cancelled() => break,
-        };
-        if is_full || duty.is_mine().await {
-            // A store that hangs must not hold up the stop.
-            let look = async {
-                retention.enforce().await;
-                autodrop.look(is_full).await;
-            };
-            tokio::select! {
-                () = look => {}
-                () = stop.cancelled() => break,
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {
+                if duty.is_mine().await {
+                    retention.enforce(&stop).await;
+                    autodrop.look(Cause::Look).await;
+                }
             }
+            () = full.notified() => autodrop.look(Cause::Refusal).await,
+            () = stop.cancelled() => {}
         }
     }
     retention.report();

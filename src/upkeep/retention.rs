@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::autodrop::by_subscriber;
 use crate::store::{DROP_STEP, Drops, Store};
 use crate::telemetry::metrics::record;
 
 /// How often the log tells what was dropped: it is what subscribers asked for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// How many times as long as a look takes there is none.
+const REST: u32 = 10;
 /// How many steps are done before something else has its turn.
 const STEPS_MAX: usize = 100;
 
@@ -20,22 +22,34 @@ pub struct Retention {
     /// What was dropped and not yet told.
     dropped: Drops,
     told: Instant,
+    /// With very many subscribers a look takes its time, and happens less often.
+    rest_until: Instant,
 }
 
 impl Retention {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, dropped: Drops::default(), told: Instant::now() }
+        Self { store, dropped: Drops::default(), told: Instant::now(), rest_until: Instant::now() }
     }
 
-    pub async fn enforce(&mut self) {
+    pub async fn enforce(&mut self, stop: &CancellationToken) {
+        let started = Instant::now();
+        if started < self.rest_until {
+            return;
+        }
         for _ in 0..STEPS_MAX {
+            if stop.is_cancelled() {
+                break;
+            }
+            let asked = Instant::now();
             match self.store.drop_expired().await {
                 Ok(drops) => {
-                    record::dropped(&drops, false);
+                    record::expired(&drops);
                     self.dropped.add_all(&drops);
                     if drops.total().items < DROP_STEP as u64 {
                         break;
                     }
+                    // Half of the time is for publishers and workers.
+                    tokio::time::sleep(asked.elapsed()).await;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "failed to drop expired events; trying again");
@@ -43,6 +57,7 @@ impl Retention {
                 }
             }
         }
+        self.rest_until = Instant::now() + started.elapsed() * REST;
         if self.told.elapsed() >= REPORT_INTERVAL {
             self.report();
         }
@@ -56,7 +71,7 @@ impl Retention {
             tracing::info!(
                 events = drops.total().items,
                 subscribers = drops.iter().len(),
-                by_subscriber = by_subscriber(&drops),
+                by_subscriber = %drops,
                 "dropped events as their subscribers' retention asks for"
             );
         }

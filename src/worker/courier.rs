@@ -68,7 +68,7 @@ impl Courier {
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
-            resolver: Some(Arc::new(CallbackResolver { rules: rules.clone() })),
+            resolver: Some(Arc::new(CallbackResolver::new(rules.clone()))),
         });
         // All that can be wrong with it comes from the settings.
         let client = client.map_err(|error| {

@@ -2,28 +2,56 @@
 //!
 //! The connection is made to one of the addresses that were checked here: a name that answers
 //! differently the next time it is looked up is checked anew.
+//!
+//! A look-up is a call into the system that blocks, for many seconds if a name server is silent,
+//! and cannot be broken off; who waits for it gives up long before. So that names that hang hold up
+//! nobody else, each name is looked up once at a time, whoever waits for it, and on a thread of its
+//! own, of which there are only so many.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::watch;
 
 use crate::bus::callback_rules::CallbackRules;
 
-/// The system's resolver behind the rules for callbacks. The time to connect bounds a look-up.
+/// How many names are looked up at once; for further ones the look-up fails, and with it the
+/// attempt to deliver.
+const LOOKUPS_MAX: usize = 500;
+
+/// The system's resolver behind the rules for callbacks.
 pub struct CallbackResolver {
-    pub rules: Arc<CallbackRules>,
+    rules: Arc<CallbackRules>,
+    lookups: Lookups,
+}
+
+/// The look-ups under way, each with its result once it is there.
+#[derive(Clone, Default)]
+struct Lookups(Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>);
+
+/// The addresses of a name, or why there are none.
+type Found = Result<Vec<IpAddr>, String>;
+
+impl CallbackResolver {
+    pub fn new(rules: Arc<CallbackRules>) -> Self {
+        Self { rules, lookups: Lookups::default() }
+    }
 }
 
 impl Resolve for CallbackResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let rules = self.rules.clone();
+        let (rules, lookups) = (self.rules.clone(), self.lookups.clone());
         Box::pin(async move {
             let name = name.as_str();
             let (mut allowed, mut denied) = (Vec::new(), None);
-            // The port comes from the URL.
-            for address in tokio::net::lookup_host((name, 0)).await? {
-                match rules.check_address(address.ip()) {
-                    Ok(()) => allowed.push(address),
+            for address in lookups.addresses(name, system_lookup).await? {
+                match rules.check_address(address) {
+                    // The port comes from the URL.
+                    Ok(()) => allowed.push(SocketAddr::new(address, 0)),
                     Err(reason) => denied = denied.or(Some(reason)),
                 }
             }
@@ -38,15 +66,60 @@ impl Resolve for CallbackResolver {
     }
 }
 
+fn system_lookup(name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
+impl Lookups {
+    /// Waits for the look-up of this name that is under way, or starts one.
+    async fn addresses(
+        &self,
+        name: &str,
+        lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
+    ) -> Result<Vec<IpAddr>, String> {
+        let mut found = self.join_or_start(name, lookup)?;
+        let found = found.wait_for(Option::is_some).await;
+        let failed = || Err("the look-up failed".to_owned());
+        found.ok().and_then(|found| found.clone()).unwrap_or_else(failed)
+    }
+
+    fn join_or_start(
+        &self,
+        name: &str,
+        lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
+    ) -> Result<watch::Receiver<Option<Found>>, String> {
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = under_way.get(name) {
+            return Ok(found.clone());
+        }
+        if under_way.len() >= LOOKUPS_MAX {
+            return Err(format!("{LOOKUPS_MAX} names are being looked up already"));
+        }
+        let (result, found) = watch::channel(None);
+        let (lookups, own_name) = (self.clone(), name.to_owned());
+        let started = thread::Builder::new().name("lookup".into()).spawn(move || {
+            let found = lookup(&own_name).map_err(|error| error.to_string());
+            lookups.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&own_name);
+            result.send_replace(Some(found));
+        });
+        started.map_err(|error| format!("failed to start a thread for it: {error}"))?;
+        under_way.insert(name.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
     use crate::bus::host_pattern::HostPattern;
 
     async fn resolve(deny: &[&str]) -> Result<Vec<String>, String> {
         let deny: Vec<_> = deny.iter().filter_map(|text| HostPattern::parse(text)).collect();
-        let rules = Arc::new(CallbackRules::new(&deny, &[]));
-        let found = CallbackResolver { rules }.resolve("localhost".parse().unwrap()).await;
+        let resolver = CallbackResolver::new(Arc::new(CallbackRules::new(&deny, &[])));
+        let found = resolver.resolve("localhost".parse().unwrap()).await;
         let found = found.map_err(|error| error.to_string())?;
         Ok(found.map(|address| address.ip().to_string()).collect())
     }
@@ -69,5 +142,39 @@ mod tests {
         let setting = "in ROUTEMASTER_CALLBACK_DENY";
         assert!(error.starts_with("no address of localhost is allowed: "), "{error}");
         assert!(error.ends_with(setting), "{error}");
+    }
+
+    /// How often names that hang were looked up.
+    static HUNG: AtomicUsize = AtomicUsize::new(0);
+
+    fn hangs_unless_good(name: &str) -> io::Result<Vec<IpAddr>> {
+        if name == "good" {
+            return Ok(vec![IpAddr::from([10, 0, 0, 1])]);
+        }
+        HUNG.fetch_add(1, Ordering::SeqCst);
+        // The thread ends with its process.
+        loop {
+            thread::park();
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_are_looked_up_once_each_and_hold_up_no_other_one() {
+        let lookups = Lookups::default();
+        let short = Duration::from_millis(1);
+        // Some of them are asked for again and again.
+        let some = (0..LOOKUPS_MAX - 1).chain(0..20).chain(0..20);
+        for slow in some.map(|number| format!("slow-{number}")) {
+            let waiting = lookups.addresses(&slow, hangs_unless_good);
+            assert!(tokio::time::timeout(short, waiting).await.is_err());
+        }
+        let good = async || lookups.addresses("good", hangs_unless_good).await;
+        for _ in 0..3 {
+            assert_eq!(good().await.unwrap(), [IpAddr::from([10, 0, 0, 1])]);
+        }
+        let one_more = lookups.addresses("slow-more", hangs_unless_good);
+        assert!(tokio::time::timeout(short, one_more).await.is_err(), "there is one place left");
+        assert!(good().await.unwrap_err().contains("already"), "now there is none");
+        assert_eq!(HUNG.load(Ordering::SeqCst), LOOKUPS_MAX);
     }
 }

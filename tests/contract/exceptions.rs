@@ -6,8 +6,7 @@ use routemaster::tls::development::DevelopmentCa;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Attempt, Bus, ORDERS, Process, ROOT, Receiver, Signal, Store, event, eventually, run,
-    soon,
+    Answer, Attempt, Bus, ORDERS, Process, ROOT, Signal, Store, event, eventually, run, soon,
 };
 
 const REDIS_PASSWORD: &str = "s3cr3t of redis";
@@ -21,10 +20,6 @@ fn reporting_to(port: u16, bus: Bus) -> Bus {
         .set("EXCEPTION_SERVICE", "honeybadger")
         .set("EXCEPTION_SERVICE_URL", &format!("https://localhost:{port}"))
         .set("HONEYBADGER_API_KEY", "hbp_secret")
-}
-
-fn port(service: &Receiver) -> u16 {
-    service.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap()
 }
 
 fn json(attempt: &Attempt) -> Value {
@@ -45,7 +40,7 @@ async fn report_of_a_redis_that_is_gone(service: &str, url: &str, key: &str) -> 
         .set("EXCEPTION_SERVICE", service)
         .set(key, "key-of-the-account");
     let endpoint = bus.receiver().await;
-    let port = port(&endpoint);
+    let port = endpoint.port();
     let bus = bus.set("EXCEPTION_SERVICE_URL", &url.replace("PORT", &port.to_string()));
     let mut server = bus.serve().await;
     server.client("demo").claims("widgets").await;
@@ -190,7 +185,7 @@ on_both_stores!(an_error_is_reported_without_the_secrets_in_it, |store| async mo
     let certificate = format!("{ROOT} {ORDERS} uuid=4f1c Bearer abc.def.pem");
     let bus = Bus::new(&store);
     let service = bus.receiver().await;
-    let bus = reporting_to(port(&service), bus);
+    let bus = reporting_to(service.port(), bus);
     let mut faulty = Faulty::start(bus, &certificate).await;
     faulty.fails().await;
     let notice = json(&service.attempts(1).await[0]);
@@ -203,7 +198,7 @@ on_both_stores!(an_error_is_reported_without_the_secrets_in_it, |store| async mo
 on_both_stores!(a_failed_delivery_is_no_exception, |store| async move {
     let bus = Bus::new(&store);
     let service = bus.receiver().await;
-    let bus = reporting_to(port(&service), bus).set("ROUTEMASTER_MAX_BACKOFF_MS", "0");
+    let bus = reporting_to(service.port(), bus).set("ROUTEMASTER_MAX_BACKOFF_MS", "0");
     let receiver = bus.receiver().await;
     receiver.answer(Answer::Status(500));
     let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
@@ -226,7 +221,7 @@ fn an_error_that_repeats_does_not_flood_the_service() {
     run(async {
         let bus = Bus::new(&Store::sqlite());
         let service = bus.receiver().await;
-        let bus = reporting_to(port(&service), bus);
+        let bus = reporting_to(service.port(), bus);
         let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
         for _ in 0..12 {
             faulty.fails().await;
@@ -244,7 +239,7 @@ fn what_waits_to_be_reported_is_reported_before_the_end() {
         let bus = Bus::new(&Store::sqlite());
         let service = bus.receiver().await;
         service.answer(Answer::After(Duration::from_millis(500)));
-        let bus = reporting_to(port(&service), bus);
+        let bus = reporting_to(service.port(), bus);
         let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
         faulty.fails().await;
         service.attempts(1).await;
@@ -283,7 +278,7 @@ on_both_stores!(a_service_that_hangs_slows_nothing_down, |store| async move {
     let bus = Bus::new(&store);
     let service = bus.receiver().await;
     service.answer(Answer::Hang);
-    nothing_is_slowed_down(reporting_to(port(&service), bus)).await;
+    nothing_is_slowed_down(reporting_to(service.port(), bus)).await;
     let reports = service.attempts_so_far().len();
     assert!((1..5).contains(&reports), "one after the other: {reports} reports of 5 errors");
 });
@@ -305,7 +300,7 @@ fn a_service_that_refuses_is_a_warning_and_is_tried_again() {
         let bus = Bus::new(&Store::sqlite());
         let service = bus.receiver().await;
         service.answer_next([Answer::Status(500), Answer::Status(403), Answer::Status(201)]);
-        let bus = reporting_to(port(&service), bus);
+        let bus = reporting_to(service.port(), bus);
         let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
         for _ in 0..3 {
             faulty.fails().await;
@@ -323,7 +318,7 @@ fn a_service_that_asks_to_be_left_alone_is() {
         let bus = Bus::new(&Store::sqlite());
         let service = bus.receiver().await;
         service.answer_next([Answer::Status(429)]);
-        let bus = reporting_to(port(&service), bus);
+        let bus = reporting_to(service.port(), bus);
         let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
         faulty.fails().await;
         let stderr = &faulty.server.stderr;
@@ -341,7 +336,7 @@ fn print_reports_to_nobody_but_the_log() {
     run(async {
         let bus = Bus::new(&Store::sqlite());
         let service = bus.receiver().await;
-        let bus = reporting_to(port(&service), bus).unset("EXCEPTION_SERVICE");
+        let bus = reporting_to(service.port(), bus).unset("EXCEPTION_SERVICE");
         let mut faulty = Faulty::start(bus, Faulty::CERTIFICATE).await;
         let stderr = &faulty.server.stderr;
         let warning = stderr.line_with("EXCEPTION_SERVICE_URL has no effect");

@@ -38,8 +38,10 @@ fn printed(log: &str) -> Told {
         let text = |field: &str| line[field].as_str().expect("a string").to_owned();
         let value = line["value"].as_f64().expect("a number");
         let metric = text("metric");
-        let counters = ["events.", "delivery.", "latency.", "process"].map(|name| {
-            metric.strip_prefix("routemaster.").is_some_and(|metric| metric.starts_with(name))
+        let counters = ["events.", "delivery.", "latency.", "process/"].map(|name| {
+            metric
+                .strip_prefix("routemaster.")
+                .is_some_and(|metric| format!("{metric}/").starts_with(name))
         });
         let told = told.entry((metric, text("tags"))).or_default();
         *told = if counters.contains(&true) { *told + value } else { value };
@@ -178,10 +180,6 @@ on_both_stores!(a_datadog_agent_gets_each_thing_once_from_several_processes, |st
     assert!(agent.lines.iter().any(|line| line.ends_with("|g")), "gauges without tags as well");
 });
 
-fn port(service: &Receiver) -> u16 {
-    service.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap()
-}
-
 fn series(attempt: &Attempt) -> Vec<Value> {
     let body: Value = serde_json::from_str(&attempt.body).expect("JSON");
     body["series"].as_array().expect("series").clone()
@@ -196,7 +194,7 @@ fn datadogs_api_gets_what_an_agent_would_get() {
         let bus = bus
             .set("METRIC_COLLECTION_SERVICE", "datadog")
             .set("DATADOG_API_KEY", "the-key-of-datadog")
-            .set("DATADOG_HOST", &format!("https://localhost:{}", port(&datadog)));
+            .set("DATADOG_HOST", &format!("https://localhost:{}", datadog.port()));
         let server = bus.serve().await;
         datadog.attempts(1).await;
         server.client("demo").publishes("widgets", 1..=3).await;
@@ -233,7 +231,7 @@ fn a_datadog_that_hangs_or_refuses_slows_nothing_down() {
             let bus = bus
                 .set("METRIC_COLLECTION_SERVICE", "datadog")
                 .set("DATADOG_API_KEY", "key")
-                .set("DATADOG_HOST", &format!("https://localhost:{}", port(&datadog)));
+                .set("DATADOG_HOST", &format!("https://localhost:{}", datadog.port()));
             let server = bus.serve().await;
             datadog.attempts(1).await;
             let (demo, receiver) = subscribed(&bus, &server).await;
@@ -259,10 +257,12 @@ struct Line {
 }
 
 /// Parses Prometheus's text format, and is strict: each metric is described once, with its type,
-/// before its lines, and those stand together.
+/// before its lines, and these stand together, each once.
 fn parse(text: &str) -> Vec<Line> {
     let mut described: BTreeMap<String, &str> = BTreeMap::new();
     let mut lines: Vec<Line> = vec![];
+    let mut families: Vec<String> = vec![];
+    let mut seen = std::collections::BTreeSet::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.splitn(3, ' ');
@@ -289,7 +289,13 @@ fn parse(text: &str) -> Vec<Line> {
             let family = name.strip_suffix(part)?;
             (described.get(family) == Some(&"histogram")).then_some(family)
         });
-        assert!(described.contains_key(family.unwrap_or(name)), "no type before {line}");
+        let family = family.unwrap_or(name);
+        assert!(described.contains_key(family), "no type before {line}");
+        if families.last().is_none_or(|last| last != family) {
+            assert!(!families.contains(&family.to_owned()), "apart from its like: {line}");
+            families.push(family.to_owned());
+        }
+        assert!(seen.insert(metric.to_owned()), "twice: {line}");
         let pairs = labels.split("\",").filter(|pair| !pair.is_empty());
         let labels = pairs.map(|pair| {
             let (label, value) = pair.split_once("=\"").expect("label=\"value\"");

@@ -21,6 +21,8 @@ on_both_stores!(
     a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batch,
     the_pause_of_a_failed_batch_outlives_the_batch,
     an_emptied_queue_is_due_when_something_is_published_again,
+    an_emptied_queue_keeps_its_pause,
+    what_is_left_leaves_when_it_would_have_by_itself,
     a_preview_tells_what_would_go_and_changes_nothing,
     items_older_than_the_retention_go,
     more_items_than_max_queued_go_the_oldest_first,
@@ -174,12 +176,46 @@ async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
 async fn an_emptied_queue_is_due_when_something_is_published_again(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &numbers(1, 5)).await;
-    let failed = f.claim_one().await;
-    f.settle(&failed.lease, Outcome::Failed { retry_in: HOUR }).await;
     assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 5)]);
     assert_eq!(f.claim_none().await, None);
     f.publish("a", &["6"]).await;
     assert_eq!(texts(&f.claim_one().await), ["6"]);
+}
+
+/// Else a dead subscriber whose events expire would be tried for each new one.
+async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
+    let pause = Duration::from_millis(300);
+    f.subscribe("alice", &["a"], plain).await;
+    f.publish("a", &numbers(1, 5)).await;
+    let failed = f.claim_one().await;
+    f.settle(&failed.lease, Outcome::Failed { retry_in: pause }).await;
+    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 5)]);
+    f.publish("a", &["6"]).await;
+    assert_due_after(f.claim_none().await, pause);
+    f.pass(pause).await;
+    let again = f.claim_eventually().await;
+    assert_eq!((texts(&again), again.batch.attempt), (vec!["6".to_owned()], 1));
+    f.settle(&again.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+
+    // When the pause is over and there still is nothing, all is as with any empty queue.
+    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 1)]);
+    assert_eq!(f.claim_none().await, None);
+    f.publish("a", &["7"]).await;
+    assert_eq!(texts(&f.claim_one().await), ["7"]);
+}
+
+async fn what_is_left_leaves_when_it_would_have_by_itself(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| {
+        delivery.timeout = HOUR;
+        delivery.max = 3;
+    })
+    .await;
+    f.publish("a", &numbers(1, 4)).await;
+    // Full, and so due; then not full any more.
+    assert_eq!(items(&f.store.drop_oldest(40).await.unwrap()), [("alice", 2)]);
+    assert_due_after(f.claim_none().await, HOUR);
+    f.publish("a", &["5"]).await;
+    assert_eq!(texts(&f.claim_one().await), numbers(3, 5));
 }
 
 async fn a_preview_tells_what_would_go_and_changes_nothing(f: &Fixture) {
@@ -232,9 +268,9 @@ async fn more_items_than_max_queued_go_the_oldest_first(f: &Fixture) {
     let leased = f.claim_one().await;
     f.publish("alice", &numbers(12, 19)).await;
     f.store.drop_expired().await.unwrap();
-    assert_eq!(f.status("alice").await.queued, 4, "the one in flight is one of them");
+    assert_eq!(f.status("alice").await.queued, 5, "the one in flight is on its way");
     f.settle(&leased.lease, Outcome::Acknowledged).await;
-    assert_eq!(f.drain().await["alice"], numbers(17, 19));
+    assert_eq!(f.drain().await["alice"], numbers(16, 19));
 }
 
 async fn without_a_retention_nothing_expires(f: &Fixture) {

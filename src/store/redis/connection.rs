@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const UNRESPONSIVE: Duration = Duration::from_secs(6);
 /// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
 const RECONNECT_MS: (u32, u32) = (50, 2_000);
+/// The slot of the keys' hash tag `0`, in which a Cluster keeps them all.
+const LANE_SLOT: u16 = 13907;
 /// How many calls wait for the connection at most.
 const WAITING_MAX: usize = 10_000;
 
@@ -214,6 +216,7 @@ async fn check_again(client: &Client) {
 }
 
 async fn info(client: &Client) -> Result<String, Error> {
-    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+    // Of a Cluster, the node that has all our keys.
+    let info = CustomCommand::new_static("INFO", ClusterHash::Custom(LANE_SLOT), false);
     client.custom(info, Vec::<String>::new()).await
 }

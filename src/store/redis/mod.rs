@@ -88,9 +88,9 @@ impl Scripts {
         Self {
             publish: script!("", "publish"),
             claim: script!(" flags=allow-oom", "queue", "claim"),
-            settle: script!(" flags=allow-oom", "queue", "settle"),
+            settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "subscribe"),
+            subscribe: script!("", "due", "subscribe"),
             unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
             unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
             delete_topic: script!(" flags=allow-oom", "delete_topic"),
@@ -98,9 +98,9 @@ impl Scripts {
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),
             ping: script!("", "ping"),
-            drop_oldest: script!(" flags=allow-oom", "trim", "oldest", "drop_oldest"),
-            preview_drop: script!(" flags=no-writes", "trim", "oldest", "preview_drop"),
-            drop_expired: script!(" flags=allow-oom", "trim", "drop_expired"),
+            drop_oldest: script!(" flags=allow-oom", "due", "trim", "oldest", "drop_oldest"),
+            preview_drop: script!(" flags=no-writes", "due", "trim", "oldest", "preview_drop"),
+            drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
             take_duty: script!(" flags=allow-oom", "take_duty"),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::queue::delivery_from_row;
+use super::queue::{delivery_from_row, reschedule};
 use crate::bus::health::Health;
 use crate::bus::subscription::{Retention, Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
@@ -46,7 +46,8 @@ pub fn subscribe(
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
                  leased = leased AND callback IS ?3,
                  due_ms = CASE
-                     WHEN batch_number IS NULL OR (callback IS ?3 AND uuid IS ?4) THEN due_ms
+                     WHEN callback IS ?3 AND uuid IS ?4 THEN due_ms
+                     WHEN batch_number IS NULL AND NOT held THEN due_ms
                      WHEN NOT leased THEN ?7
                      WHEN callback IS NOT ?3 THEN ?8
                      ELSE due_ms
@@ -78,18 +79,6 @@ pub fn subscribe(
             .execute(params![topic.as_str(), queue_id])?;
     }
     Ok(Subscribed::Done)
-}
-
-/// Applies a changed `timeout` or `max` to a queue whose next batch was not given out yet.
-fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE queues SET due_ms =
-             (SELECT min(at_ms, ?2) + iif(next - head >= max, 0, timeout_ms)
-              FROM items WHERE queue_id = id AND seq = head)
-         WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND next > head",
-    )?
-    .execute(params![queue_id, now_ms])?;
-    Ok(())
 }
 
 pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<bool> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::store::Usage;
+use crate::store::{ITEM_OVERHEAD, Usage};
 
 /// The pause between two portions, which leaves the file to others.
 pub const PAUSE: Duration = Duration::from_millis(10);
@@ -21,7 +21,8 @@ pub fn tidy(db: &Connection) -> rusqlite::Result<bool> {
     Ok(drop_removed_items(db)? || give_back_space(db)?)
 }
 
-fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
+/// Takes some items of a removed subscriber away; `false` if there is no such subscriber any more.
+pub fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
     let queue: Option<i64> = db
         .prepare_cached("SELECT id FROM removed_queues LIMIT 1")?
         .query_row([], |row| row.get(0))
@@ -41,6 +42,15 @@ fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
+/// About the room that the items of removed subscribers take.
+fn room_of_removed(db: &Connection) -> rusqlite::Result<u64> {
+    db.prepare_cached(
+        "SELECT coalesce(sum(length(payload) + ?1), 0) FROM items
+         WHERE queue_id IN (SELECT id FROM removed_queues)",
+    )?
+    .query_row([ITEM_OVERHEAD], |row| row.get(0))
+}
+
 fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
     let free: u32 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     if free <= FREE_PAGES_KEPT {
@@ -53,9 +63,11 @@ fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The pages that hold something. Those that are free are used again before the file grows.
+/// The pages that hold something, but for what removed subscribers have left, which goes by itself.
+/// Pages that are free are used again before the file grows.
 pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
-    Ok(Usage { used: pages * pragma("page_size")?, limit: None, cpu: None })
+    let used = (pages * pragma("page_size")?).saturating_sub(room_of_removed(db)?);
+    Ok(Usage { used, limit: None, cpu: None })
 }

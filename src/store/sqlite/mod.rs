@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, which several processes on one machine may share.
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
-//! monitoring reads beside it on a connection of its own. What a queue does is in [`publish`] and
+//! monitoring reads beside it ([`reader`]). What a queue does is in [`publish`] and
 //! [`queue`], dropping in [`trim`], who is known to the bus is in [`directory`], chores are in
 //! [`housekeeping`].
 
@@ -9,13 +9,14 @@ mod directory;
 mod housekeeping;
 mod publish;
 mod queue;
+mod reader;
 mod schema;
 mod trim;
 mod watcher;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ use crate::bus::clock::Clock;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
+use reader::Reader;
 use writer::{Durability, Writer};
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
@@ -39,13 +41,15 @@ pub struct SqliteStore {
     path: PathBuf,
     clock: Clock,
     writer: Writer,
-    reader: Arc<Mutex<Connection>>,
+    reader: Reader,
     alarm: Arc<Alarm>,
     watcher: OnceLock<()>,
     /// Names this process in the duties that it takes.
     process: String,
 }
 
+/// How many portions of removed subscribers' items go with one look for expired ones.
+const REMOVED_PORTIONS: usize = 10;
 /// The file's name in its directory.
 const FILE: &str = "routemaster.db";
 
@@ -53,6 +57,15 @@ impl SqliteStore {
     /// Whether there is a store in `directory`.
     pub fn exists_in(directory: &Path) -> bool {
         directory.join(FILE).exists()
+    }
+
+    /// Whether the store in `directory` was made or used by this version, so that opening it
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_current_in(directory: &Path) -> anyhow::Result<bool> {
+        schema::is_current(&directory.join(FILE))
     }
 
     /// Opens `routemaster.db` in `directory`, and makes both if they are not there.
@@ -75,29 +88,11 @@ impl SqliteStore {
             path,
             clock,
             writer: Writer::start(connection)?,
-            reader: Arc::new(Mutex::new(reader)),
+            reader: Reader::start(reader)?,
             alarm: Arc::new(Alarm::default()),
             watcher: OnceLock::new(),
             process: random_hex()?,
         })
-    }
-
-    /// Runs a query beside the writer.
-    async fn read<T, F>(&self, query: F) -> StoreResult<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let reader = self.reader.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            query(&connection).map_err(StoreError::from)
-        });
-        match tokio::time::timeout(CALL_TIMEOUT, task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(failure)) => Err(StoreError::Unavailable(failure.to_string())),
-            Err(_) => Err(StoreError::Unavailable("a query took too long".into())),
-        }
     }
 
     /// Runs a change that must be on disk before it is answered for.
@@ -179,20 +174,20 @@ impl Store for SqliteStore {
     }
 
     async fn topics(&self) -> StoreResult<Vec<Topic>> {
-        self.read(directory::topics).await
+        self.reader.run(directory::topics).await
     }
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        self.read(directory::subscriptions).await
+        self.reader.run(directory::subscriptions).await
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
         let until_ms = self.clock.now_ms() + within.as_millis() as u64;
-        self.read(move |db| queue::due_batches(db, until_ms)).await
+        self.reader.run(move |db| queue::due_batches(db, until_ms)).await
     }
 
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
-        self.read(directory::api_tokens).await
+        self.reader.run(directory::api_tokens).await
     }
 
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
@@ -241,19 +236,26 @@ impl Store for SqliteStore {
     }
 
     async fn usage(&self) -> StoreResult<Usage> {
-        self.read(housekeeping::usage).await
+        self.reader.run(housekeeping::usage).await
     }
 
     async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops> {
-        self.write_lazily(move |db| trim::drop_oldest(db, bytes)).await
+        let now_ms = self.clock.now_ms();
+        self.write_lazily(move |db| trim::drop_oldest(db, bytes, now_ms)).await
     }
 
     async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops> {
         let before = before.clone();
-        self.read(move |db| trim::preview_drop(db, bytes, &before)).await
+        self.reader.run(move |db| trim::preview_drop(db, bytes, &before)).await
     }
 
     async fn drop_expired(&self) -> StoreResult<Drops> {
+        // Where no worker looks for work, nobody else takes away what removed subscribers have left.
+        for _ in 0..REMOVED_PORTIONS {
+            if !self.write_lazily(housekeeping::drop_removed_items).await? {
+                break;
+            }
+        }
         let now_ms = self.clock.now_ms();
         self.write_lazily(move |db| trim::drop_expired(db, now_ms)).await
     }

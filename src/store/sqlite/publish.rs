@@ -91,7 +91,7 @@ fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState>
 
 fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
     db.prepare_cached(
-        "SELECT next, head, timeout_ms, max, leased OR batch_number IS NOT NULL, due_ms
+        "SELECT next, head, timeout_ms, max, leased OR batch_number IS NOT NULL OR held, due_ms
          FROM queues WHERE id = ?1",
     )?
     .query_row([queue], |row| {

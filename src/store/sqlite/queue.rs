@@ -34,7 +34,6 @@ impl Queue {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let batch_number: Option<u64> = row.get(11)?;
         let batch_last: Option<i64> = row.get(12)?;
-        let head = row.get(9)?;
         Ok(Self {
             id: row.get(0)?,
             lease: Lease {
@@ -44,10 +43,9 @@ impl Queue {
             },
             delivery: delivery_from_row(row, 4)?,
             health: Health::new(row.get(8)?),
-            head,
+            head: row.get(9)?,
             next: row.get(10)?,
-            // Of a batch whose items were dropped nothing is left to send again.
-            batch: batch_number.zip(batch_last).filter(|(_, last)| *last >= head),
+            batch: batch_number.zip(batch_last),
             attempts: row.get(13)?,
         })
     }
@@ -61,7 +59,10 @@ impl Queue {
         now_ms: u64,
     ) -> rusqlite::Result<Option<LeasedBatch>> {
         if self.head == self.next {
-            self.release(db, None)?;
+            db.prepare_cached(
+                "UPDATE queues SET leased = 0, held = 0, due_ms = NULL WHERE id = ?1",
+            )?
+            .execute([self.id])?;
             return Ok(None);
         }
         let (items, oldest_ms) = self.read_batch(db)?;
@@ -70,7 +71,7 @@ impl Queue {
         self.lease.fence = (self.lease.fence + 1).max(now_ms * 1000);
         let number = self.batch.map_or(self.lease.fence, |(number, _)| number);
         db.prepare_cached(
-            "UPDATE queues SET leased = 1, fence = ?2, due_ms = ?3, batch_number = ?4,
+            "UPDATE queues SET leased = 1, held = 0, fence = ?2, due_ms = ?3, batch_number = ?4,
                  batch_last = ?5, attempts = ?6 WHERE id = ?1",
         )?
         .execute(params![
@@ -146,6 +147,19 @@ impl Queue {
         // Not from a time to come, if the clock was set back meanwhile.
         Ok(oldest.map(|at_ms| at_ms.min(now_ms) + self.delivery.timeout.as_millis() as u64))
     }
+}
+
+/// Works out anew when a queue is due whose next batch was not given out yet: its items, or how
+/// they are to be delivered, have changed.
+pub fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE queues SET due_ms =
+             (SELECT min(at_ms, ?2) + iif(next - head >= max, 0, timeout_ms)
+              FROM items WHERE queue_id = id AND seq = head)
+         WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND NOT held",
+    )?
+    .execute(params![queue_id, now_ms])?;
+    Ok(())
 }
 
 /// Reads `callback, uuid, timeout_ms, max`, which start at this column.

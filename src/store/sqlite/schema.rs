@@ -20,9 +20,9 @@ const LOCK_TRIES: i32 = 6000;
 /// Times are in milliseconds since the epoch. A queue holds the items `head..next`; `due` says
 /// when a worker should look at it: when its next batch is to leave, when a failed one is to be
 /// sent again, or, while it is leased, when the lease runs out. The batch that was given out and
-/// not acknowledged yet is `head..=batch_last`; `batch_number` names it. When its items were dropped
-/// meanwhile, `batch_last` is below `head`.
-const TABLES: &str = "
+/// not acknowledged yet is `head..=batch_last`; `batch_number` names it. `held` marks a queue that lost
+/// such a batch, or a part of it: it keeps its pause.
+const VERSION_1: &str = "
     CREATE TABLE topics (
         name TEXT PRIMARY KEY,
         publisher TEXT,
@@ -46,11 +46,7 @@ const TABLES: &str = "
         attempts INTEGER NOT NULL DEFAULT 0,
         due_ms INTEGER,
         leased INTEGER NOT NULL DEFAULT 0,
-        fence INTEGER NOT NULL DEFAULT 0,
-        retention_ms INTEGER,
-        max_queued INTEGER,
-        autodropped INTEGER NOT NULL DEFAULT 0,
-        expired INTEGER NOT NULL DEFAULT 0
+        fence INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX queues_by_due ON queues (due_ms) WHERE due_ms IS NOT NULL;
 
@@ -74,12 +70,6 @@ const TABLES: &str = "
         at_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
 
-    CREATE TABLE duties (
-        name TEXT PRIMARY KEY,
-        holder TEXT NOT NULL,
-        until_ms INTEGER NOT NULL
-    ) WITHOUT ROWID;
-
     CREATE TABLE removed_queues (
         id INTEGER PRIMARY KEY
     );
@@ -90,12 +80,13 @@ const TABLES: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What makes tables of version 1 tables of version 2. Processes of both versions may share them.
+/// What version 2 adds. Processes of both versions may share the file.
 const FROM_1_TO_2: &str = "
     ALTER TABLE queues ADD COLUMN retention_ms INTEGER;
     ALTER TABLE queues ADD COLUMN max_queued INTEGER;
     ALTER TABLE queues ADD COLUMN autodropped INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE queues ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE queues ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 
     CREATE TABLE duties (
         name TEXT PRIMARY KEY,
@@ -140,32 +131,78 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
+/// Whether a file has the tables of this version.
+pub fn is_current(path: &Path) -> anyhow::Result<bool> {
+    let connection = Connection::open(path)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version == VERSION)
+}
+
 /// Makes the tables in an empty file and brings older ones up to date; refuses a file that another program or a newer version made.
 pub fn migrate(connection: &Connection) -> anyhow::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (APPLICATION_ID, VERSION) => {}
-        (APPLICATION_ID, 1) => {
-            connection
-                .execute_batch(FROM_1_TO_2)
-                .context("failed to bring the tables up to date")?;
-            connection.pragma_update(None, "user_version", VERSION)?;
-        }
+    let version = match (pragma("application_id")?, pragma("user_version")?) {
+        (APPLICATION_ID, version @ 1..=VERSION) => version,
         (0, 0) => {
-            connection.execute_batch(TABLES).context(
+            connection.execute_batch(VERSION_1).context(
                 "failed to create the tables: is this the file of another program? \
                  Choose another ROUTEMASTER_DATA_DIR",
             )?;
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-            connection.pragma_update(None, "user_version", VERSION)?;
+            1
         }
         (APPLICATION_ID, newer) => bail!(
             "the file has version {newer} of the tables, and this program knows version \
              {VERSION}: run the newer program that made it"
         ),
         _ => bail!("the file belongs to another program: choose another ROUTEMASTER_DATA_DIR"),
+    };
+    if version < VERSION {
+        connection.execute_batch(FROM_1_TO_2).context("failed to bring the tables up to date")?;
+        connection.pragma_update(None, "user_version", VERSION)?;
     }
     connection.execute_batch("COMMIT")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_version_1_are_brought_up_to_date_with_what_is_in_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        let old = connect(&path).unwrap();
+        old.execute_batch(VERSION_1).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let insert = "INSERT INTO queues (name, subscriber, callback, timeout_ms, max)
+                      VALUES ('q', ?1, 'https://a.example', 500, 100)";
+        old.execute(insert, ["alice"]).unwrap();
+        assert!(!is_current(&path).unwrap());
+        let new = connect(&path).unwrap();
+        for _ in 0..2 {
+            migrate(&new).unwrap();
+        }
+        assert!(is_current(&path).unwrap());
+        let row = "SELECT subscriber, expired, held, max_queued IS NULL FROM queues";
+        let row: (String, u64, bool, bool) = new
+            .query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap();
+        assert_eq!(row, ("alice".into(), 0, false, true));
+        // A process of the version before goes on beside the new one.
+        old.execute(&insert.replace("'q'", "'r'"), ["bob"]).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = connect(&directory.path().join("new.db")).unwrap();
+        migrate(&db).unwrap();
+        db.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        let error = migrate(&db).unwrap_err().to_string();
+        assert!(error.contains("run the newer program"), "{error}");
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::queue::reschedule;
 use crate::bus::token::ClientToken;
 use crate::store::{DROP_STEP, Dropped, Drops, ITEM_OVERHEAD};
 
@@ -56,9 +57,9 @@ impl Source {
 }
 
 /// Drops the oldest items, up to so many bytes.
-pub fn drop_oldest(db: &Connection, bytes: u64) -> rusqlite::Result<Drops> {
+pub fn drop_oldest(db: &Connection, bytes: u64, now_ms: u64) -> rusqlite::Result<Drops> {
     let sources = oldest(db, bytes, &Drops::default())?;
-    drop_found(db, sources, Reason::NoRoom)
+    drop_found(db, sources, Reason::NoRoom, now_ms)
 }
 
 /// Says what [`drop_oldest`] would drop if `before` had been dropped already.
@@ -98,7 +99,8 @@ fn oldest(db: &Connection, bytes: u64, skipped: &Drops) -> rusqlite::Result<Vec<
 /// Drops what is older than its subscriber's retention, or more than it wants to have queued.
 pub fn drop_expired(db: &Connection, now_ms: u64) -> rusqlite::Result<Drops> {
     let sql = format!(
-        "SELECT {}, ?1 - retention_ms, next - head - max_queued FROM queues
+        "SELECT {}, ?1 - retention_ms,
+             next - iif(leased, batch_last + 1, head) - max_queued FROM queues
          WHERE next > head AND (retention_ms IS NOT NULL OR max_queued IS NOT NULL)",
         Source::COLUMNS
     );
@@ -123,19 +125,29 @@ pub fn drop_expired(db: &Connection, now_ms: u64) -> rusqlite::Result<Drops> {
             expired.push(source);
         }
     }
-    drop_found(db, expired, Reason::Expired)
+    drop_found(db, expired, Reason::Expired, now_ms)
 }
 
-fn drop_found(db: &Connection, sources: Vec<Source>, reason: Reason) -> rusqlite::Result<Drops> {
+fn drop_found(
+    db: &Connection,
+    sources: Vec<Source>,
+    reason: Reason,
+    now_ms: u64,
+) -> rusqlite::Result<Drops> {
     let mut drops = Drops::default();
     for source in sources {
-        drop_items(db, &source, reason)?;
+        drop_items(db, &source, reason, now_ms)?;
         drops.add(&source.subscriber, source.found);
     }
     Ok(drops)
 }
 
-fn drop_items(db: &Connection, source: &Source, reason: Reason) -> rusqlite::Result<()> {
+fn drop_items(
+    db: &Connection,
+    source: &Source,
+    reason: Reason,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
     let (from, count) = (source.from, source.found.items as i64);
     db.prepare_cached("DELETE FROM items WHERE queue_id = ?1 AND seq >= ?2 AND seq < ?3")?
         .execute(params![source.id, from, from + count])?;
@@ -151,25 +163,19 @@ fn drop_items(db: &Connection, source: &Source, reason: Reason) -> rusqlite::Res
             .execute([source.id])?;
     }
     // What is left of a batch that waits to be sent again will be another batch. The queue stays
-    // in the worker's hands, so that its pause is kept; unless nothing is left in it.
+    // in the worker's hands, so that its pause is kept.
     let counter = match reason {
         Reason::NoRoom => "autodropped",
         Reason::Expired => "expired",
     };
     db.prepare_cached(&format!(
         "UPDATE queues SET head = head + ?2, {counter} = {counter} + ?2,
-             batch_last = CASE
-                 WHEN leased THEN batch_last + ?2
-                 WHEN batch_number IS NOT NULL THEN 0
-             END,
+             held = held OR (NOT leased AND batch_number IS NOT NULL),
+             batch_number = iif(leased, batch_number, NULL),
+             batch_last = iif(leased, batch_last + ?2, NULL),
              attempts = iif(leased, attempts, 0)
          WHERE id = ?1"
     ))?
     .execute(params![source.id, count])?;
-    db.prepare_cached(
-        "UPDATE queues SET batch_number = NULL, batch_last = NULL, due_ms = NULL
-         WHERE id = ?1 AND head = next",
-    )?
-    .execute([source.id])?;
-    Ok(())
+    reschedule(db, source.id, now_ms)
 }

@@ -7,7 +7,6 @@
 use url::{Url, form_urlencoded};
 
 use super::exception::{Exception, Place, beginning};
-use crate::bus::token::ClientToken;
 use crate::config::Settings;
 
 /// What stands in a secret's place.
@@ -16,8 +15,8 @@ const BLANK: &str = "…";
 /// `demo`, is found inside ordinary words, and guessed as fast as it is read.
 const SECRET_MIN: usize = 8;
 /// What a value belongs to that is blanked: `name=value`, `"name": "value"` or a field.
-const SECRET_NAMES: [&str; 6] =
-    ["uuid", "password", "api-key", "api_key", "license_key", "authorization"];
+const SECRET_NAMES: [&str; 8] =
+    ["uuid", "password", "api-key", "api_key", "license_key", "authorization", "token", "secret"];
 /// The longest text of a report, in bytes.
 const REPORTED_TEXT: usize = 16 * 1024;
 
@@ -28,18 +27,8 @@ pub struct Scrubber {
 
 impl Scrubber {
     pub fn new(settings: &Settings) -> Self {
-        let tokens = settings.clients.iter().chain(&settings.root_key).map(token_secret);
-        let keys = settings.honeybadger_api_key.iter().chain(&settings.new_relic_license_key);
-        let mut secrets: Vec<String> = tokens.chain(keys.cloned()).collect();
-        let redis = settings.redis_url.as_ref().and_then(|url| Url::parse(url).ok());
-        if let Some(url) = &redis {
-            secrets.extend(url_passwords(url));
-        }
-        if let Some(url) = &settings.exception_service_url {
-            // The user is a key here; in the URL of a Redis it is a name.
-            secrets.push(url.username().to_owned());
-            secrets.extend(url_passwords(url));
-        }
+        let mut secrets: Vec<String> =
+            settings.secrets.iter().flat_map(|value| secret_parts(value)).collect();
         secrets.retain(|secret| secret.len() >= SECRET_MIN);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { secrets }
@@ -75,18 +64,27 @@ impl Scrubber {
         for name in SECRET_NAMES {
             text = without_named_values(&text, name);
         }
-        without_service_tokens(&without_credentials(&without_url_users(&text)))
+        let text = without_credentials(&without_url_users(&text));
+        without_uuids(&without_service_tokens(&text))
     }
 }
 
+/// What is secret of the value of a secret setting: a URL, a key, or tokens between commas.
+fn secret_parts(value: &str) -> Vec<String> {
+    if let Some(url) = Url::parse(value).ok().filter(Url::has_host) {
+        let mut parts = url_passwords(&url);
+        // The user may be a key; in the URL of a Redis it is a name.
+        if url.scheme() == "https" {
+            parts.push(url.username().to_owned());
+        }
+        return parts;
+    }
+    value.split(',').map(|token| token_secret(token.trim()).to_owned()).collect()
+}
+
 /// What is secret of a token: all of it, or what follows the service's name.
-fn token_secret(token: &ClientToken) -> String {
-    let token = token.reveal();
-    token
-        .split_once("--")
-        .filter(|(name, _)| !name.is_empty())
-        .map_or(token, |(_, secret)| secret)
-        .into()
+fn token_secret(token: &str) -> &str {
+    token.split_once("--").filter(|(name, _)| !name.is_empty()).map_or(token, |(_, secret)| secret)
 }
 
 /// The passwords in a URL, also those in its query, as they are written and as they are meant.
@@ -119,13 +117,33 @@ fn without_url_users(text: &str) -> String {
         let (scheme, authority) = rest.split_at(at + "://".len());
         clean.push_str(scheme);
         rest = authority;
-        let end = rest.find(|c: char| matches!(c, '/' | '?' | '#') || ends_value(c));
+        // A password may hold anything else.
+        let ends = |c: char| matches!(c, '/' | '?' | '#' | '"' | '`') || c.is_whitespace();
+        let end = rest.find(ends);
         if let Some(at) = rest[..end.unwrap_or(rest.len())].rfind('@') {
             clean.push_str(BLANK);
             rest = &rest[at..];
         }
     }
     clean + rest
+}
+
+/// What is shaped like a UUID: most subscribers authenticate deliveries with one.
+fn without_uuids(text: &str) -> String {
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    let is_uuid = |word: &str| {
+        let mut lengths = word.split('-').map(str::len);
+        lengths.by_ref().take(GROUPS.len() + 1).eq(GROUPS)
+            && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    };
+    let mut clean = String::with_capacity(text.len());
+    for part in text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+        let end = part.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let (word, rest) = part.split_at(end.unwrap_or(part.len()));
+        clean.push_str(if is_uuid(word) { BLANK } else { word });
+        clean.push_str(rest);
+    }
+    clean
 }
 
 /// The word after `Basic` or `Bearer` is what proves who sends it.
@@ -223,6 +241,7 @@ mod tests {
             ),
             ("HONEYBADGER_API_KEY", "hbp_12345678"),
             ("NEW_RELIC_LICENSE_KEY", "eu01xx12345678NRAL"),
+            ("DATADOG_API_KEY", "dd_0123456789"),
             ("EXCEPTION_SERVICE_URL", "https://publickey:secretkey@sentry.io/1"),
         ]);
         for secret in [
@@ -235,6 +254,7 @@ mod tests {
             "s3ntin3l!",
             "hbp_12345678",
             "eu01xx12345678NRAL",
+            "dd_0123456789",
             "publickey",
             "secretkey",
         ] {
@@ -285,6 +305,12 @@ mod tests {
             ("sentinelPassword=geheim", "sentinelPassword=…"),
             ("x-api-key: hbp_1", "x-api-key: …"),
             ("é password=é é", "é password=… é"),
+            ("https://u:pa,s'(w);&0rd@h/x", "https://…@h/x"),
+            (
+                "token=sesame {\"token\":\"sesame2\"} secret: abc",
+                "token=… {\"token\":\"…\"} secret: …",
+            ),
+            ("for 4f1c5a3e-0000-4000-8000-0123456789ab.", "for …."),
         ] {
             assert_eq!(scrubber.text(text), clean);
             assert_eq!(scrubber.text(clean), clean, "scrubbed twice");

@@ -1,7 +1,7 @@
 //! Sums up what was recorded since the last look, for the sinks that are sent to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_util::registry::{AtomicStorage, Registry};
@@ -54,7 +54,10 @@ impl Aggregate {
         });
         // Under the registry's lock nobody else can get hold of a counter that nobody has.
         self.0.retain_counters(|_, counter: &Arc<AtomicU64>| {
-            Arc::strong_count(counter) > 1 || counter.load(Ordering::Relaxed) > 0
+            let held = Arc::strong_count(counter) > 1;
+            // What its last holder counted is seen once it is seen to be gone.
+            fence(Ordering::Acquire);
+            held || counter.load(Ordering::Relaxed) > 0
         });
         self.0.visit_gauges(|key, gauge| {
             let value = f64::from_bits(gauge.load(Ordering::Relaxed));

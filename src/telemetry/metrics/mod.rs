@@ -71,14 +71,14 @@ pub struct Metrics {
 }
 
 /// What the task does again and again.
-struct Reporter {
+struct Exporter {
     sink: Sink,
     /// `None` where nobody would see what is measured.
     gauges: Option<(HeldDuty, Gauges)>,
     /// When this process started, in seconds since the epoch.
     started: f64,
-    /// Whether the last report did not get through.
-    failing: bool,
+    /// How many reports in a row did not get through.
+    lost: u64,
 }
 
 impl Metrics {
@@ -104,9 +104,9 @@ impl Metrics {
         let measures = measures && settings.metrics != MetricService::None;
         let started = Clock::system().now_ms() as f64 / 1000.0;
         let gauges = measures.then(gauges);
-        let reporter = Reporter { sink, gauges, started, failing: false };
+        let exporter = Exporter { sink, gauges, started, lost: 0 };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(reporter.run(stop.clone()));
+        let task = tokio::spawn(exporter.run(stop.clone()));
         Ok(Self { exposition, stop, task })
     }
 
@@ -118,8 +118,10 @@ impl Metrics {
     /// Reports what was recorded last, within a bounded time.
     pub async fn finish(self) {
         self.stop.cancel();
-        if tokio::time::timeout(LAST_TIMEOUT, self.task).await.is_err() {
-            tracing::warn!("the last metrics were not reported in time");
+        match tokio::time::timeout(LAST_TIMEOUT, self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "metrics ended before their process"),
+            Err(_) => tracing::warn!("the last metrics were not reported in time"),
         }
     }
 }
@@ -158,18 +160,19 @@ impl Sink {
 
     async fn report(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Print { recorded, printer } => printer.print(recorded.take()),
+            Self::Print { recorded, printer } => printer.print(&recorded.take()),
             Self::Agent { recorded, agent } => agent.send(recorded.take()).await?,
             Self::Api { recorded, api } => api.send(&recorded.take(), INTERVAL).await?,
-            // What was recorded is kept in buffers until then.
-            Self::Prometheus(handle) => handle.run_upkeep(),
+            // Rendering empties the buffers of the histograms, and forgets gauges that nobody sets:
+            // that must not wait until somebody asks.
+            Self::Prometheus(handle) => drop(handle.render()),
             Self::None => {}
         }
         Ok(())
     }
 }
 
-impl Reporter {
+impl Exporter {
     async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -204,14 +207,22 @@ impl Reporter {
     }
 
     async fn report(&mut self) {
-        match self.sink.report().await {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                if !self.failing {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, "failed to send metrics; those of 10 s are lost");
+        let late = |_| Err(anyhow::anyhow!("it took too long"));
+        let sent = tokio::time::timeout(INTERVAL, self.sink.report()).await.unwrap_or_else(late);
+        match sent {
+            Ok(()) => {
+                let lost = std::mem::take(&mut self.lost);
+                if lost > 0 {
+                    let lost_s = lost * INTERVAL.as_secs();
+                    tracing::warn!(lost_s, "metrics are sent again; those of this time are lost");
                 }
-                self.failing = true;
+            }
+            Err(error) => {
+                if self.lost == 0 {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "failed to send metrics; trying on");
+                }
+                self.lost += 1;
             }
         }
     }

@@ -4,44 +4,102 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 
 use super::aggregate::{Sample, Tag, Value};
+use super::names::{QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER};
 
-/// Prints what has moved since the last time.
+/// Gauges that move all the time. When nothing else does, there is nothing to tell.
+const RESTLESS: [&str; 4] = [QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER];
+
+type Gauges = HashMap<(String, Vec<Tag>), f64>;
+
+/// Prints what has moved since it was printed last.
 pub struct Printer {
     /// The gauges as they were printed last; those that are gone are forgotten.
-    gauges: HashMap<(String, Vec<Tag>), f64>,
+    printed: Gauges,
     /// Whether people read along, who do not want to see numbers all the time.
     on_terminal: bool,
 }
 
 impl Printer {
     pub fn new() -> Self {
-        Self { gauges: HashMap::new(), on_terminal: std::io::stderr().is_terminal() }
+        Self { printed: Gauges::new(), on_terminal: std::io::stderr().is_terminal() }
     }
 
-    pub fn print(&mut self, samples: Vec<Sample>) {
-        let mut gauges = HashMap::new();
+    pub fn print(&mut self, samples: &[Sample]) {
+        let moved = self.moved(samples);
+        for sample in &moved {
+            self.print_one(sample);
+        }
+    }
+
+    /// What is to be printed; it counts as printed from now on.
+    fn moved<'a>(&mut self, samples: &'a [Sample]) -> Vec<&'a Sample> {
+        let mut gauges = Gauges::new();
+        let mut moved = Vec::new();
         for sample in samples {
-            let tags = sample.tags_text();
-            let Sample { name, tags: key, value } = sample;
-            match value {
-                Value::Count(count) => self.print_one(&name, &tags, count as f64),
-                Value::Gauge(gauge) => {
-                    let key = (name, key);
-                    if self.gauges.get(&key) != Some(&gauge) {
-                        self.print_one(&key.0, &tags, gauge);
-                    }
-                    gauges.insert(key, gauge);
+            if let Value::Gauge(gauge) = sample.value {
+                let key = (sample.name.clone(), sample.tags.clone());
+                let printed = self.printed.get(&key).copied();
+                if printed != Some(gauge) {
+                    moved.push(sample);
                 }
+                gauges.insert(key, gauge);
+            } else {
+                moved.push(sample);
             }
         }
-        self.gauges = gauges;
+        if moved.iter().all(|sample| RESTLESS.contains(&&*sample.name)) {
+            self.printed.retain(|key, _| gauges.contains_key(key));
+            return vec![];
+        }
+        self.printed = gauges;
+        moved
     }
 
-    fn print_one(&self, metric: &str, tags: &str, value: f64) {
+    fn print_one(&self, sample: &Sample) {
+        let (metric, tags) = (&sample.name, sample.tags_text());
+        let value = match sample.value {
+            Value::Count(count) => count as f64,
+            Value::Gauge(gauge) => gauge,
+        };
         if self.on_terminal {
             tracing::debug!(metric, value, tags, "metric");
         } else {
             tracing::info!(metric, value, tags, "metric");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gauge(name: &str, value: f64) -> Sample {
+        Sample { name: name.into(), tags: vec![], value: Value::Gauge(value) }
+    }
+
+    #[test]
+    fn an_idle_bus_prints_nothing() {
+        let mut printer = Printer::new();
+        let mut names = |cpu: f64, events: f64, counted: Option<u64>| {
+            let mut samples = vec![gauge(REDIS_CPU_SYS, cpu), gauge("events", events)];
+            samples.extend(
+                counted.map(|count| Sample { value: Value::Count(count), ..gauge("counter", 0.0) }),
+            );
+            let moved = printer.moved(&samples);
+            moved.iter().map(|sample| sample.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(1.0, 0.0, None), [REDIS_CPU_SYS, "events"]);
+        assert!(names(1.0, 0.0, None).is_empty());
+        assert!(names(2.0, 0.0, None).is_empty(), "its processor time always moves");
+        assert_eq!(names(3.0, 0.0, Some(1)), [REDIS_CPU_SYS, "counter"]);
+        assert_eq!(names(3.0, 5.0, None), ["events"]);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let mut printer = Printer::new();
+        printer.moved(&[gauge("a", 1.0), gauge("b", 1.0)]);
+        printer.moved(&[gauge("b", 1.0)]);
+        assert_eq!(printer.printed.len(), 1);
     }
 }

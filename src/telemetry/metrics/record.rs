@@ -59,9 +59,17 @@ pub fn process(status: &'static str, role: &'static str) {
     counter!(PROCESS, "status" => status, "type" => role).increment(1);
 }
 
-/// Events were dropped: for lack of room, or else because their subscribers do not want them.
-pub fn dropped(drops: &Drops, for_lack_of_room: bool) {
-    let name = if for_lack_of_room { EVENTS_AUTODROPPED } else { EVENTS_EXPIRED };
+/// Events were dropped for lack of room.
+pub fn autodropped(drops: &Drops) {
+    dropped(EVENTS_AUTODROPPED, drops);
+}
+
+/// Events were dropped because their subscribers do not want them any more.
+pub fn expired(drops: &Drops) {
+    dropped(EVENTS_EXPIRED, drops);
+}
+
+fn dropped(name: &'static str, drops: &Drops) {
     for (subscriber, dropped) in drops.iter() {
         counter!(name, "subscriber" => subscriber.label()).increment(dropped.items);
     }

@@ -131,6 +131,10 @@ impl Receiver {
         format!("https://localhost:{}/events", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Answers so from now on.
     pub fn answer(&self, answer: Answer) {
         self.shared.plan.lock().unwrap().always = answer;

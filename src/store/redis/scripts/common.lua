@@ -7,7 +7,7 @@
 -- <p>limited               set     tokens of subscribers with a retention or a max_queued
 -- <p>subscriber:<token>    hash    queue callback uuid timeout max retention max_queued health
 --                                  sent autodropped expired head
---                                  fence leased batch_number batch_last attempts
+--                                  fence leased batch_number batch_last attempts held
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
@@ -20,7 +20,7 @@
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
 -- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`
--- names it. When its items were dropped meanwhile, `batch_last` is below `head`.
+-- names it. `held` marks a queue that lost such a batch, or a part of it: it keeps its pause.
 
 local P = KEYS[1]
 local DUE = P .. 'due'

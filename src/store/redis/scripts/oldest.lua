@@ -1,7 +1,7 @@
 -- Finds the oldest items of all queues, oldest first across queues; shared by dropping them and
 -- by saying what would be dropped.
 
-local CHUNK = 64
+local CHUNK_MAX = 64
 local STAMP = 13
 
 -- A binary heap of queues, the one with the oldest next item on top.
@@ -24,7 +24,9 @@ local function look(queue)
   local entry = queue.chunk[queue.at]
   if not entry then
     local from = queue.held + queue.skipped + queue.n
-    queue.chunk = redis.call('LRANGE', queue.list, from, from + CHUNK - 1)
+    queue.chunk = redis.call('LRANGE', queue.list, from, from + queue.chunk_size - 1)
+    -- Of most queues only the first item is looked at.
+    queue.chunk_size = math.min(queue.chunk_size * 4, CHUNK_MAX)
     queue.at, entry = 1, queue.chunk[1]
     if not entry then return false end
   end
@@ -39,7 +41,7 @@ local function oldest(bytes, items, overhead, skip)
   local queues = {}
   for _, token in ipairs(redis.call('SMEMBERS', P .. 'subscribers')) do
     local queue = { token = token, list = P .. 'queue:' .. token, held = in_flight(token),
-      skipped = skip[token] or 0, n = 0, bytes = 0, chunk = {}, at = 1 }
+      skipped = skip[token] or 0, n = 0, bytes = 0, chunk = {}, chunk_size = 1, at = 1 }
     if look(queue) then
       heap[#heap + 1] = queue
       queues[#queues + 1] = queue

@@ -73,8 +73,8 @@ while i <= #ARGV do
 end
 
 local function in_hand(token)
-  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number')
-  return state[1] or state[2]
+  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number', 'held')
+  return state[1] or state[2] or state[3]
 end
 
 local earliest

@@ -28,8 +28,6 @@ local function give_out(token, now, lease_ms, max_bytes)
   local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'timeout', 'max', 'health',
     'head', 'batch_number', 'batch_last', 'attempts', 'fence')
   local head, batch, last = number(s[7]), s[8], number(s[9])
-  -- Of a batch whose items were dropped nothing is left to send again.
-  if batch and last < head then batch = nil end
   local entries = {}
   if s[1] then
     local list = P .. 'queue:' .. token
@@ -41,7 +39,7 @@ local function give_out(token, now, lease_ms, max_bytes)
   end
   if #entries == 0 then
     redis.call('ZREM', DUE, token)
-    if s[1] then redis.call('HDEL', key, 'leased', 'batch_number', 'batch_last', 'attempts') end
+    if s[1] then redis.call('HDEL', key, 'leased', 'held') end
     return nil
   end
   local attempts = (number(s[10]) or 0) + 1
@@ -50,6 +48,7 @@ local function give_out(token, now, lease_ms, max_bytes)
   batch = batch or fence
   redis.call('HSET', key, 'leased', 1, 'fence', fence, 'attempts', attempts,
     'batch_number', batch, 'batch_last', text(head + #entries - 1))
+  redis.call('HDEL', key, 'held')
   redis.call('ZADD', DUE, text(now + lease_ms), token)
   local waited = math.max(0, now - tonumber(string.sub(entries[1], 1, STAMP)))
   return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, waited, entries }

@@ -28,16 +28,10 @@ if acknowledged > 0 then
 end
 redis.call('HDEL', key, 'leased', 'batch_number', 'batch_last', 'attempts')
 
-local length = redis.call('LLEN', list)
-if length == 0 then
+local due = next_due(list, now, s[6], s[7])
+if not due then
   redis.call('ZREM', DUE, token)
   return -1
-end
-local due = now
-if length < tonumber(s[6]) then
-  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, 13))
-  -- Not from a time to come, if the clock was set back meanwhile.
-  due = math.min(oldest, now) + tonumber(s[7])
 end
 if due <= now and ARGV[6] == '1' then
   return give_out(token, now, tonumber(ARGV[7]), tonumber(ARGV[8])) or -1

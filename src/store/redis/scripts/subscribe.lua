@@ -17,7 +17,8 @@ for i = FIRST_TOPIC, #ARGV do
 end
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
-local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number')
+local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
+  'held')
 if not s[1] then
   redis.call('HSET', key, 'queue', ARGV[2], 'health', 100, 'sent', 0, 'head', 1, 'fence', 0)
   redis.call('SADD', P .. 'subscribers', token)
@@ -52,15 +53,11 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
     -- The delivery to the old callback is broken off when its lease is not renewed.
     redis.call('HDEL', key, 'leased')
     due = now + tonumber(ARGV[12])
-  elseif s[5] and not s[4] then
+  elseif (s[5] or s[6]) and not s[4] then
     due = now
   end
 end
-local oldest = redis.call('LINDEX', list, 0)
-if not s[4] and not s[5] and oldest then
-  due = math.min(tonumber(string.sub(oldest, 1, 13)), now) + tonumber(timeout)
-  if redis.call('LLEN', list) >= tonumber(max) then due = now end
-end
+if not s[4] and not s[5] and not s[6] then due = next_due(list, now, max, timeout) end
 if due then
   redis.call('ZADD', DUE, text(due), token)
   redis.call('PUBLISH', P .. 'wake', ARGV[11] .. ':0')

@@ -8,7 +8,7 @@ local function in_flight(token)
 end
 
 -- Drops the first n items behind those in flight, and counts them in a field of the subscriber.
-local function drop(token, held, n, field)
+local function drop(token, held, n, field, now)
   local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
   if held > 0 then
     -- The batch in flight stands before what goes: it is taken out and put back, and numbered as
@@ -19,16 +19,16 @@ local function drop(token, held, n, field)
     redis.call('HINCRBY', key, 'batch_last', n)
   else
     redis.call('LTRIM', list, n, -1)
-    if redis.call('HEXISTS', key, 'batch_number') == 1 then
-      -- What is left of a batch that waits to be sent again will be another batch. The queue
-      -- stays in the worker's hands, so that its pause is kept.
-      redis.call('HSET', key, 'batch_last', '0', 'attempts', 0)
+    -- What is left of a batch that waits to be sent again will be another batch. The queue stays
+    -- in the worker's hands, so that its pause is kept.
+    if redis.call('HDEL', key, 'batch_number', 'batch_last', 'attempts') > 0 then
+      redis.call('HSET', key, 'held', 1)
     end
   end
   redis.call('HINCRBY', key, 'head', n)
   redis.call('HINCRBY', key, field, n)
-  if redis.call('EXISTS', list) == 0 then
-    redis.call('HDEL', key, 'batch_number', 'batch_last', 'attempts')
-    redis.call('ZREM', DUE, token)
-  end
+  local s = redis.call('HMGET', key, 'leased', 'held', 'max', 'timeout')
+  if s[1] or s[2] then return end
+  local due = next_due(list, now, s[3], s[4])
+  if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end
