@@ -16,7 +16,7 @@
 
 mod alarm;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod drops;
 pub mod redis;
 pub mod sqlite;

@@ -218,3 +218,53 @@ impl Run {
         begins && self.budget.excess(&self.before) > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::fixture::{Fixture, on_both_stores, plain};
+
+    on_both_stores!(two_processes_that_run_at_once_make_room_once, a_run_that_is_stopped_tells);
+
+    /// A store with items of 1,000 bytes, and a budget of which half is to be free.
+    async fn full(f: &Fixture) -> Budget {
+        f.subscribe("alice", &["a"], plain).await;
+        for _ in 0..8 {
+            f.publish("a", &vec!["x".repeat(900); 1_000]).await;
+        }
+        let max = f.store.usage().await.unwrap().used;
+        Budget { max, min_free: max / 4 }
+    }
+
+    async fn two_processes_that_run_at_once_make_room_once(f: &Fixture) {
+        let budget = full(f).await;
+        let autodrop = |store| Autodrop::new(store, budget, CancellationToken::new());
+        let (one, other) = (autodrop(f.store.clone()), autodrop(f.open_another()));
+        let (mut its, mut others) = (None, None);
+        let (ran, also) =
+            tokio::join!(one.run(Cause::Refusal, &mut its), other.run(Cause::Refusal, &mut others));
+        ran.and(also).unwrap();
+        let dropped = |run: &Option<Run>| run.as_ref().map_or(0, |run| run.drops.total().bytes);
+        let (all, half) = (dropped(&its) + dropped(&others), budget.max / 2);
+        assert!(all > 0 && all < half * 5 / 4, "{all} went, where {half} were too much");
+        assert!(f.status("alice").await.queued > 0);
+    }
+
+    async fn a_run_that_is_stopped_tells(f: &Fixture) {
+        let budget = full(f).await;
+        let stop = CancellationToken::new();
+        let autodrop = Autodrop::new(f.store.clone(), budget, stop.clone());
+        let mut run = None;
+        let stopping = async {
+            while f.status("alice").await.autodropped == 0 {
+                tokio::task::yield_now().await;
+            }
+            stop.cancel();
+        };
+        let (ran, ()) = tokio::join!(autodrop.run(Cause::Refusal, &mut run), stopping);
+        ran.unwrap();
+        let told = run.unwrap().drops.total().items;
+        assert_eq!(told, f.status("alice").await.autodropped);
+        assert!(told < 8_000, "it went on to its end: {told}");
+    }
+}

@@ -141,49 +141,6 @@ mod the_oldest_events_of_all_queues_go_and_nothing_else {
     }
 }
 
-/// Each of them would drop as much, were it alone.
-#[test]
-fn several_processes_that_are_refused_make_room_once() {
-    run(async {
-        let store = redis_with("40mb");
-        let bus = Bus::new(&store)
-            .set("ROUTEMASTER_REDIS_MIN_FREE", "4MB")
-            .set("ROUTEMASTER_MAX_BODY", "8000000");
-        let mut webs = vec![];
-        for _ in 0..3 {
-            webs.push(bus.web().await);
-        }
-        let (demo, alice) = (webs[0].client("demo"), webs[0].client("alice"));
-        demo.claims("widgets").await;
-        let body = json!({"topics": ["widgets"], "callback": "https://a.example/events"});
-        alice.post("/subscription", body.to_string()).await.expect(204);
-        let publishing: Vec<_> = webs
-            .iter()
-            .map(|web| {
-                let demo = web.client("demo");
-                tokio::spawn(async move {
-                    let mut refused = 0;
-                    for number in 0..8 {
-                        let body = chunk(number * CHUNK, 5 * CHUNK);
-                        refused += u64::from(demo.publish("widgets", &body).await.status == 503);
-                    }
-                    refused
-                })
-            })
-            .collect();
-        let mut refused = 0;
-        for publishing in publishing {
-            let limit = Duration::from_secs(60);
-            refused += within(limit, "the publishes end", publishing).await.unwrap();
-        }
-        assert!(refused > 0, "Redis was never full");
-        let used = bus.run(&["autodrop", "--dry-run", "--json"]).await;
-        let used: Value = serde_json::from_str(&used.stdout).expect("one JSON object");
-        let (used, low) = (used["used"].as_u64().unwrap(), used["low_mark"].as_u64().unwrap());
-        assert!(used > low * 3 / 4, "{used} bytes are left, and should be near {low}");
-    });
-}
-
 #[test]
 fn what_else_fills_a_redis_costs_no_event() {
     run(async {

@@ -44,7 +44,7 @@ macro_rules! on_both_stores {
         }
     )+ };
 }
-pub(super) use on_both_stores;
+pub(crate) use on_both_stores;
 
 /// A lease that does not run out during a test.
 pub const LEASE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@
 
 mod directory;
 mod dropping;
-mod fixture;
+pub(crate) mod fixture;
 mod leases;
 mod model;
 mod parallel;
