@@ -153,7 +153,7 @@ pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus
     }
     db.prepare_cached(
         "SELECT id, subscriber, sent, next - head,
-             (SELECT at_ms FROM items WHERE queue_id = id AND seq = head),
+             (SELECT at_ms FROM items WHERE position = (id << 40) + head),
              callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health
          FROM queues ORDER BY subscriber",
     )?

@@ -32,8 +32,9 @@ pub fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
     };
     let removed = db
         .prepare_cached(
-            "DELETE FROM items WHERE queue_id = ?1 AND seq <=
-                 (SELECT min(seq) FROM items WHERE queue_id = ?1) + ?2",
+            "DELETE FROM items WHERE position > ?1 << 40 AND position < (?1 + 1) << 40
+                 AND position <= ?2 +
+                     (SELECT min(position) FROM items WHERE position > ?1 << 40)",
         )?
         .execute([queue, i64::from(ITEMS_AT_ONCE) - 1])?;
     if removed == 0 {
@@ -45,8 +46,8 @@ pub fn drop_removed_items(db: &Connection) -> rusqlite::Result<bool> {
 /// About the room that the items of removed subscribers take.
 fn room_of_removed(db: &Connection) -> rusqlite::Result<u64> {
     db.prepare_cached(
-        "SELECT coalesce(sum(length(payload) + ?1), 0) FROM items
-         WHERE queue_id IN (SELECT id FROM removed_queues)",
+        "SELECT coalesce(sum(length(payload) + ?1), 0) FROM removed_queues
+         JOIN items ON position > id << 40 AND position < (id + 1) << 40",
     )?
     .query_row([ITEM_OVERHEAD], |row| row.get(0))
 }

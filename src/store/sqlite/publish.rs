@@ -114,7 +114,7 @@ fn append(
     now_ms: i64,
 ) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO items (queue_id, seq, at_ms, payload) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO items (position, at_ms, payload) VALUES ((?1 << 40) + ?2, ?3, ?4)",
     )?;
     let was_empty = tail.next == tail.head;
     for item in &publication.items {

@@ -95,7 +95,8 @@ impl Queue {
     /// The items of the batch in hand, or of the next one, and when the first was accepted.
     fn read_batch(&self, db: &Connection) -> rusqlite::Result<(Vec<Bytes>, u64)> {
         let mut select = db.prepare_cached(
-            "SELECT payload, at_ms FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
+            "SELECT payload, at_ms FROM items
+             WHERE position BETWEEN (?1 << 40) + ?2 AND (?1 << 40) + ?3 ORDER BY position",
         )?;
         let last = match self.batch {
             Some((_, last)) => last,
@@ -127,7 +128,9 @@ impl Queue {
     fn acknowledge(&mut self, db: &Connection, now_ms: u64) -> rusqlite::Result<Option<u64>> {
         if let Some((_, last)) = self.batch.take() {
             let removed = db
-                .prepare_cached("DELETE FROM items WHERE queue_id = ?1 AND seq BETWEEN ?2 AND ?3")?
+                .prepare_cached(
+                    "DELETE FROM items WHERE position BETWEEN (?1 << 40) + ?2 AND (?1 << 40) + ?3",
+                )?
                 .execute(params![self.id, self.head, last])?;
             self.head = self.head.max(last + 1);
             self.attempts = 0;
@@ -141,7 +144,7 @@ impl Queue {
             return Ok(Some(now_ms));
         }
         let oldest: Option<u64> = db
-            .prepare_cached("SELECT at_ms FROM items WHERE queue_id = ?1 AND seq = ?2")?
+            .prepare_cached("SELECT at_ms FROM items WHERE position = (?1 << 40) + ?2")?
             .query_row(params![self.id, self.head], |row| row.get(0))
             .optional()?;
         // Not from a time to come, if the clock was set back meanwhile.
@@ -155,7 +158,7 @@ pub fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Resu
     db.prepare_cached(
         "UPDATE queues SET due_ms =
              (SELECT min(at_ms, ?2) + iif(next - head >= max, 0, timeout_ms)
-              FROM items WHERE queue_id = id AND seq = head)
+              FROM items WHERE position = (id << 40) + head)
          WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND NOT held",
     )?
     .execute(params![queue_id, now_ms])?;

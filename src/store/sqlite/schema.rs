@@ -80,13 +80,25 @@ const VERSION_1: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What version 2 adds. Processes of both versions may share the file.
+/// What version 2 changes. An item stands at `position`, which is `queue_id << 40` plus its number in
+/// the queue: a table by such a key packs items of any size, where one by two columns gave each one
+/// of a kilobyte a page of its own. There is room for 2^40 items in a queue's life, and 2^23 queues.
 const FROM_1_TO_2: &str = "
     ALTER TABLE queues ADD COLUMN retention_ms INTEGER;
     ALTER TABLE queues ADD COLUMN max_queued INTEGER;
     ALTER TABLE queues ADD COLUMN autodropped INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE queues ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE queues ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE positioned (
+        position INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    );
+    INSERT INTO positioned
+        SELECT (queue_id << 40) + seq, at_ms, payload FROM items ORDER BY queue_id, seq;
+    DROP TABLE items;
+    ALTER TABLE positioned RENAME TO items;
 
     CREATE TABLE duties (
         name TEXT PRIMARY KEY,
@@ -181,6 +193,8 @@ mod tests {
         let insert = "INSERT INTO queues (name, subscriber, callback, timeout_ms, max)
                       VALUES ('q', ?1, 'https://a.example', 500, 100)";
         old.execute(insert, ["alice"]).unwrap();
+        let item = "INSERT INTO items VALUES (1, 7, 1700000000000, '{}')";
+        old.execute(item, []).unwrap();
         assert!(!is_current(&path).unwrap());
         let new = connect(&path).unwrap();
         for _ in 0..2 {
@@ -192,8 +206,8 @@ mod tests {
             .query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .unwrap();
         assert_eq!(row, ("alice".into(), 0, false, true));
-        // A process of the version before goes on beside the new one.
-        old.execute(&insert.replace("'q'", "'r'"), ["bob"]).unwrap();
+        let item = "SELECT position = (1 << 40) + 7 AND at_ms = 1700000000000 FROM items";
+        assert!(new.query_row(item, [], |row| row.get::<_, bool>(0)).unwrap());
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Source {
     /// When the next item was accepted, and the room it takes.
     fn look(&self, db: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
         db.prepare_cached(
-            "SELECT at_ms, length(payload) FROM items WHERE queue_id = ?1 AND seq = ?2",
+            "SELECT at_ms, length(payload) FROM items WHERE position = (?1 << 40) + ?2",
         )?
         .query_row(params![self.id, self.from + self.found.items as i64], |row| {
             Ok((row.get(0)?, row.get::<_, u64>(1)? + ITEM_OVERHEAD))
@@ -149,18 +149,21 @@ fn drop_items(
     now_ms: u64,
 ) -> rusqlite::Result<()> {
     let (from, count) = (source.from, source.found.items as i64);
-    db.prepare_cached("DELETE FROM items WHERE queue_id = ?1 AND seq >= ?2 AND seq < ?3")?
-        .execute(params![source.id, from, from + count])?;
+    db.prepare_cached(
+        "DELETE FROM items WHERE position >= (?1 << 40) + ?2 AND position < (?1 << 40) + ?3",
+    )?
+    .execute(params![source.id, from, from + count])?;
     // A batch in flight stood before what is gone: it is numbered as if it had always stood right
     // before the rest. By way of negative numbers, so that no two are the same meanwhile.
     let moved = db
         .prepare_cached(
-            "UPDATE items SET seq = -(seq + ?3) WHERE queue_id = ?1 AND seq > 0 AND seq < ?2",
+            "UPDATE items SET position = -(position + ?3)
+             WHERE position > ?1 << 40 AND position < (?1 << 40) + ?2",
         )?
         .execute(params![source.id, from, count])?;
     if moved > 0 {
-        db.prepare_cached("UPDATE items SET seq = -seq WHERE queue_id = ?1 AND seq < 0")?
-            .execute([source.id])?;
+        db.prepare_cached("UPDATE items SET position = -position WHERE position < 0")?
+            .execute([])?;
     }
     // What is left of a batch that waits to be sent again will be another batch. The queue stays
     // in the worker's hands, so that its pause is kept.
