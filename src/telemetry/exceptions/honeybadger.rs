@@ -6,7 +6,7 @@ use serde_json::json;
 use url::Url;
 
 use super::exception::{Exception, Origin};
-use super::service::{Report, headers, key, needs, without_user};
+use super::report::{Report, headers, key, needs, without_user};
 use crate::config::{SettingError, Settings};
 
 /// Where notices go if the setting names no other place.

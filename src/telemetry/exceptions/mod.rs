@@ -12,6 +12,7 @@ mod layer;
 mod limit;
 mod new_relic;
 pub mod panics;
+mod report;
 mod reporter;
 mod scrub;
 mod sentry;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::exception::{Exception, Origin, beginning};
-use super::service::{Report, headers, key, needs, without_user};
+use super::report::{Report, headers, key, needs, without_user};
 use crate::config::{SettingError, Settings};
 
 /// The type to ask for in a query: `SELECT * FROM RoutemasterException`.

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::exception::{Exception, Origin};
 use super::limit::Limit;
+use super::report::Report;
 use super::scrub::Scrubber;
-use super::service::{Report, Service};
+use super::service::Service;
 use crate::config::Settings;
 use crate::roles::Role;
 use crate::tls::client::{self, ClientOptions};

@@ -7,7 +7,7 @@ use sentry_types::protocol::v7::{Envelope, Event, Exception as Error, Frame, Lev
 use serde_json::Value;
 
 use super::exception::{Exception, Origin};
-use super::service::{Report, headers, needs};
+use super::report::{Report, headers, needs};
 use crate::config::{SettingError, Settings};
 
 pub struct Sentry {

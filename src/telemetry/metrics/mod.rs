@@ -1,11 +1,11 @@
 //! Metrics (contract §7): what happens is recorded where it happens ([`record`]), the store is
-//! measured by one process for all ([`gauges`]), and a sink takes both to where the operator looks.
+//! measured by one process for all ([`meter`]), and a sink takes both to where the operator looks.
 //!
 //! Every metric stands in [`names`] once.
 
 mod aggregate;
 mod datadog;
-mod gauges;
+mod meter;
 mod names;
 mod print;
 mod prometheus;
@@ -25,7 +25,7 @@ use crate::config::Settings;
 use crate::store::{Duty, Store};
 use crate::upkeep::HeldDuty;
 use aggregate::Aggregate;
-use gauges::Gauges;
+use meter::Meter;
 use names::PROCESS_START_TIME;
 use print::Printer;
 
@@ -74,7 +74,7 @@ pub struct Metrics {
 struct Exporter {
     sink: Sink,
     /// `None` where nobody would see what is measured.
-    gauges: Option<(HeldDuty, Gauges)>,
+    meter: Option<(HeldDuty, Meter)>,
     /// When this process started, in seconds since the epoch.
     started: f64,
     /// How many reports in a row did not get through.
@@ -97,14 +97,14 @@ impl Metrics {
             Sink::Prometheus(handle) => Some(Exposition(handle.clone())),
             _ => None,
         };
-        let gauges = || {
+        let meter = || {
             let duty = HeldDuty::new(store.clone(), Duty::Gauges);
-            (duty, Gauges::new(settings, store.clone(), Clock::system()))
+            (duty, Meter::new(settings, store.clone(), Clock::system()))
         };
         let measures = measures && settings.metrics != MetricService::None;
         let started = Clock::system().now_ms() as f64 / 1000.0;
-        let gauges = measures.then(gauges);
-        let exporter = Exporter { sink, gauges, started, lost: 0 };
+        let meter = measures.then(meter);
+        let exporter = Exporter { sink, meter, started, lost: 0 };
         let stop = CancellationToken::new();
         let task = tokio::spawn(exporter.run(stop.clone()));
         Ok(Self { exposition, stop, task })
@@ -191,17 +191,17 @@ impl Exporter {
                 break;
             }
         }
-        if let Some((duty, _)) = self.gauges {
+        if let Some((duty, _)) = self.meter {
             duty.give_back().await;
         }
     }
 
     async fn measure(&mut self) {
         gauge!(PROCESS_START_TIME).set(self.started);
-        let Some((duty, gauges)) = &mut self.gauges else { return };
+        let Some((duty, meter)) = &mut self.meter else { return };
         if !duty.is_mine().await {
-            gauges.forget();
-        } else if let Err(error) = gauges.measure().await {
+            meter.forget();
+        } else if let Err(error) = meter.measure().await {
             tracing::debug!(%error, "failed to measure the store");
         }
     }

@@ -21,7 +21,7 @@ use crate::store::{Store, StoreResult, Usage};
 use crate::upkeep::Budget;
 
 /// Measures the store again and again.
-pub struct Gauges {
+pub struct Meter {
     store: Arc<dyn Store>,
     clock: Clock,
     budget: Budget,
@@ -56,7 +56,7 @@ struct Queues {
     health: u8,
 }
 
-impl Gauges {
+impl Meter {
     pub fn new(settings: &Settings, store: Arc<dyn Store>, clock: Clock) -> Self {
         Self {
             store,
