@@ -32,6 +32,8 @@ pub struct Autodrop {
     stop: CancellationToken,
     /// Whether there was too little to drop when the store was last looked at.
     was_stuck: bool,
+    /// Whether it failed when it was last looked at.
+    was_failing: bool,
 }
 
 /// What one run did, or would do.
@@ -58,7 +60,7 @@ pub enum Cause {
 
 impl Autodrop {
     pub fn new(store: Arc<dyn Store>, budget: Budget, stop: CancellationToken) -> Self {
-        Self { store, budget, stop, was_stuck: false }
+        Self { store, budget, stop, was_stuck: false, was_failing: false }
     }
 
     /// Makes room if there is too little.
@@ -71,9 +73,12 @@ impl Autodrop {
             Some(run) => self.report(run, cause, started.elapsed()),
             None => self.was_stuck = false,
         }
-        if let Err(error) = looked {
-            tracing::warn!(%error, "autodrop failed; trying again");
+        if let Err(error) = &looked
+            && !self.was_failing
+        {
+            tracing::warn!(%error, "failed to make room in the store; trying on");
         }
+        self.was_failing = looked.is_err();
     }
 
     async fn make_room(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {

@@ -22,6 +22,8 @@ use retention::Retention;
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
 /// what autodrop keeps free in less.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after a look that a refusal has caused.
+const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 
 /// Looks after the store until it is stopped.
 ///
@@ -44,7 +46,11 @@ pub async fn run(
                     autodrop.look(Cause::Look).await;
                 }
             }
-            () = full.notified() => autodrop.look(Cause::Refusal).await,
+            () = full.notified() => {
+                autodrop.look(Cause::Refusal).await;
+                // Many may be refused where nothing helps, such as a full disk.
+                tokio::time::sleep(AFTER_REFUSAL).await;
+            }
             () = stop.cancelled() => {}
         }
     }
