@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Answer, Bus};
+use crate::support::{Answer, Bus, soon};
 
 on_both_stores!(only_200_and_204_acknowledge, |store| async move {
     let bus = Bus::new(&store);
@@ -53,9 +53,11 @@ on_both_stores!(a_callback_that_does_not_answer_in_time_has_failed, |store| asyn
     assert_eq!(receiver.numbers(1).await, [1]);
     let attempts = receiver.attempts_so_far();
     assert_eq!(attempts.len(), 2);
-    let waited = attempts[1].at - attempts[0].at;
-    assert!(waited >= Duration::from_millis(390), "it was given up after {waited:?}");
-    assert!(waited <= Duration::from_secs(3), "it was given up after {waited:?} only");
+    // The bus tells it better than the receiver, to which a connection takes some of the time.
+    let line = soon("the failure is logged", server.stderr.line_with("failed to deliver")).await;
+    let line: Value = serde_json::from_str(&line.expect("the process runs")).expect("JSON");
+    let took_ms = line["took_ms"].as_u64().expect("a number");
+    assert!((390..=3_000).contains(&took_ms), "it was given up after {took_ms} ms");
 });
 
 on_both_stores!(a_callback_that_accepts_no_connection_in_time_has_failed, |store| async move {
@@ -72,7 +74,7 @@ on_both_stores!(a_callback_that_accepts_no_connection_in_time_has_failed, |store
     // It comes back, which it does only after it has given up.
     let mut connections = vec![];
     for _ in 0..2 {
-        let (stream, _) = crate::support::soon("a connection", silent.accept()).await.unwrap();
+        let (stream, _) = soon("a connection", silent.accept()).await.unwrap();
         connections.push((stream, std::time::Instant::now()));
     }
     let waited = connections[1].1 - connections[0].1;
@@ -90,7 +92,7 @@ on_both_stores!(a_receiver_that_comes_back_gets_all_it_missed, |store| async mov
     demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0, "max": 5})).await;
     let port = receiver.close().await;
     demo.publishes("widgets", 1..=12).await;
-    crate::support::soon("a failure", server.stderr.line_with("failed to deliver")).await;
+    soon("a failure", server.stderr.line_with("failed to deliver")).await;
     let receiver = bus.receiver_on(port).await;
     assert_eq!(receiver.numbers(12).await, (1..=12).collect::<Vec<_>>());
 });
@@ -153,7 +155,7 @@ on_both_stores!(health_is_remembered_over_a_restart, |store| async move {
     demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
     receiver.answer_next([Answer::Status(500)]);
     demo.publishes("widgets", [1]).await;
-    crate::support::soon("a failure", server.stderr.line_with("failed to deliver")).await;
+    soon("a failure", server.stderr.line_with("failed to deliver")).await;
     server.signal(crate::support::Signal::Term);
     assert_eq!(server.exit().await.0, Some(0));
     let server = bus.serve().await;
