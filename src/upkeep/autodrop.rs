@@ -86,10 +86,8 @@ impl Autodrop {
             if !self.is_short().await? {
                 return Ok(());
             }
+            // A run begins with a look of its own.
             tokio::time::sleep(CONFIRM).await;
-            if !self.is_short().await? {
-                return Ok(());
-            }
         }
         self.run(cause, run).await
     }
@@ -106,12 +104,13 @@ impl Autodrop {
         if !self.store.take_duty(Duty::Autodrop, TERM).await? {
             return Ok(());
         }
-        let ran = self.run_alone(cause, run.insert(self.begin().await?)).await;
-        self.store.take_duty(Duty::Autodrop, Duration::ZERO).await?;
-        ran
+        let ran = self.run_alone(cause, run).await;
+        let given_back = self.store.take_duty(Duty::Autodrop, Duration::ZERO).await;
+        ran.and(given_back.map(drop))
     }
 
-    async fn run_alone(&self, cause: Cause, run: &mut Run) -> StoreResult<()> {
+    async fn run_alone(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {
+        let run = run.insert(self.begin().await?);
         if !run.is_needed(cause) {
             return Ok(());
         }

@@ -23,6 +23,8 @@
 -- names it. `held` marks a queue that lost such a batch, or a part of it: it keeps its pause.
 
 local P = KEYS[1]
+-- Digits of the time in front of each item of a queue.
+local STAMP = 13
 local DUE = P .. 'due'
 
 local function now_us()

@@ -3,7 +3,6 @@
 -- ARGV: items at most, overhead of an item in bytes. Returns { { subscriber, items, bytes }… }.
 
 local CHUNK = 256
-local STAMP = 13
 
 local room, overhead = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()

@@ -5,7 +5,7 @@ local function next_due(list, now, max, timeout)
   local length = redis.call('LLEN', list)
   if length == 0 then return nil end
   if length >= tonumber(max) then return now end
-  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, 13))
+  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, STAMP))
   -- Not from a time to come, if the clock was set back meanwhile.
   return math.min(oldest, now) + tonumber(timeout)
 end

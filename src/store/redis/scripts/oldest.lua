@@ -2,7 +2,6 @@
 -- by saying what would be dropped.
 
 local CHUNK_MAX = 64
-local STAMP = 13
 
 -- A binary heap of queues, the one with the oldest next item on top.
 local heap = {}

@@ -1,8 +1,6 @@
 -- Leasing a queue and giving out its batch; shared by claim and settle.
 
 local CHUNK = 256
--- Digits of the time in front of each item.
-local STAMP = 13
 
 -- Up to `count` entries from the head of a list. With a byte limit, it stops before the entry
 -- that would go past it, but takes one at least.

@@ -9,7 +9,7 @@ for _, token in ipairs(redis.call('SMEMBERS', P .. 'subscribers')) do
   local list = P .. 'queue:' .. token
   local oldest = redis.call('LINDEX', list, 0)
   reply[#reply + 1] = { token, s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8] or '0', s[9] or '0',
-    s[10], redis.call('LLEN', list), oldest and string.sub(oldest, 1, 13),
+    s[10], redis.call('LLEN', list), oldest and string.sub(oldest, 1, STAMP),
     redis.call('SMEMBERS', P .. 'topics_of:' .. token) }
 end
 return reply
