@@ -16,9 +16,9 @@ use crate::bus::clock::Clock;
 use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
 use crate::signals;
-use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Exposition, MetricService, Metrics, record};
 use crate::upkeep;
 use crate::worker::Worker;
@@ -162,16 +162,38 @@ fn open_redis(url: &str) -> anyhow::Result<RedisStore> {
     })
 }
 
-/// As [`open_store`], for a process that is going to rely on it.
+/// As [`open_store`], for a process that is going to rely on it. A Redis that cannot be asked yet
+/// is taken on trust: the bus starts, answers 503 until it is there, and reports then what is
+/// wrong with it.
 async fn open_checked_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    match &settings.redis_url {
-        Some(url) => {
-            let store = open_redis(url)?;
-            store.check_server().await?;
-            Ok(Arc::new(store))
+    let (store, checked) = open_and_check_store(settings).await?;
+    match checked {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) if error.is::<StoreError>() => {
+            tracing::warn!(%error, "the store cannot be asked yet; starting without it");
         }
-        None => open_store(settings),
+        Err(error) => return Err(error),
     }
+    Ok(store)
+}
+
+/// What asking a store how it is set came to: what is dangerous, or why it cannot be used. The
+/// error is a [`StoreError`] if it cannot be asked.
+pub type Checked = anyhow::Result<Vec<&'static str>>;
+
+/// Opens the store of the settings and asks it whether it is fit for the bus.
+///
+/// # Errors
+/// If it cannot be opened, as [`open_store`].
+pub async fn open_and_check_store(
+    settings: &Settings,
+) -> anyhow::Result<(Arc<dyn Store>, Checked)> {
+    let Some(url) = &settings.redis_url else {
+        return Ok((open_store(settings)?, Ok(vec![])));
+    };
+    let store = open_redis(url)?;
+    let checked = store.check_server().await;
+    Ok((Arc::new(store), checked))
 }
 
 fn api(

@@ -208,10 +208,10 @@ fn log_changes(client: &Client, name: String) {
 
 /// It may be another server than before, or one that was not there at the start.
 async fn check_again(client: &Client) {
-    if let Ok(info) = info(client).await
-        && let Err(error) = server_check::check(Ok(info))
-    {
-        tracing::error!(error = format!("{error:#}"), "this Redis loses events");
+    let Ok(info) = info(client).await else { return };
+    match server_check::check(&info) {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "this Redis loses events"),
     }
 }
 

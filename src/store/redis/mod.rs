@@ -124,16 +124,17 @@ impl RedisStore {
         })
     }
 
-    /// Refuses a server that would drop what it was given; see [`server_check`].
+    /// Asks the server how it is set. Returns what is dangerous about that; see [`server_check`].
     ///
     /// # Errors
-    /// What is wrong with the server's settings, and how to set them.
-    pub async fn check_server(&self) -> anyhow::Result<()> {
-        let info = self.connection.info().await;
-        if let Some(server_ms) = info.as_deref().ok().and_then(server_check::time_ms) {
+    /// A [`StoreError`] if the server cannot be asked; else why the bus must not use it, and how
+    /// to set it.
+    pub async fn check_server(&self) -> anyhow::Result<Vec<&'static str>> {
+        let info = self.connection.info().await?;
+        if let Some(server_ms) = server_check::time_ms(&info) {
             self.server_time.learn(server_ms);
         }
-        server_check::check(info)
+        server_check::check(&info)
     }
 
     fn publish_args(

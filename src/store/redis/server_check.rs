@@ -10,20 +10,12 @@ use crate::store::{StoreError, StoreResult, Usage};
 /// The oldest version whose scripts can say that they free memory (`allow-oom`).
 const VERSION_MIN: u32 = 7;
 
-/// Judges the answer to `INFO`. A server that cannot be asked yet is taken on trust: the bus
-/// starts, answers 503 until it is there, and reports then what is wrong with it.
+/// Judges the answer to `INFO`. Returns what is dangerous and allowed all the same.
 ///
 /// # Errors
-/// What is wrong, and how to set it.
-pub fn check(info: StoreResult<String>) -> anyhow::Result<()> {
-    let info = match info {
-        Ok(info) => info,
-        Err(error) => {
-            tracing::warn!(%error, "the store cannot be asked yet; starting without it");
-            return Ok(());
-        }
-    };
-    let field = |name: &str| field(&info, name);
+/// Why the bus must not use this server, and how to set it.
+pub fn check(info: &str) -> anyhow::Result<Vec<&'static str>> {
+    let field = |name: &str| field(info, name);
     let version = field("redis_version").unwrap_or("unknown");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < VERSION_MIN) {
@@ -36,13 +28,14 @@ pub fn check(info: StoreResult<String>) -> anyhow::Result<()> {
              {policy}): set it to noeviction, or events that were accepted get lost"
         ),
     }
+    let mut warnings = Vec::new();
     if field("aof_enabled") == Some("0") {
-        tracing::warn!(
+        warnings.push(
             "Redis keeps no append-only file: when it is killed, it loses what it was given \
-             since its last snapshot; set appendonly to yes"
+             since its last snapshot; set appendonly to yes",
         );
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// What the server's clock showed, in milliseconds since the epoch.
@@ -76,16 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_or_an_evicting_server_is_refused_and_an_absent_one_is_not() {
-        let check = |text: &str| check(Ok(text.replace(' ', "\r\n")));
+    fn an_old_or_an_evicting_server_is_refused_and_one_without_a_file_is_warned_of() {
+        let check = |text: &str| check(&text.replace(' ', "\r\n"));
         let reason = |text: &str| check(text).unwrap_err().to_string();
-        check("redis_version:7.0.15 maxmemory_policy:noeviction aof_enabled:1").unwrap();
-        check("redis_version:8.1.0 maxmemory_policy:noeviction aof_enabled:0").unwrap();
+        let good = check("redis_version:7.0.15 maxmemory_policy:noeviction aof_enabled:1");
+        assert!(good.unwrap().is_empty());
+        let forgetful = check("redis_version:8.1.0 maxmemory_policy:noeviction aof_enabled:0");
+        assert!(forgetful.unwrap()[0].contains("appendonly"));
         assert!(reason("redis_version:6.2.1 maxmemory_policy:noeviction").contains("6.2.1"));
         let evicting = reason("redis_version:7.0.0 maxmemory_policy:allkeys-lru");
         assert!(evicting.contains("allkeys-lru") && evicting.contains("noeviction"));
         assert_eq!(time_ms("x:1\r\nserver_time_usec:1700000000123456\r\n"), Some(1700000000123));
-        super::check(Err(StoreError::Unavailable("away".into()))).unwrap();
     }
 
     #[test]
