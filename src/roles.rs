@@ -16,7 +16,7 @@ use crate::bus::clock::Clock;
 use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
 use crate::signals;
-use crate::store::redis::RedisStore;
+use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Exposition, MetricService, Metrics, record};
@@ -149,15 +149,15 @@ fn upkeep(
 /// # Errors
 /// If it cannot be used; the error says what to change.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    match &settings.redis_url {
-        Some(url) => Ok(Arc::new(open_redis(url)?)),
+    match settings.redis() {
+        Some(redis) => Ok(Arc::new(open_redis(&redis)?)),
         None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
     }
 }
 
-fn open_redis(url: &str) -> anyhow::Result<RedisStore> {
-    RedisStore::open(url).map_err(|error| {
-        let what = "ROUTEMASTER_REDIS_URL is not allowed";
+fn open_redis(redis: &RedisOptions) -> anyhow::Result<RedisStore> {
+    RedisStore::open(redis).map_err(|error| {
+        let what = "the settings for Redis cannot be used";
         SettingError::Conflict(format!("{what}: {error:#}")).into()
     })
 }
@@ -188,11 +188,12 @@ pub type Checked = anyhow::Result<Vec<&'static str>>;
 pub async fn open_and_check_store(
     settings: &Settings,
 ) -> anyhow::Result<(Arc<dyn Store>, Checked)> {
-    let Some(url) = &settings.redis_url else {
+    let Some(redis) = settings.redis() else {
         return Ok((open_store(settings)?, Ok(vec![])));
     };
-    let store = open_redis(url)?;
-    let checked = store.check_server().await;
+    let store = open_redis(&redis)?;
+    // Boxed, because the compiler gives up on futures that are nested so deeply.
+    let checked = Box::pin(store.check_server()).await;
     Ok((Arc::new(store), checked))
 }
 

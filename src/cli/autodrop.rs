@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::config::Settings;
 use crate::roles::open_store;
 use crate::signals;
-use crate::store::Dropped;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Dropped, Lane};
 use crate::upkeep::autodrop::{Autodrop, Cause, Run};
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub struct AutodropArgs {
     /// Tell what would be dropped, and drop nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Print one JSON object
+    /// Print one JSON object for each lane of the store, which is one, but in a Cluster
     #[arg(long)]
     pub json: bool,
 }
@@ -30,6 +30,8 @@ pub struct AutodropArgs {
 #[derive(Serialize)]
 struct Report {
     dry_run: bool,
+    /// From 0.
+    lane: usize,
     used: u64,
     /// With `dry_run`, about.
     used_after: u64,
@@ -67,7 +69,21 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
     }
     let store = open_store(settings)?;
     let stop = signals::stop_on_signal(Duration::ZERO)?;
-    let autodrop = Autodrop::new(store.clone(), settings.budget(), stop);
+    let autodrops = Autodrop::of_all_lanes(&store, settings.budget(), &stop).await;
+    let autodrops = autodrops.context(FAILED)?;
+    if !args.json {
+        writeln!(std::io::stdout(), "{}", store.describe())?;
+    }
+    for autodrop in &autodrops {
+        if !args.json && autodrops.len() > 1 {
+            writeln!(std::io::stdout(), "\nLane {}", autodrop.lane().index())?;
+        }
+        run_one(&args, autodrop).await?;
+    }
+    Ok(())
+}
+
+async fn run_one(args: &AutodropArgs, autodrop: &Autodrop) -> anyhow::Result<()> {
     let (run, failure) = if args.dry_run {
         (Some(autodrop.preview().await.context(FAILED)?), None)
     } else {
@@ -81,10 +97,9 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
     // What was dropped is told, whatever happened then.
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &Report::of(&run, args.dry_run))?;
+        serde_json::to_writer(&mut out, &Report::of(&run, autodrop.lane(), args.dry_run))?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{}", store.describe())?;
         print(&mut out, &run, args.dry_run)?;
     }
     if let Some(failure) = failure {
@@ -99,7 +114,7 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
 const FAILED: &str = "failed to look at the store";
 
 impl Report {
-    fn of(run: &Run, dry_run: bool) -> Self {
+    fn of(run: &Run, lane: Lane, dry_run: bool) -> Self {
         let total = run.drops.total();
         let row = |(subscriber, dropped): (String, Dropped)| Row {
             subscriber,
@@ -108,6 +123,7 @@ impl Report {
         };
         Self {
             dry_run,
+            lane: lane.index(),
             used: run.before.used,
             used_after: run.after.used,
             max: run.budget.max,

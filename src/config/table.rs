@@ -18,8 +18,11 @@ use crate::bus::callback_rules::CallbackRules;
 use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use crate::store::Lane;
+use crate::store::redis::RedisOptions;
 use crate::telemetry::exceptions::ExceptionService;
 use crate::telemetry::metrics::MetricService;
+use crate::tls::server::CertificateFiles;
 use crate::upkeep::Budget;
 
 /// What settings allow that are a key of some service.
@@ -99,6 +102,23 @@ settings! {
     redis_url: Option<String> = "ROUTEMASTER_REDIS_URL", secret, "",
         "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://",
         |text| optional(text, redis_url);
+    /// Certificate authorities to trust beside the system's for rediss://, a PEM file.
+    redis_ca_file: Option<PathBuf> = "ROUTEMASTER_REDIS_CA_FILE", "", "a file that can be read",
+        |text| optional(text, readable_file);
+    /// The certificate chain to show to a Redis that asks for one, a PEM file.
+    redis_cert: Option<PathBuf> = "ROUTEMASTER_REDIS_CERT", "", "a file that can be read",
+        |text| optional(text, readable_file);
+    /// The private key of that certificate, a PEM file.
+    redis_key: Option<PathBuf> = "ROUTEMASTER_REDIS_KEY", "", "a file that can be read",
+        |text| optional(text, readable_file);
+    /// How many replicas of Redis must have a change before it is answered with 204; with fewer of
+    /// them, publishers get 503.
+    redis_wait_replicas: u32 = "ROUTEMASTER_REDIS_WAIT_REPLICAS", "0", "0 to 100 replicas",
+        |text| within(text, 0..=100).map(|replicas| replicas as u32);
+    /// Into how many lanes the subscribers are divided when the store is first used; a Cluster
+    /// keeps each lane on one node. Later it has no effect. Not set: 8 in a Cluster, else 1.
+    redis_lanes: Option<usize> = "ROUTEMASTER_REDIS_LANES", "", "1 to 64 lanes",
+        |text| optional(text, |text| within(text, 1..=Lane::MAX));
     /// Where the SQLite file and the development certificate are kept.
     data_dir: PathBuf = "ROUTEMASTER_DATA_DIR", "./data", "a directory", path;
 
@@ -261,6 +281,11 @@ impl Settings {
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return conflict("ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY must be set together");
         }
+        if self.redis_cert.is_some() != self.redis_key.is_some() {
+            return conflict(
+                "ROUTEMASTER_REDIS_CERT and ROUTEMASTER_REDIS_KEY must be set together",
+            );
+        }
         if self.publish_burst.is_some() && self.publish_rate.is_none() {
             return conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
         }
@@ -279,6 +304,18 @@ impl Settings {
             return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
         Ok(())
+    }
+
+    /// How to reach and use Redis, if everything is kept there.
+    pub fn redis(&self) -> Option<RedisOptions> {
+        let files = self.redis_cert.clone().zip(self.redis_key.clone());
+        Some(RedisOptions {
+            url: self.redis_url.clone()?,
+            ca_file: self.redis_ca_file.clone(),
+            identity: files.map(|(certificate, key)| CertificateFiles { certificate, key }),
+            wait_replicas: self.redis_wait_replicas,
+            lanes: self.redis_lanes,
+        })
     }
 
     /// How much room the store may take.

@@ -164,6 +164,30 @@ impl Duty {
     }
 }
 
+/// A part of the store whose queues are worked off by themselves, so that trouble with one part,
+/// such as the node of a Cluster that has it, holds up no other one. Each subscriber has its queue
+/// in one lane. An embedded store, and a Redis that is no Cluster, has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lane(usize);
+
+impl Lane {
+    /// The lane that every store has, and that keeps what is not a subscriber's.
+    pub const HOME: Lane = Lane(0);
+
+    /// How many there can be.
+    pub const MAX: usize = 64;
+
+    /// The first lanes, as many as are asked for.
+    pub fn first(count: usize) -> impl ExactSizeIterator<Item = Lane> {
+        (0..count).map(Lane)
+    }
+
+    /// From 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -263,36 +287,41 @@ pub trait Store: Send + Sync + 'static {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
 
-    /// Leases up to `limit` queues that have a batch due and gives out their batches; fewer once
-    /// they hold [`CLAIM_MAX_BYTES`] together.
-    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim>;
+    /// How many lanes the store has; it never changes.
+    async fn lanes(&self) -> StoreResult<usize>;
+
+    /// Leases up to `limit` queues of a lane that have a batch due and gives out their batches;
+    /// fewer once they hold [`CLAIM_MAX_BYTES`] together.
+    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim>;
 
     /// Records how a delivery ended and, if asked, takes the queue's next batch in the same step.
     async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled>;
 
-    /// Prolongs leases to `lease` from now. Returns those that were lost.
-    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>>;
+    /// Prolongs leases of one lane's queues to `lease` from now. Returns those that were lost.
+    async fn renew(&self, lane: Lane, leases: &[Lease], lease: Duration)
+    -> StoreResult<Vec<Lease>>;
 
-    /// How much room the store takes up.
-    async fn usage(&self) -> StoreResult<Usage>;
+    /// How much room is taken up where a lane is; several lanes may share it.
+    async fn usage(&self, lane: Lane) -> StoreResult<Usage>;
 
-    /// Drops the oldest items, oldest first across queues, until they amount to `bytes` or to
-    /// [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
-    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops>;
+    /// Drops the oldest items of a lane, oldest first across its queues, until they amount to
+    /// `bytes` or to [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
+    async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops>;
 
     /// What [`Store::drop_oldest`] would drop if `before` had been dropped already.
-    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops>;
+    async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops>;
 
     /// Drops what is older than its subscriber's `retention`, or more than its `max_queued` behind
-    /// what is in flight, up to [`DROP_STEP`] items.
-    async fn drop_expired(&self) -> StoreResult<Drops>;
+    /// what is in flight, up to [`DROP_STEP`] items of a lane.
+    async fn drop_expired(&self, lane: Lane) -> StoreResult<Drops>;
 
     /// Whether this process has a duty, from now on for `term`. It keeps what it has, and gets
     /// what nobody has; a term of zero gives the duty back.
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool>;
 
-    /// Rings when a queue may have come due. The first call starts listening to other processes.
-    fn alarm(&self) -> &Alarm;
+    /// Rings when a queue of a lane may have come due. The first call starts listening to other
+    /// processes.
+    fn alarm(&self, lane: Lane) -> &Alarm;
 
     /// The store in a few words, for people; no password.
     fn describe(&self) -> String;

@@ -9,8 +9,10 @@ use reqwest::dns::Resolve;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::tls::server::CertificateFiles;
 
 /// What a client trusts and how long it waits.
 pub struct ClientOptions {
@@ -59,6 +61,24 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
         builder = builder.dns_resolver(resolver.clone());
     }
     Ok(builder.build()?)
+}
+
+/// What a client over TLS trusts, and shows of itself if it is asked to, where no HTTP is spoken.
+///
+/// # Errors
+/// If a file cannot be used.
+pub fn config(
+    ca_files: &[PathBuf],
+    identity: Option<&CertificateFiles>,
+) -> anyhow::Result<ClientConfig> {
+    let config = ClientConfig::builder().with_root_certificates(roots(ca_files)?);
+    let Some(files) = identity else { return Ok(config.with_no_client_auth()) };
+    let chain = read_certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("failed to read a private key from {}", files.key.display()))?;
+    config.with_client_auth_cert(chain, key).with_context(|| {
+        format!("failed to use {} with {}", files.certificate.display(), files.key.display())
+    })
 }
 
 fn roots(ca_files: &[PathBuf]) -> anyhow::Result<RootCertStore> {

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::tls::development::{DevelopmentCa, Identity};
 
 /// A certificate chain and its key, two PEM files.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Budget;
-use crate::store::{Drops, Duty, Store, StoreError, StoreResult, Usage};
+use crate::store::{Drops, Duty, Lane, Store, StoreError, StoreResult, Usage};
 use crate::telemetry::metrics::record;
 
 /// A moment's peak, such as answers on their way to workers, is no reason to drop anything: the
@@ -26,8 +26,10 @@ const RUN_MAX: Duration = Duration::from_secs(30);
 /// What else fills the store cannot be helped by dropping the little that they hold.
 const WORTHWHILE: u64 = 16 * 1024 * 1024;
 
+/// Looks after the room where one lane of the store is.
 pub struct Autodrop {
     store: Arc<dyn Store>,
+    lane: Lane,
     budget: Budget,
     stop: CancellationToken,
     /// Whether there was too little to drop when the store was last looked at.
@@ -59,8 +61,31 @@ pub enum Cause {
 }
 
 impl Autodrop {
-    pub fn new(store: Arc<dyn Store>, budget: Budget, stop: CancellationToken) -> Self {
-        Self { store, budget, stop, was_stuck: false, was_failing: false }
+    /// One for each lane.
+    ///
+    /// # Errors
+    /// If the store cannot be asked how many it has.
+    pub async fn of_all_lanes(
+        store: &Arc<dyn Store>,
+        budget: Budget,
+        stop: &CancellationToken,
+    ) -> StoreResult<Vec<Self>> {
+        let lanes = Lane::first(store.lanes().await?);
+        Ok(lanes.map(|lane| Self::new(store.clone(), lane, budget, stop.clone())).collect())
+    }
+
+    fn new(store: Arc<dyn Store>, lane: Lane, budget: Budget, stop: CancellationToken) -> Self {
+        Self { store, lane, budget, stop, was_stuck: false, was_failing: false }
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Bytes that are missing to what should be free; 0 also if the store cannot be asked.
+    pub async fn shortage(&self) -> u64 {
+        let usage = self.store.usage(self.lane).await;
+        usage.map_or(0, |usage| self.budget.limited_by(&usage).excess(&usage))
     }
 
     /// Makes room if there is too little.
@@ -93,7 +118,7 @@ impl Autodrop {
     }
 
     async fn is_short(&self) -> StoreResult<bool> {
-        let usage = self.store.usage().await?;
+        let usage = self.store.usage(self.lane).await?;
         Ok(self.budget.limited_by(&usage).is_exceeded_by(&usage))
     }
 
@@ -124,10 +149,10 @@ impl Autodrop {
             if !self.store.take_duty(Duty::Autodrop, TERM).await? {
                 return Err(StoreError::Unavailable("another process makes room by now".into()));
             }
-            let drops = self.store.drop_oldest(run.excess()).await?;
+            let drops = self.store.drop_oldest(self.lane, run.excess()).await?;
             record::autodropped(&drops);
             run.drops.add_all(&drops);
-            run.after = self.store.usage().await?;
+            run.after = self.store.usage(self.lane).await?;
             if drops.is_empty() {
                 run.enough = false;
                 break;
@@ -157,7 +182,8 @@ impl Autodrop {
     async fn preview_of(&self, bytes: u64) -> StoreResult<Drops> {
         let mut found = Drops::default();
         while found.total().bytes < bytes {
-            let more = self.store.preview_drop(bytes - found.total().bytes, &found).await?;
+            let wanted = bytes - found.total().bytes;
+            let more = self.store.preview_drop(self.lane, wanted, &found).await?;
             if more.is_empty() {
                 break;
             }
@@ -167,7 +193,7 @@ impl Autodrop {
     }
 
     async fn begin(&self) -> StoreResult<Run> {
-        let before = self.store.usage().await?;
+        let before = self.store.usage(self.lane).await?;
         let budget = self.budget.limited_by(&before);
         Ok(Run { budget, before, after: before, drops: Drops::default(), enough: true })
     }
@@ -236,13 +262,13 @@ mod tests {
         for _ in 0..8 {
             f.publish("a", &vec!["x".repeat(900); 1_000]).await;
         }
-        let max = f.store.usage().await.unwrap().used;
+        let max = f.store.usage(Lane::HOME).await.unwrap().used;
         Budget { max, min_free: max / 4 }
     }
 
     async fn two_processes_that_run_at_once_make_room_once(f: &Fixture) {
         let budget = full(f).await;
-        let autodrop = |store| Autodrop::new(store, budget, CancellationToken::new());
+        let autodrop = |store| Autodrop::new(store, Lane::HOME, budget, CancellationToken::new());
         let (one, other) = (autodrop(f.store.clone()), autodrop(f.open_another()));
         let (mut its, mut others) = (None, None);
         let (ran, also) =
@@ -257,7 +283,7 @@ mod tests {
     async fn a_run_that_is_stopped_tells(f: &Fixture) {
         let budget = full(f).await;
         let stop = CancellationToken::new();
-        let autodrop = Autodrop::new(f.store.clone(), budget, stop.clone());
+        let autodrop = Autodrop::new(f.store.clone(), Lane::HOME, budget, stop.clone());
         let mut run = None;
         let stopping = async {
             while f.status("alice").await.autodropped == 0 {

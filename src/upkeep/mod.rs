@@ -36,18 +36,23 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
-    let mut autodrop = Autodrop::new(store.clone(), budget, stop.clone());
-    let mut retention = Retention::new(store);
+    let mut retention = Retention::new(store.clone());
+    let mut autodrops = Vec::new();
     while !stop.is_cancelled() {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
-                    autodrop.look(Cause::Look).await;
+                    for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
+                        autodrop.look(Cause::Look).await;
+                    }
                 }
             }
             () = full.notified() => {
-                autodrop.look(Cause::Refusal).await;
+                let autodrops = know_lanes(&mut autodrops, &store, budget, &stop).await;
+                if let Some(autodrop) = fullest(autodrops).await {
+                    autodrop.look(Cause::Refusal).await;
+                }
                 // Many may be refused where nothing helps, such as a full disk.
                 tokio::time::sleep(AFTER_REFUSAL).await;
             }
@@ -56,4 +61,34 @@ pub async fn run(
     }
     retention.report();
     duty.give_back().await;
+}
+
+/// Makes one autodrop for each lane as soon as the store tells how many there are; none until then.
+async fn know_lanes<'a>(
+    autodrops: &'a mut Vec<Autodrop>,
+    store: &Arc<dyn Store>,
+    budget: Budget,
+    stop: &CancellationToken,
+) -> &'a mut [Autodrop] {
+    if autodrops.is_empty() {
+        match Autodrop::of_all_lanes(store, budget, stop).await {
+            Ok(all) => *autodrops = all,
+            Err(error) => tracing::debug!(%error, "failed to look at the store; trying on"),
+        }
+    }
+    autodrops
+}
+
+/// The one where most is missing: a refusal does not tell which lane it came from.
+async fn fullest(autodrops: &mut [Autodrop]) -> Option<&mut Autodrop> {
+    let (mut fullest, mut most) = (0, 0);
+    if autodrops.len() > 1 {
+        for (index, autodrop) in autodrops.iter().enumerate() {
+            let shortage = autodrop.shortage().await;
+            if shortage > most {
+                (fullest, most) = (index, shortage);
+            }
+        }
+    }
+    autodrops.get_mut(fullest)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{DROP_STEP, Drops, Store};
+use crate::store::{DROP_STEP, Drops, Lane, Store};
 use crate::telemetry::metrics::record;
 
 /// How often the log tells what was dropped: it is what subscribers asked for.
@@ -36,12 +36,27 @@ impl Retention {
         if started < self.rest_until {
             return;
         }
+        match self.store.lanes().await {
+            Ok(lanes) => {
+                for lane in Lane::first(lanes) {
+                    self.enforce_in(lane, stop).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "failed to drop expired events; trying again"),
+        }
+        self.rest_until = Instant::now() + started.elapsed() * REST;
+        if self.told.elapsed() >= REPORT_INTERVAL {
+            self.report();
+        }
+    }
+
+    async fn enforce_in(&mut self, lane: Lane, stop: &CancellationToken) {
         for _ in 0..STEPS_MAX {
             if stop.is_cancelled() {
                 break;
             }
             let asked = Instant::now();
-            match self.store.drop_expired().await {
+            match self.store.drop_expired(lane).await {
                 Ok(drops) => {
                     record::expired(&drops);
                     self.dropped.add_all(&drops);
@@ -56,10 +71,6 @@ impl Retention {
                     break;
                 }
             }
-        }
-        self.rest_until = Instant::now() + started.elapsed() * REST;
-        if self.told.elapsed() >= REPORT_INTERVAL {
-            self.report();
         }
     }
 

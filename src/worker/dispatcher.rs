@@ -2,10 +2,14 @@
 //!
 //! One task works on one queue at a time, so a subscriber that hangs holds a task, not the
 //! worker. The alarm says when to look for work; a slow poll covers an alarm that was lost.
+//!
+//! Each lane of the store has a dispatcher of its own, so that a node of a Cluster that hangs holds
+//! up neither the claims nor the leases of the others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +19,7 @@ use super::courier::{Courier, DeliveryError};
 use super::leases::{LEASE, Leases};
 use crate::bus::health::BackOff;
 use crate::config::Settings;
-use crate::store::{LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
+use crate::store::{Lane, LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
 use crate::telemetry::metrics::record;
 
 /// How many queues one look for work leases at most.
@@ -32,8 +36,14 @@ pub struct Worker {
     back_off: BackOff,
     /// One permit for each delivery that may be in flight.
     places: Arc<Semaphore>,
-    leases: Arc<Leases>,
     stop: CancellationToken,
+}
+
+/// Works off the queues of one lane.
+struct Dispatcher {
+    worker: Arc<Worker>,
+    lane: Lane,
+    leases: Arc<Leases>,
 }
 
 impl Worker {
@@ -53,7 +63,6 @@ impl Worker {
                 max: settings.max_backoff,
             },
             places: Arc::new(Semaphore::new(settings.max_deliveries)),
-            leases: Arc::default(),
             stop,
         }))
     }
@@ -61,91 +70,24 @@ impl Worker {
     /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds
     /// that wait.
     pub async fn run(self: Arc<Self>) {
-        let deliveries = TaskTracker::new();
-        let work = async {
-            self.take_work(&deliveries).await;
-            deliveries.close();
-            deliveries.wait().await;
-        };
-        tokio::select! {
-            () = self.leases.keep_renewed(&*self.store) => {}
-            () = work => {}
-        }
+        let Some(lanes) = self.until_stopped(self.lanes()).await else { return };
+        let dispatchers = Lane::first(lanes).map(|lane| {
+            Arc::new(Dispatcher { worker: self.clone(), lane, leases: Arc::default() }).run()
+        });
+        join_all(dispatchers).await;
     }
 
-    async fn take_work(self: &Arc<Self>, deliveries: &TaskTracker) {
+    /// How many lanes the store has, as soon as it can be asked.
+    async fn lanes(&self) -> usize {
         let mut pause = Pause::default();
-        while !self.stop.is_cancelled() {
-            let Some(place) = self.until_stopped(self.places.clone().acquire_owned()).await else {
-                return;
-            };
-            // The semaphore is never closed.
-            let Ok(place) = place else { return };
-            let limit = CLAIM_MAX.min(1 + self.places.available_permits());
-            let asked = Instant::now();
-            let claim = match self.store.claim(limit, LEASE).await {
-                Ok(claim) => {
-                    pause.reset();
-                    claim
-                }
-                Err(error) => {
-                    drop(place);
-                    pause.log_first(&error, "failed to look for work; trying on");
-                    self.until_stopped(pause.sleep()).await;
-                    continue;
-                }
-            };
-            let full = claim.batches.len() == limit;
-            self.spawn_deliveries(deliveries, claim.batches, asked, place);
-            if !full {
-                self.store.alarm().ring_in(claim.next_due.unwrap_or(POLL));
-                self.until_stopped(self.store.alarm().wait(POLL)).await;
-            }
-        }
-    }
-
-    fn spawn_deliveries(
-        self: &Arc<Self>,
-        deliveries: &TaskTracker,
-        batches: Vec<LeasedBatch>,
-        asked: Instant,
-        first_place: OwnedSemaphorePermit,
-    ) {
-        let mut place = Some(first_place);
-        for batch in batches {
-            // There are as many places as batches were asked for; only this loop takes them.
-            let place = place.take().or_else(|| self.places.clone().try_acquire_owned().ok());
-            let worker = self.clone();
-            deliveries.spawn(async move {
-                worker.work_off(batch, asked).await;
-                drop(place);
-            });
-        }
-    }
-
-    /// Delivers a queue's batches, one after the other, as long as one is due.
-    async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
         loop {
-            let held = self.leases.hold(&leased.lease, asked);
-            let settlement = tokio::select! {
-                settlement = self.deliver(&leased, asked) => settlement,
-                () = held.lost() => {
-                    let subscriber = &leased.lease.subscriber;
-                    tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
-                    return;
-                }
-            };
-            let (settled, settled_at) = self.settle(settlement).await;
-            match settled {
-                Settled::Next(next) => leased = *next,
-                Settled::Released => return,
-                Settled::Stale => {
-                    let subscriber = &leased.lease.subscriber;
-                    tracing::warn!(%subscriber, "a delivery ended after its lease was lost");
-                    return;
+            match self.store.lanes().await {
+                Ok(lanes) => return lanes,
+                Err(error) => {
+                    pause.log_first(&error, "failed to look for work; trying on");
+                    pause.sleep().await;
                 }
             }
-            asked = settled_at;
         }
     }
 
@@ -200,6 +142,99 @@ impl Worker {
         tokio::select! {
             output = something => Some(output),
             () = self.stop.cancelled() => None,
+        }
+    }
+}
+
+impl Dispatcher {
+    async fn run(self: Arc<Self>) {
+        let deliveries = TaskTracker::new();
+        let work = async {
+            self.take_work(&deliveries).await;
+            deliveries.close();
+            deliveries.wait().await;
+        };
+        tokio::select! {
+            () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
+            () = work => {}
+        }
+    }
+
+    async fn take_work(self: &Arc<Self>, deliveries: &TaskTracker) {
+        let Worker { store, places, stop, .. } = &*self.worker;
+        let alarm = store.alarm(self.lane);
+        let mut pause = Pause::default();
+        while !stop.is_cancelled() {
+            let place = self.worker.until_stopped(places.clone().acquire_owned()).await;
+            // The semaphore is never closed.
+            let Some(Ok(place)) = place else { return };
+            let limit = CLAIM_MAX.min(1 + places.available_permits());
+            let asked = Instant::now();
+            let claim = match store.claim(self.lane, limit, LEASE).await {
+                Ok(claim) => {
+                    pause.reset();
+                    claim
+                }
+                Err(error) => {
+                    drop(place);
+                    pause.log_first(&error, "failed to look for work; trying on");
+                    self.worker.until_stopped(pause.sleep()).await;
+                    continue;
+                }
+            };
+            let full = claim.batches.len() == limit;
+            self.spawn_deliveries(deliveries, claim.batches, asked, place);
+            if !full {
+                alarm.ring_in(claim.next_due.unwrap_or(POLL));
+                self.worker.until_stopped(alarm.wait(POLL)).await;
+            }
+        }
+    }
+
+    fn spawn_deliveries(
+        self: &Arc<Self>,
+        deliveries: &TaskTracker,
+        batches: Vec<LeasedBatch>,
+        asked: Instant,
+        first_place: OwnedSemaphorePermit,
+    ) {
+        let mut place = Some(first_place);
+        for batch in batches {
+            // Another lane may have taken the places that were counted on: a few more deliveries
+            // than allowed are better than batches that wait for their leases to run out.
+            let places = &self.worker.places;
+            let place = place.take().or_else(|| places.clone().try_acquire_owned().ok());
+            let dispatcher = self.clone();
+            deliveries.spawn(async move {
+                dispatcher.work_off(batch, asked).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Delivers a queue's batches, one after the other, as long as one is due.
+    async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
+        loop {
+            let held = self.leases.hold(&leased.lease, asked);
+            let settlement = tokio::select! {
+                settlement = self.worker.deliver(&leased, asked) => settlement,
+                () = held.lost() => {
+                    let subscriber = &leased.lease.subscriber;
+                    tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
+                    return;
+                }
+            };
+            let (settled, settled_at) = self.worker.settle(settlement).await;
+            match settled {
+                Settled::Next(next) => leased = *next,
+                Settled::Released => return,
+                Settled::Stale => {
+                    let subscriber = &leased.lease.subscriber;
+                    tracing::warn!(%subscriber, "a delivery ended after its lease was lost");
+                    return;
+                }
+            }
+            asked = settled_at;
         }
     }
 }

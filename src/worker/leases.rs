@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{Lane, Lease, Store, StoreError};
 
 /// How long a lease holds without being renewed: the queues of a worker that was killed wait so
 /// long for another one.
@@ -22,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How many leases one call renews.
 const RENEW_MAX: usize = 1000;
 
-/// The leases, each with the time until which it holds. A lease that is lost is taken out.
+/// The leases of one lane, each with the time until which it holds. A lease that is lost is taken out.
 #[derive(Default)]
 pub struct Leases {
     held: Mutex<HashMap<Lease, watch::Sender<Instant>>>,
@@ -67,12 +67,12 @@ impl Leases {
     }
 
     /// Renews all leases in time, without end.
-    pub async fn keep_renewed(&self, store: &dyn Store) {
+    pub async fn keep_renewed(&self, store: &dyn Store, lane: Lane) {
         loop {
             tokio::time::sleep(RENEW_INTERVAL).await;
             let leases: Vec<Lease> = self.lock().keys().cloned().collect();
             for some in leases.chunks(RENEW_MAX) {
-                while !self.renew(store, some).await && self.holds_any(some) {
+                while !self.renew(store, lane, some).await && self.holds_any(some) {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -86,9 +86,9 @@ impl Leases {
     }
 
     /// Renews these, if the store answers in time.
-    async fn renew(&self, store: &dyn Store, leases: &[Lease]) -> bool {
+    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[Lease]) -> bool {
         let asked = Instant::now();
-        let renewed = tokio::time::timeout(RENEW_TIMEOUT, store.renew(leases, LEASE)).await;
+        let renewed = tokio::time::timeout(RENEW_TIMEOUT, store.renew(lane, leases, LEASE)).await;
         let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
         match renewed.unwrap_or_else(late) {
             Ok(lost) => {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, assert_due_after, callback, client, numbers, on_both_stores,
-    plain, settlement, subscription, texts, topic,
+    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, callback, client, numbers,
+    on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
 };
 use crate::bus::health::Health;
 use crate::bus::subscription::Delivery;
 use crate::bus::token::ApiToken;
 use crate::store::{Outcome, Published, Settlement, Subscribed, TopicDeleted};
 
-on_both_stores!(
+on_all_stores!(
     a_subscription_is_shown_as_it_was_asked_for,
     subscriptions_show_what_waits_and_since_when,
     a_new_subscription_replaces_the_old_one_and_keeps_its_queue,
@@ -140,7 +140,7 @@ async fn the_same_body_again_has_no_effect(f: &Fixture) {
     let leased = f.claim_one().await;
     f.subscribe("alice", &["a"], waiting).await;
     assert_due_after(f.claim_none().await, LEASE);
-    assert_eq!(f.store.renew(&[leased.lease], LEASE).await.unwrap(), []);
+    assert_eq!(f.store.renew_all(&[leased.lease], LEASE).await.unwrap(), []);
 }
 
 async fn a_new_callback_or_uuid_starts_with_full_health_at_once(f: &Fixture) {

@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use crate::bus::subscription::{Retention, Subscription};
 use crate::bus::token::ClientToken;
-use crate::store::{DROP_STEP, Dropped, Drops, Duty, Outcome, Settled, StoreError};
+use crate::store::{DROP_STEP, Dropped, Drops, Duty, Lane, Outcome, Settled, StoreError};
 
 on_both_stores!(
     the_oldest_items_go_first_across_queues,
@@ -61,7 +61,7 @@ async fn the_oldest_items_go_first_across_queues(f: &Fixture) {
     }
     let mut order = Vec::new();
     loop {
-        let drops = f.store.drop_oldest(1).await.unwrap();
+        let drops = f.store.drop_oldest(Lane::HOME, 1).await.unwrap();
         match items(&drops)[..] {
             [] => break,
             [(subscriber, 1)] => order.push(subscriber.to_owned()),
@@ -77,7 +77,7 @@ async fn as_much_goes_as_was_asked_for_and_each_item_is_counted(f: &Fixture) {
     f.publish("a", &heavy(1, 30)).await;
     f.pass(PAUSE).await;
     f.publish("b", &heavy(1, 30)).await;
-    let drops = f.store.drop_oldest(40 * 1_000).await.unwrap();
+    let drops = f.store.drop_oldest(Lane::HOME, 40 * 1_000).await.unwrap();
     let Dropped { items: dropped, bytes } = drops.total();
     assert!((38..=40).contains(&dropped), "{drops:?}");
     assert!((40_000..42_000).contains(&bytes), "{drops:?}");
@@ -94,7 +94,7 @@ async fn one_call_drops_no_more_than_a_step(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     let all = numbers(1, DROP_STEP as u32 + 5);
     f.publish("a", &all).await;
-    assert_eq!(f.store.drop_oldest(ALL).await.unwrap().total().items, DROP_STEP as u64);
+    assert_eq!(f.store.drop_oldest(Lane::HOME, ALL).await.unwrap().total().items, DROP_STEP as u64);
     assert_eq!(f.status("alice").await.queued, 5);
     assert_eq!(texts(&f.claim_one().await), all[DROP_STEP..]);
 }
@@ -104,8 +104,8 @@ async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
     f.publish("a", &numbers(1, 9)).await;
     let leased = f.claim_one().await;
     // One item of those behind the batch, then two.
-    assert_eq!(items(&f.store.drop_oldest(1).await.unwrap()), [("alice", 1)]);
-    assert_eq!(items(&f.store.drop_oldest(40).await.unwrap()), [("alice", 2)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 1).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 40).await.unwrap()), [("alice", 2)]);
     let status = f.status("alice").await;
     assert_eq!((status.queued, status.autodropped), (6, 3));
     assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
@@ -119,8 +119,8 @@ async fn a_batch_in_flight_that_fails_is_sent_again_whole(f: &Fixture) {
     f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
     f.publish("a", &numbers(1, 5)).await;
     let leased = f.claim_one().await;
-    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 2)]);
-    assert!(f.store.drop_oldest(ALL).await.unwrap().is_empty());
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 2)]);
+    assert!(f.store.drop_oldest(Lane::HOME, ALL).await.unwrap().is_empty());
     f.settle(&leased.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
     f.publish("a", &["6"]).await;
     let again = f.claim_one().await;
@@ -136,7 +136,7 @@ async fn what_stands_behind_a_long_batch_in_flight_goes_as_well(f: &Fixture) {
     let leased = f.claim_one_for(SHORT_LEASE).await;
     // Fewer than the batch has, so that the numbers of the items overlap before and after.
     for _ in 0..3 {
-        assert!(f.store.drop_oldest(40).await.unwrap().total().items > 0);
+        assert!(f.store.drop_oldest(Lane::HOME, 40).await.unwrap().total().items > 0);
     }
     let dropped = f.status("alice").await.autodropped as u32;
     f.pass(SHORT_LEASE * 2).await;
@@ -152,7 +152,7 @@ async fn a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batc
     f.publish("a", &numbers(1, 5)).await;
     let first = f.claim_one().await;
     f.settle(&first.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
-    assert_eq!(items(&f.store.drop_oldest(1).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 1).await.unwrap()), [("alice", 1)]);
     let second = f.claim_one().await;
     assert_eq!(texts(&second), numbers(2, 4));
     assert_ne!(second.batch.id, first.batch.id, "a receiver may have seen the first one");
@@ -167,7 +167,7 @@ async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
     f.settle(&failed.lease, Outcome::Failed { retry_in: HOUR }).await;
-    assert_eq!(items(&f.store.drop_oldest(80).await.unwrap()), [("alice", 4)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 80).await.unwrap()), [("alice", 4)]);
     assert_due_after(f.claim_none().await, HOUR);
     f.publish("a", &numbers(6, 9)).await;
     assert_due_after(f.claim_none().await, HOUR);
@@ -176,7 +176,7 @@ async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
 async fn an_emptied_queue_is_due_when_something_is_published_again(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &numbers(1, 5)).await;
-    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 5)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 5)]);
     assert_eq!(f.claim_none().await, None);
     f.publish("a", &["6"]).await;
     assert_eq!(texts(&f.claim_one().await), ["6"]);
@@ -189,7 +189,7 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
     f.settle(&failed.lease, Outcome::Failed { retry_in: pause }).await;
-    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 5)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 5)]);
     f.publish("a", &["6"]).await;
     assert_due_after(f.claim_none().await, pause);
     f.pass(pause).await;
@@ -198,7 +198,7 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
     f.settle(&again.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
 
     // When the pause is over and there still is nothing, all is as with any empty queue.
-    assert_eq!(items(&f.store.drop_oldest(ALL).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 1)]);
     assert_eq!(f.claim_none().await, None);
     f.publish("a", &["7"]).await;
     assert_eq!(texts(&f.claim_one().await), ["7"]);
@@ -212,7 +212,7 @@ async fn what_is_left_leaves_when_it_would_have_by_itself(f: &Fixture) {
     .await;
     f.publish("a", &numbers(1, 4)).await;
     // Full, and so due; then not full any more.
-    assert_eq!(items(&f.store.drop_oldest(40).await.unwrap()), [("alice", 2)]);
+    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 40).await.unwrap()), [("alice", 2)]);
     assert_due_after(f.claim_none().await, HOUR);
     f.publish("a", &["5"]).await;
     assert_eq!(texts(&f.claim_one().await), numbers(3, 5));
@@ -228,14 +228,14 @@ async fn a_preview_tells_what_would_go_and_changes_nothing(f: &Fixture) {
     let alice = leased.iter().find(|one| one.lease.subscriber == client("alice")).unwrap();
     f.settle(&alice.lease, Outcome::Returned).await;
 
-    let first = f.store.preview_drop(100, &Drops::default()).await.unwrap();
+    let first = f.store.preview_drop(Lane::HOME, 100, &Drops::default()).await.unwrap();
     assert_eq!(items(&first), [("alice", 4)]);
     let mut all = first.clone();
-    all.add_all(&f.store.preview_drop(ALL, &first).await.unwrap());
+    all.add_all(&f.store.preview_drop(Lane::HOME, ALL, &first).await.unwrap());
     assert_eq!(items(&all), [("alice", 5)], "bob's are in flight");
-    assert!(f.store.preview_drop(ALL, &all).await.unwrap().is_empty());
+    assert!(f.store.preview_drop(Lane::HOME, ALL, &all).await.unwrap().is_empty());
     assert_eq!(f.status("alice").await.queued, 5);
-    assert_eq!(f.store.drop_oldest(100).await.unwrap(), first);
+    assert_eq!(f.store.drop_oldest(Lane::HOME, 100).await.unwrap(), first);
 }
 
 async fn items_older_than_the_retention_go(f: &Fixture) {
@@ -243,10 +243,10 @@ async fn items_older_than_the_retention_go(f: &Fixture) {
     limit(f, "alice", Some(age), None).await;
     f.subscribe("bob", &["alice"], plain).await;
     f.publish("alice", &numbers(1, 3)).await;
-    assert!(f.store.drop_expired().await.unwrap().is_empty(), "none of them is that old");
+    assert!(f.store.drop_expired(Lane::HOME).await.unwrap().is_empty(), "none of them is that old");
     f.pass(age * 2).await;
     f.publish("alice", &["4"]).await;
-    let drops = f.store.drop_expired().await.unwrap();
+    let drops = f.store.drop_expired(Lane::HOME).await.unwrap();
     assert_eq!(items(&drops), [("alice", 3)]);
     assert!(drops.total().bytes > 0);
     let status = f.status("alice").await;
@@ -259,15 +259,15 @@ async fn items_older_than_the_retention_go(f: &Fixture) {
 async fn more_items_than_max_queued_go_the_oldest_first(f: &Fixture) {
     limit(f, "alice", None, Some(4)).await;
     f.publish("alice", &numbers(1, 4)).await;
-    assert!(f.store.drop_expired().await.unwrap().is_empty());
+    assert!(f.store.drop_expired(Lane::HOME).await.unwrap().is_empty());
     f.publish("alice", &numbers(5, 10)).await;
-    assert_eq!(items(&f.store.drop_expired().await.unwrap()), [("alice", 6)]);
+    assert_eq!(items(&f.store.drop_expired(Lane::HOME).await.unwrap()), [("alice", 6)]);
     assert_eq!(f.drain().await["alice"], numbers(7, 10));
 
     f.publish("alice", &["11"]).await;
     let leased = f.claim_one().await;
     f.publish("alice", &numbers(12, 19)).await;
-    f.store.drop_expired().await.unwrap();
+    f.store.drop_expired(Lane::HOME).await.unwrap();
     assert_eq!(f.status("alice").await.queued, 5, "the one in flight is on its way");
     f.settle(&leased.lease, Outcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], numbers(16, 19));
@@ -277,7 +277,7 @@ async fn without_a_retention_nothing_expires(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &numbers(1, 3)).await;
     f.pass(Duration::from_millis(100)).await;
-    assert!(f.store.drop_expired().await.unwrap().is_empty());
+    assert!(f.store.drop_expired(Lane::HOME).await.unwrap().is_empty());
 }
 
 async fn a_retention_that_is_taken_back_drops_nothing_more(f: &Fixture) {
@@ -289,7 +289,7 @@ async fn a_retention_that_is_taken_back_drops_nothing_more(f: &Fixture) {
     assert_eq!(f.status("alice").await.subscription.retention, Retention::default());
     f.publish("alice", &numbers(1, 5)).await;
     f.pass(Duration::from_millis(200)).await;
-    assert!(f.store.drop_expired().await.unwrap().is_empty());
+    assert!(f.store.drop_expired(Lane::HOME).await.unwrap().is_empty());
 }
 
 async fn one_process_at_a_time_has_a_duty(f: &Fixture) {
@@ -309,13 +309,13 @@ async fn one_process_at_a_time_has_a_duty(f: &Fixture) {
 
 async fn the_store_says_how_much_room_it_takes(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
-    let before = f.store.usage().await.unwrap();
+    let before = f.store.usage(Lane::HOME).await.unwrap();
     f.publish("a", &heavy(1, 1_000)).await;
-    let full = f.store.usage().await.unwrap();
+    let full = f.store.usage(Lane::HOME).await.unwrap();
     let grown = full.used - before.used;
     assert!((1_000_000..6_000_000).contains(&grown), "it has grown by {grown}");
-    f.store.drop_oldest(ALL).await.unwrap();
-    let after = f.store.usage().await.unwrap();
+    f.store.drop_oldest(Lane::HOME, ALL).await.unwrap();
+    let after = f.store.usage(Lane::HOME).await.unwrap();
     assert!(after.used < before.used + grown / 2, "{before:?} {full:?} {after:?}");
 }
 
@@ -336,10 +336,10 @@ async fn a_full_redis_says_so_and_can_be_emptied() {
     };
     assert!(matches!(refused, StoreError::Full(_)), "{refused}");
     assert_eq!(f.topic("a").await.events, u64::from(stored), "all or nothing");
-    let usage = f.store.usage().await.unwrap();
+    let usage = f.store.usage(Lane::HOME).await.unwrap();
     assert_eq!(usage.limit, Some(6 * 1024 * 1024));
     assert!(f.store.take_duty(Duty::Upkeep, HOUR / 60).await.unwrap(), "also when it is full");
-    let dropped = f.store.drop_oldest(1_000_000).await.unwrap().total().items as u32;
+    let dropped = f.store.drop_oldest(Lane::HOME, 1_000_000).await.unwrap().total().items as u32;
     f.publish("a", &heavy(stored + 1, stored + 100)).await;
     let received = f.claim_one().await;
     let last = received.batch.items.last().map(text).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -18,15 +19,34 @@ use crate::bus::subscription::{
 };
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::redis::RedisStore;
+use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    Claim, Lease, LeasedBatch, Outcome, Publication, Published, Settled, Settlement, Store,
-    Subscribed,
+    Claim, Lane, Lease, LeasedBatch, Outcome, Publication, Published, Settled, Settlement, Store,
+    StoreResult, Subscribed,
 };
 
-/// Makes two tests, `<name>::sqlite` and `<name>::redis`, of each `async fn name(f: &Fixture)`.
-/// A function that is not named here is reported as unused.
+/// Makes three tests, `<name>::sqlite`, `<name>::redis` and `<name>::redis_in_lanes`, of each
+/// `async fn name(f: &Fixture)`. A function that is not named here is reported as unused.
+macro_rules! on_all_stores {
+    ($($name:ident),+ $(,)?) => {
+        on_both_stores!($($name),+);
+
+        mod redis_in_lanes {
+            use crate::store::conformance::fixture::Fixture;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(&Fixture::redis_in_lanes()).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_all_stores;
+
+/// As [`on_all_stores`], for what holds within one lane of a store.
 macro_rules! on_both_stores {
     ($($name:ident),+ $(,)?) => { $(
         mod $name {
@@ -96,7 +116,17 @@ impl Fixture {
     }
 
     pub fn on_redis(server: RedisServer) -> Self {
-        let store = RedisStore::open(&server.url()).unwrap();
+        Self::on_redis_in_lanes(server, 1)
+    }
+
+    /// A Redis with its subscribers in several lanes, as a Cluster has them.
+    pub fn redis_in_lanes() -> Self {
+        Self::on_redis_in_lanes(RedisServer::start(), 5)
+    }
+
+    fn on_redis_in_lanes(server: RedisServer, lanes: usize) -> Self {
+        let options = RedisOptions { lanes: Some(lanes), ..RedisOptions::plain(&server.url()) };
+        let store = RedisStore::open(&options).unwrap();
         let time = TestTime::default();
         Self { store: Arc::new(store), time, backend: Backend::Redis(server) }
     }
@@ -107,7 +137,9 @@ impl Fixture {
             Backend::Sqlite(directory) => {
                 Arc::new(SqliteStore::open(directory.path(), self.time.clock()).unwrap())
             }
-            Backend::Redis(server) => Arc::new(RedisStore::open(&server.url()).unwrap()),
+            Backend::Redis(server) => {
+                Arc::new(RedisStore::open(&RedisOptions::plain(&server.url())).unwrap())
+            }
         }
     }
 
@@ -194,7 +226,7 @@ impl Fixture {
     }
 
     pub async fn claim(&self, limit: usize) -> Claim {
-        self.store.claim(limit, LEASE).await.unwrap()
+        self.store.claim_all(limit, LEASE).await.unwrap()
     }
 
     /// Claims the only queue that is due.
@@ -203,7 +235,7 @@ impl Fixture {
     }
 
     pub async fn claim_one_for(&self, lease: Duration) -> LeasedBatch {
-        let mut batches = self.store.claim(10, lease).await.unwrap().batches;
+        let mut batches = self.store.claim_all(10, lease).await.unwrap().batches;
         assert_eq!(batches.len(), 1, "queues given out: {batches:?}");
         batches.remove(0)
     }
@@ -257,6 +289,40 @@ impl Fixture {
     pub async fn topic(&self, name: &str) -> Topic {
         let all = self.store.topics().await.unwrap();
         all.into_iter().find(|known| known.name == topic(name)).expect("the topic is known")
+    }
+}
+
+/// A store as a whole, whatever its lanes.
+#[async_trait]
+pub trait WholeStore {
+    /// Claims in all lanes, up to `limit` queues together.
+    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<Claim>;
+
+    async fn renew_all(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>>;
+}
+
+#[async_trait]
+impl WholeStore for Arc<dyn Store> {
+    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let mut all = Claim::default();
+        for lane in Lane::first(self.lanes().await?) {
+            // All queues' leases end: when the next one does is asked for with a limit of 0.
+            let claim = self.claim(lane, limit - all.batches.len(), lease).await?;
+            all.batches.extend(claim.batches);
+            all.next_due = all.next_due.into_iter().chain(claim.next_due).min();
+        }
+        Ok(all)
+    }
+
+    async fn renew_all(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+        let lanes = self.lanes().await?;
+        let mut lost = leases.to_vec();
+        for lane in Lane::first(lanes) {
+            // Another lane knows nothing of a lease.
+            let unknown = self.renew(lane, leases, lease).await?;
+            lost.retain(|lease| unknown.contains(lease));
+        }
+        Ok(lost)
     }
 }
 

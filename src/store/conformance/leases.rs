@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, SHORT_LEASE, assert_due_after, callback, numbers, on_both_stores, plain,
-    texts,
+    Fixture, HOUR, LEASE, SHORT_LEASE, WholeStore, assert_due_after, callback, numbers,
+    on_all_stores, on_both_stores, plain, texts,
 };
 use crate::bus::health::Health;
 use crate::store::{BROKEN_OFF_AFTER, Lease, LeasedBatch, Outcome, Settled, Settlement};
 
-on_both_stores!(
+on_all_stores!(
     a_claim_gives_all_that_delivering_needs,
     a_leased_queue_is_given_to_nobody_else,
     a_claim_takes_no_more_queues_than_asked_for,
@@ -48,7 +48,7 @@ async fn a_leased_queue_is_given_to_nobody_else(f: &Fixture) {
     assert_due_after(f.claim_none().await, LEASE);
     f.publish("a", &["2", "3", "4"]).await;
     assert_due_after(f.claim_none().await, LEASE);
-    let other = f.open_another().claim(10, LEASE).await.unwrap();
+    let other = f.open_another().claim_all(10, LEASE).await.unwrap();
     assert!(other.batches.is_empty(), "{other:?}");
 }
 
@@ -114,7 +114,7 @@ async fn the_former_holder_of_a_lease_changes_nothing(f: &Fixture) {
             assert!(matches!(settled, Settled::Stale), "{outcome:?}: {settled:?}");
         }
     }
-    let lost = f.store.renew(std::slice::from_ref(&late.lease), HOUR).await.unwrap();
+    let lost = f.store.renew_all(std::slice::from_ref(&late.lease), HOUR).await.unwrap();
     assert_eq!(lost, [late.lease]);
     assert_eq!(f.status("alice").await, before);
     assert_due_after(f.claim_none().await, LEASE);
@@ -138,7 +138,7 @@ async fn a_renewed_lease_outlives_its_first_length(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let held = f.claim_one_for(SHORT_LEASE).await;
-    let lost = f.store.renew(std::slice::from_ref(&held.lease), LEASE).await.unwrap();
+    let lost = f.store.renew_all(std::slice::from_ref(&held.lease), LEASE).await.unwrap();
     assert_eq!(lost, []);
     f.pass(SHORT_LEASE * 2).await;
     assert_due_after(f.claim_none().await, LEASE);
@@ -146,7 +146,7 @@ async fn a_renewed_lease_outlives_its_first_length(f: &Fixture) {
     // A renewed lease runs out too.
     f.publish("a", &["2"]).await;
     let held = f.claim_one().await;
-    f.store.renew(std::slice::from_ref(&held.lease), SHORT_LEASE).await.unwrap();
+    f.store.renew_all(std::slice::from_ref(&held.lease), SHORT_LEASE).await.unwrap();
     assert_eq!(f.claim_eventually().await.batch.id, held.batch.id);
 }
 
@@ -163,9 +163,9 @@ async fn renewing_reports_the_leases_that_were_lost(f: &Fixture) {
     f.store.unsubscribe(&gone.subscriber).await.unwrap();
     let never_given = Lease { fence: held.fence + 1, ..held.clone() };
     let asked = [settled, held, gone, also_held, &never_given].map(Lease::clone);
-    let lost = f.store.renew(&asked, LEASE).await.unwrap();
+    let lost = f.store.renew_all(&asked, LEASE).await.unwrap();
     assert_eq!(lost, [settled, gone, &never_given].map(Lease::clone));
-    assert_eq!(f.store.renew(&[], LEASE).await.unwrap(), []);
+    assert_eq!(f.store.renew_all(&[], LEASE).await.unwrap(), []);
     assert_due_after(f.claim_none().await, LEASE);
 }
 
@@ -184,7 +184,7 @@ async fn a_subscriber_that_comes_back_has_another_queue(f: &Fixture) {
         assert!(matches!(f.settle(&old.lease, outcome).await, Settled::Stale));
     }
     let both = [old.lease.clone(), new.lease.clone()];
-    assert_eq!(f.store.renew(&both, LEASE).await.unwrap(), [old.lease]);
+    assert_eq!(f.store.renew_all(&both, LEASE).await.unwrap(), [old.lease]);
     assert!(matches!(f.settle(&new.lease, Outcome::Acknowledged).await, Settled::Released));
     assert_eq!(f.status("alice").await.sent, 1);
 }

@@ -13,12 +13,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::fixture::{
-    Fixture, LEASE, callback, client, publication, settlement, soon, subscription, texts, topic,
+    Fixture, LEASE, WholeStore, callback, client, publication, settlement, soon, subscription,
+    texts, topic,
 };
 use crate::bus::health::Health;
 use crate::bus::subscription::{Delivery, Subscription};
 use crate::store::{
-    Drops, Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed, TopicDeleted,
+    Drops, Lane, Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed,
+    TopicDeleted,
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -322,11 +324,11 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
         Step::Renew => {
             let held = model.queues.values().filter_map(|queue| queue.lease.clone());
             let leases: Vec<Lease> = model.late.iter().cloned().chain(held).collect();
-            assert_eq!(f.store.renew(&leases, LEASE).await.unwrap(), model.late);
+            assert_eq!(f.store.renew_all(&leases, LEASE).await.unwrap(), model.late);
         }
         Step::DropOldest { bytes } => {
-            let preview = f.store.preview_drop(bytes, &Drops::default()).await.unwrap();
-            let drops = f.store.drop_oldest(bytes).await.unwrap();
+            let preview = f.store.preview_drop(Lane::HOME, bytes, &Drops::default()).await.unwrap();
+            let drops = f.store.drop_oldest(Lane::HOME, bytes).await.unwrap();
             assert_eq!(drops, preview);
             // Which queue's turn it was depends on the clock; that it is enough does not.
             for (who, queue) in &mut model.queues {
@@ -338,7 +340,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             assert!(drops.total().bytes >= bytes || model.queues.values().all(nothing_left));
         }
         Step::DropExpired => {
-            let drops = f.store.drop_expired().await.unwrap();
+            let drops = f.store.drop_expired(Lane::HOME).await.unwrap();
             for (who, queue) in &mut model.queues {
                 let kept = queue.subscription.retention.count.unwrap_or(u64::MAX);
                 let waiting = queue.items.len() - queue.in_flight();

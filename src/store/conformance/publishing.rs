@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::fixture::{
-    Fixture, PUBLISHER, client, numbers, on_both_stores, plain, publication, soon, subscription,
-    texts, topic,
+    Fixture, PUBLISHER, client, numbers, on_all_stores, on_both_stores, plain, publication, soon,
+    subscription, texts, topic,
 };
 use crate::store::Published::{OwnedByAnother, Stored};
 use crate::store::{Publication, Subscribed};
 
-on_both_stores!(
+on_all_stores!(
     a_queue_keeps_the_order_of_publications_over_all_its_topics,
     a_group_of_publications_is_stored_in_its_order,
     an_array_is_stored_in_order_and_never_seen_in_part,

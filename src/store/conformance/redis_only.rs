@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, client, numbers, plain, publication, settlement, soon,
-    subscription, texts,
+    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, client, numbers, plain, publication, settlement,
+    soon, subscription, texts,
 };
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
@@ -34,12 +34,12 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
         async { unavailable("subscriptions", store.subscriptions().await) },
         async { unavailable("api_tokens", store.api_tokens().await) },
         async { unavailable("ping", store.ping().await) },
-        async { unavailable("claim", store.claim(1, LEASE).await) },
+        async { unavailable("claim", store.claim_all(1, LEASE).await) },
         async {
             let settlement = settlement(&lease, Outcome::Acknowledged);
             unavailable("settle", store.settle(settlement, LEASE).await);
         },
-        async { unavailable("renew", store.renew(leases, LEASE).await) },
+        async { unavailable("renew", store.renew_all(leases, LEASE).await) },
     );
     assert!(start.elapsed() < BOUND, "the answers took {:?}", start.elapsed());
 }
@@ -98,7 +98,7 @@ async fn with_an_append_only_file_what_was_answered_survives_a_crash() {
     f.eventually("the store works again", async || f.store.ping().await.ok()).await;
     assert_eq!(f.store.topics().await.unwrap(), topics);
     assert_eq!(f.status("alice").await, status);
-    assert_eq!(f.store.renew(std::slice::from_ref(&held.lease), LEASE).await.unwrap(), []);
+    assert_eq!(f.store.renew_all(std::slice::from_ref(&held.lease), LEASE).await.unwrap(), []);
     f.settle(&held.lease, Outcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["5"]);
 }

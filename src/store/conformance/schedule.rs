@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, assert_due_after, numbers, on_both_stores, plain, texts,
+    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, numbers, on_both_stores, plain,
+    texts,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
-use crate::store::{Outcome, Store};
+use crate::store::{Lane, Outcome, Store};
 
 on_both_stores!(
     a_batch_is_due_at_once_when_max_items_wait,
@@ -152,14 +153,14 @@ async fn due_batches_counts_what_is_due_in_time_and_what_is_in_flight(f: &Fixtur
 /// How long the alarm lets its worker wait.
 async fn rings_after(store: &dyn Store) -> Duration {
     let start = Instant::now();
-    store.alarm().wait(Duration::from_secs(30)).await;
+    store.alarm(Lane::HOME).wait(Duration::from_secs(30)).await;
     start.elapsed()
 }
 
 async fn the_alarm_rings_at_once_for_a_batch_that_is_due_at_once(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     // Clears what the subscription rang for.
-    f.store.alarm().wait(Duration::ZERO).await;
+    f.store.alarm(Lane::HOME).wait(Duration::ZERO).await;
     f.publish("a", &["1"]).await;
     let waited = rings_after(&*f.store).await;
     assert!(waited < Duration::from_secs(1), "{waited:?}");
@@ -168,16 +169,16 @@ async fn the_alarm_rings_at_once_for_a_batch_that_is_due_at_once(f: &Fixture) {
 
 async fn the_alarm_wakes_a_worker_when_the_timeout_is_over(f: &Fixture) {
     f.subscribe("alice", &["a"], |delivery| delivery.timeout = TIMEOUT).await;
-    f.store.alarm().wait(Duration::ZERO).await;
+    f.store.alarm(Lane::HOME).wait(Duration::ZERO).await;
     let start = Instant::now();
     f.publish("a", &["1"]).await;
     // What a worker does between two batches.
     let leased = loop {
-        f.store.alarm().wait(Duration::from_secs(30)).await;
+        f.store.alarm(Lane::HOME).wait(Duration::from_secs(30)).await;
         let mut claim = f.claim(1).await;
         match (claim.batches.pop(), claim.next_due) {
             (Some(leased), _) => break leased,
-            (None, Some(next_due)) => f.store.alarm().ring_in(next_due),
+            (None, Some(next_due)) => f.store.alarm(Lane::HOME).ring_in(next_due),
             (None, None) => panic!("the item is gone"),
         }
     };
@@ -194,7 +195,7 @@ async fn the_alarm_rings_when_a_settled_queue_is_due_again(f: &Fixture) {
         Outcome::Acknowledged,
     ] {
         let leased = f.claim_eventually().await;
-        f.store.alarm().wait(Duration::ZERO).await;
+        f.store.alarm(Lane::HOME).wait(Duration::ZERO).await;
         f.settle(&leased.lease, outcome).await;
         let waited = rings_after(&*f.store).await;
         assert!(waited < Duration::from_secs(1), "{outcome:?}: {waited:?}");
@@ -206,12 +207,12 @@ async fn the_alarm_of_another_process_rings_within_a_second(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     // The first messages may come before the other process listens.
     f.eventually("the worker hears of a publication", async || {
-        worker.alarm().wait(Duration::ZERO).await;
+        worker.alarm(Lane::HOME).wait(Duration::ZERO).await;
         f.publish("a", &["1"]).await;
         let start = Instant::now();
-        worker.alarm().wait(Duration::from_millis(900)).await;
+        worker.alarm(Lane::HOME).wait(Duration::from_millis(900)).await;
         let heard = start.elapsed() < Duration::from_millis(900);
-        let batches = worker.claim(1, LEASE).await.unwrap().batches;
+        let batches = worker.claim_all(1, LEASE).await.unwrap().batches;
         assert_eq!(batches.len(), 1, "{PUBLISHER}'s item is there for everybody");
         f.settle(&batches[0].lease, Outcome::Acknowledged).await;
         heard.then_some(())

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, assert_due_after, numbers, on_both_stores, plain, settlement, texts,
+    Fixture, HOUR, LEASE, WholeStore, assert_due_after, numbers, on_all_stores, on_both_stores,
+    plain, settlement, texts,
 };
 use crate::bus::health::Health;
 use crate::store::{Outcome, Settled, Settlement};
 
-on_both_stores!(
+on_all_stores!(
     an_acknowledgement_removes_exactly_the_batch,
     an_acknowledgement_counts_once,
     items_published_during_a_lease_are_neither_lost_nor_acknowledged,
@@ -139,7 +140,7 @@ async fn taking_the_next_batch_keeps_the_queue(f: &Fixture) {
     assert_eq!((texts(&next), next.batch.attempt), (numbers(3, 4), 1));
     assert_ne!(next.batch.id, first.batch.id);
     assert_due_after(f.claim_none().await, LEASE);
-    assert_eq!(f.store.renew(std::slice::from_ref(&next.lease), LEASE).await.unwrap(), []);
+    assert_eq!(f.store.renew_all(std::slice::from_ref(&next.lease), LEASE).await.unwrap(), []);
     // The first batch is settled for good.
     if next.lease != first.lease {
         assert!(matches!(f.settle(&first.lease, Outcome::Acknowledged).await, Settled::Stale));
@@ -173,7 +174,7 @@ async fn without_take_next_the_queue_is_released(f: &Fixture) {
     f.publish("a", &numbers(1, 4)).await;
     let leased = f.claim_one().await;
     assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
-    let lost = f.store.renew(std::slice::from_ref(&leased.lease), LEASE).await.unwrap();
+    let lost = f.store.renew_all(std::slice::from_ref(&leased.lease), LEASE).await.unwrap();
     assert_eq!(lost, [leased.lease]);
     assert_eq!(texts(&f.claim_one().await), ["3", "4"]);
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, assert_due_after, client, numbers, plain, publication, soon,
-    subscription, texts,
+    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, client, numbers, plain,
+    publication, soon, subscription, texts,
 };
 use crate::bus::token::ApiToken;
-use crate::store::{Outcome, Settled};
+use crate::store::{Lane, Outcome, Settled};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -54,7 +54,7 @@ async fn a_removed_subscribers_events_leave_the_disk_bit_by_bit() {
     assert_eq!(items, 5_000);
     assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
     assert_eq!(f.store.subscriptions().await.unwrap(), []);
-    let used = f.store.usage().await.unwrap().used;
+    let used = f.store.usage(Lane::HOME).await.unwrap().used;
     assert!(used < pages_before * 4096 / 2, "what goes by itself does not count: {used}");
     f.claim_none().await;
     assert!((1..5_000).contains(&pages().0), "a part of it goes with each claim");
@@ -109,8 +109,8 @@ async fn two_processes_on_one_file_see_everything_at_once() {
 
     let leased = f.claim_one().await;
     assert_eq!(texts(&leased), ["1", "2"]);
-    assert!(other.claim(10, LEASE).await.unwrap().batches.is_empty());
-    assert_eq!(other.renew(std::slice::from_ref(&leased.lease), LEASE).await.unwrap(), []);
+    assert!(other.claim_all(10, LEASE).await.unwrap().batches.is_empty());
+    assert_eq!(other.renew_all(std::slice::from_ref(&leased.lease), LEASE).await.unwrap(), []);
     f.settle(&leased.lease, Outcome::Acknowledged).await;
     let [status] = &other.subscriptions().await.unwrap()[..] else { panic!("alice subscribed") };
     assert_eq!((status.sent, status.queued), (2, 0));

@@ -5,18 +5,28 @@
 //! sent only while connected, waits a bounded time, and fred itself never sends it twice.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fred::error::{Error, ErrorKind};
-use fred::prelude::{Builder, Client, ClientLike, Config, EventInterface, HashesInterface};
-use fred::types::config::{ReconnectPolicy, UnresponsiveConfig};
+use fred::prelude::{
+    Builder, Client, ClientLike, Config, EventInterface, HashesInterface, LuaInterface,
+};
+use fred::types::config::{
+    ReconnectError, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector, TlsHostMapping,
+    UnresponsiveConfig,
+};
 use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
+use super::lanes::LaneKeys;
+use super::replicas::Replicas;
 use super::reply::Reply;
 use super::server_check;
-use crate::store::{StoreError, StoreResult};
+use crate::store::{Lane, StoreError, StoreResult};
+use crate::tls::client;
+use crate::tls::server::CertificateFiles;
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -26,8 +36,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const UNRESPONSIVE: Duration = Duration::from_secs(6);
 /// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
 const RECONNECT_MS: (u32, u32) = (50, 2_000);
-/// The slot of the keys' hash tag `0`, in which a Cluster keeps them all.
-const LANE_SLOT: u16 = 13907;
 /// How many calls wait for the connection at most.
 const WAITING_MAX: usize = 10_000;
 
@@ -38,19 +46,47 @@ pub enum Resend {
     No,
 }
 
+/// Which Redis, and how it is reached and used.
+#[derive(Clone, Debug, Default)]
+pub struct RedisOptions {
+    pub url: String,
+    /// Certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What this client shows a server that asks for a certificate.
+    pub identity: Option<CertificateFiles>,
+    /// How many replicas must have a change before it is answered for.
+    pub wait_replicas: u32,
+    /// How many lanes a store that is empty gets.
+    pub lanes: Option<usize>,
+}
+
+impl RedisOptions {
+    /// For tests and tools: this server and nothing special.
+    pub fn plain(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
+}
+
 pub struct Connection {
     client: Client,
+    replicas: Option<Replicas>,
 }
 
 /// How every connection to Redis is set up.
 ///
 /// # Errors
-/// If the URL cannot be understood.
-pub fn builder(url: &str) -> anyhow::Result<Builder> {
+/// If the URL cannot be understood, or a file cannot be used.
+pub fn builder(options: &RedisOptions) -> anyhow::Result<Builder> {
     let mut config =
-        Config::from_url(url).map_err(|error| anyhow::anyhow!("{}", error.details()))?;
+        Config::from_url(&options.url).map_err(|error| anyhow::anyhow!("{}", error.details()))?;
     // Else fred tries the first time only once, and a Redis that starts later is never found.
     config.fail_fast = false;
+    if config.tls.is_some() {
+        let ca_files = options.ca_file.as_slice();
+        let tls = client::config(ca_files, options.identity.as_ref())?;
+        config.tls =
+            Some(TlsConfig { connector: TlsConnector::from(tls), hostnames: TlsHostMapping::None });
+    }
     let mut builder = Builder::from_config(config);
     builder
         .with_connection_config(|connection| {
@@ -59,6 +95,8 @@ pub fn builder(url: &str) -> anyhow::Result<Builder> {
             connection.max_command_attempts = 1;
             connection.max_command_buffer_len = WAITING_MAX;
             connection.reconnect_on_auth_error = true;
+            // A master that has become a replica: who is master now has to be asked again.
+            connection.reconnect_errors = vec![ReconnectError::ReadOnly];
             connection.auto_client_setname = true;
             connection.tcp.nodelay = Some(true);
             // What was not acknowledged by then is not retransmitted behind newer calls.
@@ -76,6 +114,12 @@ pub fn builder(url: &str) -> anyhow::Result<Builder> {
     Ok(builder)
 }
 
+/// Whether a URL is that of a Cluster.
+pub fn is_cluster(url: &str) -> bool {
+    Config::from_url(url)
+        .is_ok_and(|config| matches!(config.server, ServerConfig::Clustered { .. }))
+}
+
 /// The URL for people: without password.
 pub fn describe(url: &str) -> String {
     match url::Url::parse(url) {
@@ -90,87 +134,151 @@ pub fn describe(url: &str) -> String {
 
 impl Connection {
     /// Starts to connect, and to connect anew whenever the connection is lost.
-    pub fn open(url: &str) -> anyhow::Result<Self> {
-        let client = builder(url)?.build()?;
-        log_changes(&client, describe(url));
+    pub fn open(options: &RedisOptions) -> anyhow::Result<Self> {
+        let client = builder(options)?.build()?;
+        log_changes(&client, describe(&options.url));
         client.connect();
-        Ok(Self { client })
+        Ok(Self { client, replicas: Replicas::open(options)? })
     }
 
+    /// Runs a script on a lane. A call that is sent again may be done twice.
     pub async fn run(
         &self,
         script: &Script,
-        key: &str,
+        lane: &LaneKeys,
         args: Vec<Value>,
         resend: Resend,
         give_up: Instant,
     ) -> StoreResult<Reply> {
-        let call = || async {
-            let args = args.clone();
-            script.evalsha_with_reload::<Value, _, _>(&self.client, key, args).await
-        };
-        self.call_until(give_up, resend, call).await.map(Reply::from)
+        let call = || run_once(&self.client, script, lane, args.clone());
+        call_until(&self.client, give_up, resend, call).await.map(Reply::from)
     }
 
-    /// The server's account of itself.
-    pub async fn info(&self) -> StoreResult<String> {
-        self.call(|| info(&self.client)).await
+    /// Runs a script on a lane, and answers when as many replicas have what it changed as the
+    /// settings ask for. It is sent again if need be.
+    pub async fn run_replicated(
+        &self,
+        script: &Script,
+        lane: &LaneKeys,
+        args: Vec<Value>,
+        give_up: Instant,
+    ) -> StoreResult<Reply> {
+        match &self.replicas {
+            None => self.run(script, lane, args, Resend::Yes, give_up).await,
+            Some(replicas) => replicas.run(script, lane, args, give_up).await.map(Reply::from),
+        }
+    }
+
+    /// The account that the server which has a lane gives of itself.
+    pub async fn info(&self, lane: &LaneKeys) -> StoreResult<String> {
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        call_until(&self.client, give_up, Resend::Yes, || info(&self.client, lane.slot)).await
     }
 
     pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {
-        self.call(|| self.client.hgetall(key)).await
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        call_until(&self.client, give_up, Resend::Yes, || self.client.hgetall(key)).await
     }
+}
 
-    pub async fn hash_set(&self, key: &str, field: &str, value: &str) -> StoreResult<()> {
-        self.call(|| self.client.hset(key, (field, value))).await
+async fn run_once(
+    client: &Client,
+    script: &Script,
+    lane: &LaneKeys,
+    args: Vec<Value>,
+) -> Result<Value, Error> {
+    let key = lane.prefix.as_str();
+    match client.evalsha(script.sha1().clone(), key, args.clone()).await {
+        // This loads it, too, and on the right node of a Cluster.
+        Err(error) if is_not_loaded(&error) => {
+            client.eval(script.lua().cloned().unwrap_or_default(), key, args).await
+        }
+        result => result,
     }
+}
 
-    pub async fn hash_delete(&self, key: &str, field: &str) -> StoreResult<()> {
-        self.call(|| self.client.hdel(key, field)).await
+pub fn is_not_loaded(error: &Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
+}
+
+pub fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {reason}"))
+}
+
+/// What became of a call that failed.
+enum Failure {
+    /// It was not done, and soon may be: the server is starting, or the lane is on its way from one
+    /// node of a Cluster to another, or from a master to its replica.
+    NotYet,
+    /// Whether it was done is not known: the connection broke.
+    Unknown,
+    /// There is no room for what it was to store.
+    Full,
+    /// It will not be done.
+    Final,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        // `MOVING` is our own scripts' word; see common.lua.
+        const NOT_YET: [&str; 8] = [
+            "LOADING",
+            "CLUSTERDOWN",
+            "MASTERDOWN",
+            "READONLY",
+            "TRYAGAIN",
+            "MOVED",
+            "ASK",
+            "MOVING",
+        ];
+        let details = error.details();
+        if NOT_YET.iter().any(|word| details.starts_with(word)) {
+            return Self::NotYet;
+        }
+        match error.kind() {
+            ErrorKind::Cluster | ErrorKind::Routing => Self::NotYet,
+            ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
+            _ if details.starts_with("OOM") => Self::Full,
+            _ => Self::Final,
+        }
     }
+}
 
-    /// A call that may be sent again, in the usual time.
-    async fn call<T, F, Fut>(&self, call: F) -> StoreResult<T>
-    where
-        F: Fn() -> Fut,
-        Fut: Future<Output = Result<T, Error>>,
-    {
-        self.call_until(Instant::now() + CALL_TIMEOUT, Resend::Yes, call).await
-    }
-
-    async fn call_until<T, F, Fut>(
-        &self,
-        deadline: Instant,
-        resend: Resend,
-        call: F,
-    ) -> StoreResult<T>
-    where
-        F: Fn() -> Fut,
-        Fut: Future<Output = Result<T, Error>>,
-    {
-        let unavailable = |reason: &str| StoreError::Unavailable(format!("Redis: {reason}"));
-        loop {
-            while !self.client.is_connected() {
-                if Instant::now() >= deadline {
-                    return Err(unavailable("not connected"));
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            let error = match tokio::time::timeout_at(deadline, call()).await {
-                Err(_) => return Err(unavailable("no answer in time")),
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-            };
-            let broke = matches!(error.kind(), ErrorKind::IO | ErrorKind::Canceled)
-                || error.details().starts_with("LOADING");
-            if error.details().starts_with("OOM") {
-                return Err(StoreError::Full(format!("Redis: {}", error.details())));
-            }
-            if !broke || resend == Resend::No || Instant::now() >= deadline {
-                return Err(unavailable(error.details()));
+/// Makes a call while there is a connection, again and again where that is right and may help.
+pub async fn call_until<T, F, Fut>(
+    client: &Client,
+    deadline: Instant,
+    resend: Resend,
+    call: F,
+) -> StoreResult<T>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    loop {
+        while !client.is_connected() {
+            if Instant::now() >= deadline {
+                return Err(unavailable("not connected"));
             }
             tokio::time::sleep(PAUSE).await;
         }
+        let error = match tokio::time::timeout_at(deadline, call()).await {
+            Err(_) => return Err(unavailable("no answer in time")),
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+        };
+        let again = match Failure::from(&error) {
+            Failure::NotYet => true,
+            Failure::Unknown => resend == Resend::Yes,
+            Failure::Full => {
+                return Err(StoreError::Full(format!("Redis: {}", error.details())));
+            }
+            Failure::Final => false,
+        };
+        if !again || Instant::now() >= deadline {
+            return Err(unavailable(error.details()));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -208,15 +316,15 @@ fn log_changes(client: &Client, name: String) {
 
 /// It may be another server than before, or one that was not there at the start.
 async fn check_again(client: &Client) {
-    let Ok(info) = info(client).await else { return };
+    // Of a Cluster, the node of the home lane stands for all.
+    let Ok(info) = info(client, LaneKeys::of(Lane::HOME).slot).await else { return };
     match server_check::check(&info) {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         Err(error) => tracing::error!(error = format!("{error:#}"), "this Redis loses events"),
     }
 }
 
-async fn info(client: &Client) -> Result<String, Error> {
-    // Of a Cluster, the node that has all our keys.
-    let info = CustomCommand::new_static("INFO", ClusterHash::Custom(LANE_SLOT), false);
+async fn info(client: &Client, slot: u16) -> Result<String, Error> {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Custom(slot), false);
     client.custom(info, Vec::<String>::new()).await
 }

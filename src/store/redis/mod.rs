@@ -1,55 +1,71 @@
 //! The Redis store, for more than one machine.
 //!
 //! Everything that must change together changes in one Lua script (`scripts/`, where
-//! `common.lua` lists the keys). All keys share one hash tag, so that a Cluster keeps them on one
-//! node. Time is the Redis server's, so the machines' clocks need not agree.
+//! `common.lua` lists the keys). All keys of a lane share one hash tag, so that a Cluster keeps them
+//! on one node ([`lanes`]). Time is the Redis server's, so the machines' clocks need not agree.
 
 mod commit_slots;
 mod connection;
+mod lanes;
+mod publish;
+mod replicas;
 mod reply;
 mod server_check;
 mod server_time;
 mod wake;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::types::Value;
 use fred::types::scripts::Script;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
     Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty,
-    ITEM_OVERHEAD, Lease, Outcome, Publication, Published, Settled, Settlement, Store, StoreError,
-    StoreResult, Subscribed, TopicDeleted, Usage,
+    ITEM_OVERHEAD, Lane, Lease, Outcome, Publication, Published, Settled, Settlement, Store,
+    StoreError, StoreResult, Subscribed, TopicDeleted, Usage,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use commit_slots::{CommitSlot, CommitSlots};
+use commit_slots::CommitSlots;
+pub use connection::RedisOptions;
 use connection::{CALL_TIMEOUT, Connection, Resend};
+use lanes::{LaneKeys, lane_of};
 use reply::Reply;
 use server_time::ServerTime;
 
-/// Prefix of all keys; the braces are the hash tag.
-const LANE: &str = "rm:{0}:";
-const API_TOKENS: &str = "rm:{0}:api_tokens";
-const WAKE_CHANNEL: &str = "rm:{0}:wake";
-/// What `publish.lua` answers when nobody waits for it any more.
+/// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
+/// nodes to have some, and few enough for each group of publications to go to all of them.
+const CLUSTER_LANES: usize = 8;
+/// What `publish.lua` answers when nobody waits for it any more, and for a publication that is
+/// stored.
 const LATE: &str = "late";
+const STORED: u8 = b'1';
 
 pub struct RedisStore {
-    url: String,
+    options: RedisOptions,
     connection: Connection,
     scripts: Scripts,
     slots: CommitSlots,
-    server_time: ServerTime,
     /// Names this process in the wake-ups that it sends.
     origin: String,
-    alarm: Arc<Alarm>,
+    /// What belongs to each lane, for all that there can be.
+    lanes: Vec<RedisLane>,
+    /// How many there are, once Redis has told.
+    lane_count: OnceLock<usize>,
     listening: OnceLock<()>,
+}
+
+struct RedisLane {
+    keys: LaneKeys,
+    server_time: ServerTime,
+    alarm: Arc<Alarm>,
 }
 
 struct Scripts {
@@ -69,6 +85,11 @@ struct Scripts {
     preview_drop: Script,
     drop_expired: Script,
     take_duty: Script,
+    lanes: Script,
+    require_topics: Script,
+    unsubscribe_all: Script,
+    add_api_token: Script,
+    delete_api_token: Script,
 }
 
 /// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
@@ -90,10 +111,10 @@ impl Scripts {
             claim: script!(" flags=allow-oom", "queue", "claim"),
             settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "due", "subscribe"),
+            subscribe: script!("", "due", "unknown_topic", "subscribe"),
             unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
             unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
-            delete_topic: script!(" flags=allow-oom", "delete_topic"),
+            delete_topic: script!(" flags=allow-oom", "forget_topic", "delete_topic"),
             topics: script!(" flags=no-writes", "topics"),
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),
@@ -102,6 +123,11 @@ impl Scripts {
             preview_drop: script!(" flags=no-writes", "due", "trim", "oldest", "preview_drop"),
             drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
             take_duty: script!(" flags=allow-oom", "take_duty"),
+            lanes: script!(" flags=allow-oom", "lanes"),
+            require_topics: script!("", "unknown_topic", "require_topics"),
+            unsubscribe_all: script!(" flags=allow-oom", "forget_topic", "unsubscribe_all"),
+            add_api_token: script!("", "add_api_token"),
+            delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
         }
     }
 }
@@ -110,57 +136,130 @@ impl RedisStore {
     /// Prepares the connection and starts to connect in the background, for as long as it takes.
     ///
     /// # Errors
-    /// If the URL cannot be understood.
-    pub fn open(url: &str) -> anyhow::Result<Self> {
+    /// If the URL cannot be understood, or a certificate's file cannot be used.
+    pub fn open(options: &RedisOptions) -> anyhow::Result<Self> {
+        let lanes = Lane::first(Lane::MAX).map(|lane| RedisLane {
+            keys: LaneKeys::of(lane),
+            server_time: ServerTime::default(),
+            alarm: Arc::new(Alarm::default()),
+        });
         Ok(Self {
-            url: url.to_owned(),
-            connection: Connection::open(url)?,
+            options: options.clone(),
+            connection: Connection::open(options)?,
             scripts: Scripts::new(),
             slots: CommitSlots::new()?,
-            server_time: ServerTime::default(),
             origin: random_hex()?,
-            alarm: Arc::new(Alarm::default()),
+            lanes: lanes.collect(),
+            lane_count: OnceLock::new(),
             listening: OnceLock::new(),
         })
     }
 
-    /// Asks the server how it is set. Returns what is dangerous about that; see [`server_check`].
+    /// Asks the servers how they are set. Returns what is dangerous about that; see
+    /// [`server_check`].
     ///
     /// # Errors
-    /// A [`StoreError`] if the server cannot be asked; else why the bus must not use it, and how
-    /// to set it.
+    /// A [`StoreError`] if a server cannot be asked; else why the bus must not use it, and how to
+    /// set it.
     pub async fn check_server(&self) -> anyhow::Result<Vec<&'static str>> {
-        let info = self.connection.info().await?;
-        if let Some(server_ms) = server_check::time_ms(&info) {
-            self.server_time.learn(server_ms);
+        let mut warnings = Vec::new();
+        for lane in self.all_lanes().await? {
+            let info = self.connection.info(&lane.keys).await?;
+            if let Some(server_ms) = server_check::time_ms(&info) {
+                lane.server_time.learn(server_ms);
+            }
+            // Several lanes may be on one node, and the nodes may be set alike.
+            for warning in server_check::check(&info)? {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
         }
-        server_check::check(&info)
+        Ok(warnings)
     }
 
-    fn publish_args(
+    /// How many lanes there are. It is decided when the store is first used.
+    async fn lane_count(&self) -> StoreResult<usize> {
+        if let Some(count) = self.lane_count.get() {
+            return Ok(*count);
+        }
+        let in_an_empty_store = self.options.lanes.unwrap_or_else(|| {
+            if connection::is_cluster(&self.options.url) { CLUSTER_LANES } else { 1 }
+        });
+        let args = vec![(in_an_empty_store as i64).into()];
+        let count = self.run(&self.scripts.lanes, Lane::HOME, args).await?.unsigned()?;
+        let count = usize::try_from(count).ok().filter(|count| (1..=Lane::MAX).contains(count));
+        let count = count.ok_or_else(|| {
+            StoreError::Corrupt(format!("Redis: there must be 1 to {} lanes", Lane::MAX))
+        })?;
+        let is_first = self.lane_count.set(count).is_ok();
+        if is_first && self.options.lanes.is_some_and(|wanted| wanted != count) {
+            tracing::warn!(
+                "ROUTEMASTER_REDIS_LANES has no effect: this store has {count} for as long as it \
+                 is there"
+            );
+        }
+        Ok(count)
+    }
+
+    async fn all_lanes(&self) -> StoreResult<&[RedisLane]> {
+        let count = self.lane_count().await?;
+        Ok(&self.lanes[..count.min(self.lanes.len())])
+    }
+
+    async fn lane_of(&self, subscriber: &ClientToken) -> StoreResult<Lane> {
+        Ok(lane_of(subscriber, self.lane_count().await?).unwrap_or(Lane::HOME))
+    }
+
+    fn lane(&self, lane: Lane) -> &RedisLane {
+        &self.lanes[lane.index()]
+    }
+
+    /// Runs a script that may be done twice.
+    async fn run(&self, script: &Script, lane: Lane, args: Vec<Value>) -> StoreResult<Reply> {
+        self.run_with(script, lane, args, Resend::Yes).await
+    }
+
+    async fn run_with(
         &self,
-        slot: &CommitSlot,
-        publications: &[Publication],
-        give_up: Instant,
-    ) -> Vec<Value> {
-        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
-        let mut args: Vec<Value> = Vec::with_capacity(4 + 3 * publications.len() + items);
-        args.push(slot.name.as_str().into());
-        args.push(slot.number.to_string().into());
-        args.push(self.origin.as_str().into());
-        args.push(self.server_time.at(give_up).map_or(String::new(), |ms| ms.to_string()).into());
-        for publication in publications {
-            args.push(publication.topic.as_str().into());
-            args.push(publication.publisher.reveal().into());
-            args.push((publication.items.len() as i64).into());
-            args.extend(publication.items.iter().cloned().map(Value::Bytes));
-        }
-        args
+        script: &Script,
+        lane: Lane,
+        args: Vec<Value>,
+        resend: Resend,
+    ) -> StoreResult<Reply> {
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        self.connection.run(script, &self.lane(lane).keys, args, resend, give_up).await
     }
 
-    async fn run(&self, script: &Script, args: Vec<Value>) -> StoreResult<Reply> {
+    /// Runs a script that changes what somebody is answered for.
+    async fn change(&self, script: &Script, lane: Lane, args: Vec<Value>) -> StoreResult<Reply> {
         let give_up = Instant::now() + CALL_TIMEOUT;
-        self.connection.run(script, LANE, args, Resend::Yes, give_up).await
+        self.connection.run_replicated(script, &self.lane(lane).keys, args, give_up).await
+    }
+
+    /// The first of some topics that does not exist; `about` says what else to do about such.
+    async fn unknown_topic(
+        &self,
+        about: &str,
+        topics: &BTreeSet<TopicName>,
+    ) -> StoreResult<Option<TopicName>> {
+        let mut args: Vec<Value> = vec![about.into()];
+        args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
+        named_topic(self.change(&self.scripts.require_topics, Lane::HOME, args).await?)
+    }
+
+    /// Runs a script on all lanes at once.
+    async fn run_everywhere(&self, script: &Script, args: &[Value]) -> StoreResult<Vec<Reply>> {
+        let lanes = Lane::first(self.lane_count().await?);
+        try_join_all(lanes.map(|lane| self.run(script, lane, args.to_vec()))).await
+    }
+}
+
+/// The topic that an answer names, if it is one about a topic that does not exist.
+fn named_topic(mut reply: Reply) -> StoreResult<Option<TopicName>> {
+    match reply.is_list() {
+        true => Ok(Some(TopicName::from_stored(&reply.part()?.text()?))),
+        false => Ok(None),
     }
 }
 
@@ -177,31 +276,22 @@ fn drop_args(bytes: u64) -> Vec<Value> {
 impl Store for RedisStore {
     async fn publish(
         &self,
-        publications: Vec<Publication>,
+        mut publications: Vec<Publication>,
         give_up: Instant,
     ) -> StoreResult<Vec<Published>> {
+        let lanes = self.lane_count().await?;
         let slot = self.slots.take();
-        let outcomes = loop {
-            let args = self.publish_args(&slot, &publications, give_up);
-            let script = &self.scripts.publish;
-            let mut reply = self.connection.run(script, LANE, args, Resend::Yes, give_up).await?;
-            let outcomes = reply.part()?.text()?;
-            let due_in = reply.part()?.integer()?;
-            self.server_time.learn(reply.part()?.unsigned()?);
-            if let Ok(delay) = u64::try_from(due_in) {
-                self.alarm.ring_in(Duration::from_millis(delay));
-            }
-            if outcomes != LATE {
-                break outcomes;
-            }
-            // Late by a clock that has jumped, or really late.
-            if Instant::now() >= give_up {
-                return Err(StoreError::Unavailable("Redis: too late".into()));
-            }
-        };
+        let outcomes = self.append(Lane::HOME, &slot, &publications, give_up).await?;
+        if lanes > 1 {
+            let mut outcome = outcomes.bytes();
+            publications.retain(|_| outcome.next() == Some(STORED));
+            let (slot, publications) = (&slot, &publications);
+            let others = Lane::first(lanes).skip(1);
+            try_join_all(others.map(|lane| self.append(lane, slot, publications, give_up))).await?;
+        }
         self.slots.give_back(slot);
         let published = outcomes.bytes().map(|outcome| match outcome {
-            b'1' => Published::Stored,
+            STORED => Published::Stored,
             _ => Published::OwnedByAnother,
         });
         Ok(published.collect())
@@ -214,11 +304,18 @@ impl Store for RedisStore {
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
         let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let Subscription { delivery, retention, .. } = subscription;
+        let Subscription { delivery, retention, topics } = subscription;
+        let lane = self.lane_of(subscriber).await?;
+        let about_unknown = if create_topics { "create" } else { "refuse" };
+        if lane != Lane::HOME
+            && let Some(unknown) = self.unknown_topic(about_unknown, topics).await?
+        {
+            return Ok(Subscribed::UnknownTopic(unknown));
+        }
         let mut args: Vec<Value> = vec![
             subscriber.reveal().into(),
             queue.into(),
-            i64::from(create_topics).into(),
+            if lane == Lane::HOME { about_unknown } else { "known" }.into(),
             delivery.callback.as_str().into(),
             delivery.uuid.as_deref().unwrap_or_default().into(),
             i64::from(delivery.uuid.is_some()).into(),
@@ -229,19 +326,28 @@ impl Store for RedisStore {
             self.origin.as_str().into(),
             ms(BROKEN_OFF_AFTER),
         ];
-        args.extend(subscription.topics.iter().map(|topic| Value::from(topic.as_str())));
-        let mut reply = self.run(&self.scripts.subscribe, args).await?;
-        self.alarm.ring_in(Duration::ZERO);
-        if reply.is_list() {
-            let topic = reply.part()?.text()?;
-            return Ok(Subscribed::UnknownTopic(TopicName::from_stored(&topic)));
+        args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
+        let reply = self.change(&self.scripts.subscribe, lane, args).await?;
+        self.lane(lane).alarm.ring_in(Duration::ZERO);
+        if let Some(unknown) = named_topic(reply)? {
+            return Ok(Subscribed::UnknownTopic(unknown));
+        }
+        // A topic that was deleted meanwhile may have been taken out of this lane before it came in.
+        if lane != Lane::HOME {
+            for topic in topics {
+                let one = BTreeSet::from([topic.clone()]);
+                if self.unknown_topic("refuse", &one).await?.is_some() {
+                    self.unsubscribe_topic(subscriber, topic).await?;
+                }
+            }
         }
         Ok(Subscribed::Done)
     }
 
     async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        let lane = self.lane_of(subscriber).await?;
         let args = vec![subscriber.reveal().into()];
-        Ok(self.run(&self.scripts.unsubscribe, args).await?.integer()? > 0)
+        Ok(self.change(&self.scripts.unsubscribe, lane, args).await?.integer()? > 0)
     }
 
     async fn unsubscribe_topic(
@@ -249,8 +355,9 @@ impl Store for RedisStore {
         subscriber: &ClientToken,
         topic: &TopicName,
     ) -> StoreResult<bool> {
+        let lane = self.lane_of(subscriber).await?;
         let args = vec![subscriber.reveal().into(), topic.as_str().into()];
-        Ok(self.run(&self.scripts.unsubscribe_topic, args).await?.integer()? > 0)
+        Ok(self.change(&self.scripts.unsubscribe_topic, lane, args).await?.integer()? > 0)
     }
 
     async fn delete_topic(
@@ -260,15 +367,22 @@ impl Store for RedisStore {
     ) -> StoreResult<TopicDeleted> {
         let owner = owner.map(ClientToken::reveal).unwrap_or_default();
         let args = vec![topic.as_str().into(), owner.into()];
-        match self.run(&self.scripts.delete_topic, args).await?.text()?.as_str() {
-            "done" => Ok(TopicDeleted::Done),
-            "unknown" => Ok(TopicDeleted::Unknown),
-            _ => Ok(TopicDeleted::OwnedByAnother),
-        }
+        let deleted = self.change(&self.scripts.delete_topic, Lane::HOME, args).await?.text()?;
+        let deleted = match deleted.as_str() {
+            "done" => TopicDeleted::Done,
+            "unknown" => TopicDeleted::Unknown,
+            _ => return Ok(TopicDeleted::OwnedByAnother),
+        };
+        // Also of one that is unknown: an earlier try may have come no further.
+        let others = Lane::first(self.lane_count().await?).skip(1);
+        let script = &self.scripts.unsubscribe_all;
+        try_join_all(others.map(|lane| self.change(script, lane, vec![topic.as_str().into()])))
+            .await?;
+        Ok(deleted)
     }
 
     async fn topics(&self) -> StoreResult<Vec<Topic>> {
-        let rows = self.run(&self.scripts.topics, vec![]).await?;
+        let rows = self.run(&self.scripts.topics, Lane::HOME, vec![]).await?;
         let topics = rows.map(Reply::topic).collect::<StoreResult<Vec<_>>>();
         topics.map(|mut topics| {
             topics.sort_by(|one, other| one.name.cmp(&other.name));
@@ -277,7 +391,8 @@ impl Store for RedisStore {
     }
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        let rows = self.run(&self.scripts.subscriptions, vec![]).await?;
+        let rows =
+            self.run_everywhere(&self.scripts.subscriptions, &[]).await?.into_iter().flatten();
         let subscriptions = rows.map(Reply::subscription).collect::<StoreResult<Vec<_>>>();
         subscriptions.map(|mut subscriptions| {
             subscriptions.sort_by(|one, other| one.subscriber.cmp(&other.subscriber));
@@ -286,11 +401,15 @@ impl Store for RedisStore {
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
-        self.run(&self.scripts.due_batches, vec![ms(within)]).await?.unsigned()
+        let counts = self.run_everywhere(&self.scripts.due_batches, &[ms(within)]).await?;
+        counts.into_iter().map(Reply::unsigned).sum()
     }
 
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
-        let tokens = self.connection.hash(API_TOKENS).await?;
+        let tokens = self
+            .connection
+            .hash(&format!("{}api_tokens", self.lane(Lane::HOME).keys.prefix))
+            .await?;
         let mut tokens: Vec<ApiToken> = tokens
             .into_iter()
             .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })
@@ -300,18 +419,24 @@ impl Store for RedisStore {
     }
 
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
-        self.connection.hash_set(API_TOKENS, token.token.reveal(), &token.name).await
+        let args = vec![token.token.reveal().into(), token.name.as_str().into()];
+        self.change(&self.scripts.add_api_token, Lane::HOME, args).await.map(drop)
     }
 
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
-        self.connection.hash_delete(API_TOKENS, token.reveal()).await
+        let args = vec![token.reveal().into()];
+        self.change(&self.scripts.delete_api_token, Lane::HOME, args).await.map(drop)
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        self.run(&self.scripts.ping, vec![]).await.map(drop)
+        self.run_everywhere(&self.scripts.ping, &[]).await.map(drop)
     }
 
-    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
+    async fn lanes(&self) -> StoreResult<usize> {
+        self.lane_count().await
+    }
+
+    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
         let args = vec![
             (limit as i64).into(),
             ms(lease),
@@ -321,9 +446,7 @@ impl Store for RedisStore {
         ];
         // Sent again, it would lease more queues; those of a lost answer wait for their leases
         // to run out.
-        let give_up = Instant::now() + CALL_TIMEOUT;
-        let script = &self.scripts.claim;
-        let mut reply = self.connection.run(script, LANE, args, Resend::No, give_up).await?;
+        let mut reply = self.run_with(&self.scripts.claim, lane, args, Resend::No).await?;
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
         Ok(Claim { batches, next_due })
@@ -331,6 +454,7 @@ impl Store for RedisStore {
 
     async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
         let Settlement { lease: Lease { subscriber, queue, fence }, .. } = settlement;
+        let lane = self.lane_of(&subscriber).await?;
         let args = vec![
             subscriber.reveal().into(),
             queue.into(),
@@ -345,7 +469,7 @@ impl Store for RedisStore {
             ms(lease),
             (MAX_BATCH_BYTES as i64).into(),
         ];
-        let reply = self.run(&self.scripts.settle, args).await?;
+        let reply = self.run(&self.scripts.settle, lane, args).await?;
         if reply.is_list() {
             return Ok(Settled::Next(Box::new(reply.leased_batch()?)));
         }
@@ -354,12 +478,17 @@ impl Store for RedisStore {
             return Ok(Settled::Stale);
         }
         if let Ok(delay) = released.parse() {
-            self.alarm.ring_in(Duration::from_millis(delay));
+            self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
         }
         Ok(Settled::Released)
     }
 
-    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+    async fn renew(
+        &self,
+        lane: Lane,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> StoreResult<Vec<Lease>> {
         let mut args: Vec<Value> = Vec::with_capacity(1 + 3 * leases.len());
         args.push(ms(lease));
         for Lease { subscriber, queue, fence } in leases {
@@ -367,7 +496,7 @@ impl Store for RedisStore {
             args.push(queue.as_str().into());
             args.push(fence.to_string().into());
         }
-        let lost = self.run(&self.scripts.renew, args).await?;
+        let lost = self.run(&self.scripts.renew, lane, args).await?;
         let lost = lost.map(|position| {
             let position = position.unsigned()? as usize;
             let missing = || StoreError::Corrupt("renew: no such lease".into());
@@ -376,42 +505,44 @@ impl Store for RedisStore {
         lost.collect()
     }
 
-    async fn usage(&self) -> StoreResult<Usage> {
-        server_check::usage(&self.connection.info().await?)
+    async fn usage(&self, lane: Lane) -> StoreResult<Usage> {
+        server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)
     }
 
-    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops> {
+    async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops> {
         // Sent again, it would drop as much once more.
-        let give_up = Instant::now() + CALL_TIMEOUT;
         let script = &self.scripts.drop_oldest;
-        self.connection.run(script, LANE, drop_args(bytes), Resend::No, give_up).await?.drops()
+        self.run_with(script, lane, drop_args(bytes), Resend::No).await?.drops()
     }
 
-    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops> {
+    async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops> {
         let mut args = drop_args(bytes);
         for (subscriber, dropped) in before.iter() {
             args.push(subscriber.reveal().into());
             args.push((dropped.items as i64).into());
         }
-        self.run(&self.scripts.preview_drop, args).await?.drops()
+        self.run(&self.scripts.preview_drop, lane, args).await?.drops()
     }
 
-    async fn drop_expired(&self) -> StoreResult<Drops> {
+    async fn drop_expired(&self, lane: Lane) -> StoreResult<Drops> {
         let args = vec![(DROP_STEP as i64).into(), (ITEM_OVERHEAD as i64).into()];
-        self.run(&self.scripts.drop_expired, args).await?.drops()
+        self.run(&self.scripts.drop_expired, lane, args).await?.drops()
     }
 
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
         let args = vec![duty.name().into(), self.origin.as_str().into(), ms(term)];
-        Ok(self.run(&self.scripts.take_duty, args).await?.integer()? > 0)
+        Ok(self.run(&self.scripts.take_duty, Lane::HOME, args).await?.integer()? > 0)
     }
 
-    fn alarm(&self) -> &Alarm {
-        self.listening.get_or_init(|| wake::listen(&self.url, &self.origin, &self.alarm));
-        &self.alarm
+    fn alarm(&self, lane: Lane) -> &Alarm {
+        self.listening.get_or_init(|| {
+            let alarms = self.lanes.iter().map(|lane| Arc::downgrade(&lane.alarm));
+            wake::listen(&self.options, &self.origin, alarms.collect());
+        });
+        &self.lane(lane).alarm
     }
 
     fn describe(&self) -> String {
-        connection::describe(&self.url)
+        connection::describe(&self.options.url)
     }
 }

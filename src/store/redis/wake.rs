@@ -1,22 +1,25 @@
 //! Hears from other processes that a queue has come due.
 //!
-//! A script that makes a queue due publishes `<origin>:<milliseconds>`. A message can get lost
-//! with its connection; the worker looks for work from time to time anyway.
+//! A script that makes a queue due publishes `<origin>:<milliseconds>` on its lane's channel. A
+//! message can get lost with its connection; the worker looks for work from time to time anyway.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use fred::clients::SubscriberClient;
 use fred::prelude::{ClientLike, EventInterface, PubsubInterface};
+use fred::types::Message;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{WAKE_CHANNEL, connection};
-use crate::store::Alarm;
+use super::connection::{self, RedisOptions};
+use super::lanes::wake_channel;
+use crate::store::{Alarm, Lane};
 
-/// Starts listening on a connection of its own; ends when the alarm is dropped.
-pub fn listen(url: &str, origin: &str, alarm: &Arc<Alarm>) {
+/// Starts listening on a connection of its own; ends when the alarms, one for each lane, are
+/// dropped.
+pub fn listen(options: &RedisOptions, origin: &str, alarms: Vec<Weak<Alarm>>) {
     let subscriber =
-        connection::builder(url).and_then(|builder| Ok(builder.build_subscriber_client()?));
+        connection::builder(options).and_then(|builder| Ok(builder.build_subscriber_client()?));
     let subscriber = match subscriber {
         Ok(subscriber) => subscriber,
         Err(error) => {
@@ -24,35 +27,45 @@ pub fn listen(url: &str, origin: &str, alarm: &Arc<Alarm>) {
             return;
         }
     };
-    tokio::spawn(forward(subscriber, origin.to_owned(), Arc::downgrade(alarm)));
+    tokio::spawn(forward(subscriber, origin.to_owned(), alarms));
 }
 
-async fn forward(subscriber: SubscriberClient, origin: String, alarm: Weak<Alarm>) {
+async fn forward(subscriber: SubscriberClient, origin: String, alarms: Vec<Weak<Alarm>>) {
     let mut messages = subscriber.message_rx();
     // Subscribes again after each reconnect.
     let resubscribe = subscriber.manage_subscriptions();
     subscriber.connect();
-    while let Err(error) = subscriber.subscribe(WAKE_CHANNEL).await {
+    while let Err(error) = subscriber.psubscribe(wake_channel("*")).await {
         tracing::debug!(%error, "failed to subscribe to wake-ups; trying again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    let channels: Vec<String> =
+        Lane::first(alarms.len()).map(|lane| wake_channel(&lane.index().to_string())).collect();
     loop {
-        let delay = match messages.recv().await {
-            Ok(message) => {
-                let message = message.value.into_string().unwrap_or_default();
-                match message.split_once(':') {
-                    Some((sender, _)) if sender == origin => continue,
-                    Some((_, delay)) => delay.parse().unwrap_or(0),
-                    None => 0,
+        let (heard, delay) = match messages.recv().await {
+            Ok(message) => match delay_of(&message, &origin) {
+                Some(delay) => {
+                    let channel = channels.iter().position(|channel| *channel == *message.channel);
+                    let Some(lane) = channel else { continue };
+                    (&alarms[lane..=lane], delay)
                 }
-            }
-            Err(RecvError::Lagged(_)) => 0,
+                None => continue,
+            },
+            // Some were missed, and nobody knows whose they were.
+            Err(RecvError::Lagged(_)) => (&alarms[..], Duration::ZERO),
             Err(RecvError::Closed) => break,
         };
-        match alarm.upgrade() {
-            Some(alarm) => alarm.ring_in(Duration::from_millis(delay)),
-            None => break,
+        let rung = heard.iter().filter_map(Weak::upgrade).map(|alarm| alarm.ring_in(delay));
+        if rung.count() == 0 {
+            break;
         }
     }
     resubscribe.abort();
+}
+
+/// In what time the queue is due that a message tells of; `None` if this process sent it.
+fn delay_of(message: &Message, origin: &str) -> Option<Duration> {
+    let text = message.value.as_string().unwrap_or_default();
+    let (sender, delay_ms) = text.split_once(':').unwrap_or_default();
+    (sender != origin).then(|| Duration::from_millis(delay_ms.parse().unwrap_or(0)))
 }

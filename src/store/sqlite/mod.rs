@@ -24,7 +24,7 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, Claim, Drops, Duty, Lease, Publication, Published, Settled, Settlement, Store,
+    Alarm, Claim, Drops, Duty, Lane, Lease, Publication, Published, Settled, Settlement, Store,
     StoreError, StoreResult, Subscribed, TopicDeleted, Usage,
 };
 use crate::bus::clock::Clock;
@@ -206,7 +206,11 @@ impl Store for SqliteStore {
         self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
     }
 
-    async fn claim(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
+    async fn lanes(&self) -> StoreResult<usize> {
+        Ok(1)
+    }
+
+    async fn claim(&self, _lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
         let clock = self.clock.clone();
         let claim = move |db: &Connection| {
             let claim = queue::claim(db, limit, lease, clock.now_ms())?;
@@ -230,26 +234,31 @@ impl Store for SqliteStore {
         Ok(settled)
     }
 
-    async fn renew(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+    async fn renew(
+        &self,
+        _lane: Lane,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> StoreResult<Vec<Lease>> {
         let (leases, clock) = (leases.to_vec(), self.clock.clone());
         self.write_lazily(move |db| queue::renew(db, leases, lease, clock.now_ms())).await
     }
 
-    async fn usage(&self) -> StoreResult<Usage> {
+    async fn usage(&self, _lane: Lane) -> StoreResult<Usage> {
         self.reader.run(housekeeping::usage).await
     }
 
-    async fn drop_oldest(&self, bytes: u64) -> StoreResult<Drops> {
+    async fn drop_oldest(&self, _lane: Lane, bytes: u64) -> StoreResult<Drops> {
         let now_ms = self.clock.now_ms();
         self.write_lazily(move |db| trim::drop_oldest(db, bytes, now_ms)).await
     }
 
-    async fn preview_drop(&self, bytes: u64, before: &Drops) -> StoreResult<Drops> {
+    async fn preview_drop(&self, _lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops> {
         let before = before.clone();
         self.reader.run(move |db| trim::preview_drop(db, bytes, &before)).await
     }
 
-    async fn drop_expired(&self) -> StoreResult<Drops> {
+    async fn drop_expired(&self, _lane: Lane) -> StoreResult<Drops> {
         // Where no worker looks for work, nobody else takes away what removed subscribers have left.
         for _ in 0..REMOVED_PORTIONS {
             if !self.write_lazily(housekeeping::drop_removed_items).await? {
@@ -265,7 +274,7 @@ impl Store for SqliteStore {
         self.write_lazily(move |db| directory::take_duty(db, duty, &process, term, now_ms)).await
     }
 
-    fn alarm(&self) -> &Alarm {
+    fn alarm(&self, _lane: Lane) -> &Alarm {
         self.watcher.get_or_init(|| watcher::start(&self.path, &self.alarm));
         &self.alarm
     }

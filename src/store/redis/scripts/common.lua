@@ -1,7 +1,13 @@
 -- Shared by all scripts. KEYS[1] is the prefix of all keys of a lane; it carries the hash tag.
 --
+-- Of the home lane alone:
+-- <p>lanes                 string  how many lanes there are
 -- <p>topics                hash    topic -> publisher's token, '' while nobody has published
 -- <p>events                hash    topic -> events ever received
+-- <p>api_tokens            hash    token -> service name
+-- <p>duty:<duty>           string  the process that does it, until the key expires
+--
+-- Of each lane:
 -- <p>topic:<topic>         hash    subscriber -> '<max>:<timeout>', what publishing needs of it
 -- <p>subscribers           set     tokens
 -- <p>limited               set     tokens of subscribers with a retention or a max_queued
@@ -13,16 +19,23 @@
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
 --                                  batch is to leave or, while it is leased, when the lease ends
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
--- <p>api_tokens            hash    token -> service name
 -- <p>ping                  string  when /pulse last asked
 -- <p>clock                 string  what the clock showed at a claim not long ago
--- <p>duty:<duty>           string  the process that does it, until the key expires
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
 -- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`
 -- names it. `held` marks a queue that lost such a batch, or a part of it: it keeps its pause.
 
 local P = KEYS[1]
+
+-- While a Cluster moves a lane from one node to another, each has a part of the keys: nothing may be
+-- read from that or written to it. On either node, two keys that are not there, asked for together,
+-- are an error for as long as the move takes.
+local asked = redis.pcall('EXISTS', P .. 'absent', P .. 'absent too')
+if type(asked) == 'table' and asked.err then
+  return redis.error_reply('MOVING the lane is on its way to another node: ' .. asked.err)
+end
+
 -- Digits of the time in front of each item of a queue.
 local STAMP = 13
 local DUE = P .. 'due'

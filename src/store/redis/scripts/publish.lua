@@ -1,7 +1,8 @@
 -- Appends a group of publications, in order, to the queues of their topics' subscribers.
 --
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
---       nobody waits for the answer, or '',
+--       nobody waits for the answer, or '', 1 in the home lane, which knows who may publish and
+--       counts the events; in another lane the publications are known to be allowed,
 --       then for each publication: topic, publisher, n, n items.
 -- Returns { one digit for each publication (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
@@ -29,20 +30,24 @@ local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
 
 local stamp = text(now)
+local is_home = ARGV[5] == '1'
 local owners, received, subscribers = {}, {}, {}
 local buffers, settings, order = {}, {}, {}
 local results = {}
 
-local i = 5
+local i = 6
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
-  local owner = owners[topic] or redis.call('HGET', P .. 'topics', topic)
-  if not owner or owner == '' then
-    redis.call('HSET', P .. 'topics', topic, publisher)
-    owner = publisher
+  local owner = publisher
+  if is_home then
+    owner = owners[topic] or redis.call('HGET', P .. 'topics', topic)
+    if not owner or owner == '' then
+      redis.call('HSET', P .. 'topics', topic, publisher)
+      owner = publisher
+    end
+    owners[topic] = owner
   end
-  owners[topic] = owner
   if owner ~= publisher then
     results[#results + 1] = '0'
   else
@@ -95,8 +100,8 @@ for _, token in ipairs(order) do
   end
 end
 
-for topic, n in pairs(received) do
-  redis.call('HINCRBY', P .. 'events', topic, n)
+if is_home then
+  for topic, n in pairs(received) do redis.call('HINCRBY', P .. 'events', topic, n) end
 end
 local result = table.concat(results)
 redis.call('SET', slot, commit .. ':' .. result, 'PX', SLOT_TTL_MS)

@@ -1,6 +1,7 @@
 -- Makes a body the subscriber's whole subscription.
 --
--- ARGV: subscriber, name for a new queue, 1 to create unknown topics, callback, uuid, 1 if there
+-- ARGV: subscriber, name for a new queue, what to do about unknown topics, as for unknown_topic, or
+--       'known' outside of the home lane, where they were looked at before, callback, uuid, 1 if there
 --       is a uuid, timeout, max, retention in ms or '', max_queued or '', origin of the wake-up,
 --       ms after which a delivery to an old callback has been broken off, topics…
 -- Returns 'done', or { the topic that is unknown }.
@@ -10,10 +11,9 @@ local timeout, max = ARGV[7], ARGV[8]
 local retention, max_queued = ARGV[9], ARGV[10]
 local FIRST_TOPIC = 13
 
-for i = FIRST_TOPIC, #ARGV do
-  if redis.call('HEXISTS', P .. 'topics', ARGV[i]) == 0 and ARGV[3] ~= '1' then
-    return { ARGV[i] }
-  end
+if ARGV[3] ~= 'known' then
+  local unknown = unknown_topic(FIRST_TOPIC, ARGV[3])
+  if unknown then return { unknown } end
 end
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
@@ -39,7 +39,6 @@ end
 redis.call('DEL', P .. 'topics_of:' .. token)
 for i = FIRST_TOPIC, #ARGV do
   local topic = ARGV[i]
-  redis.call('HSETNX', P .. 'topics', topic, '')
   redis.call('HSET', P .. 'topic:' .. topic, token, max .. ':' .. timeout)
   redis.call('SADD', P .. 'topics_of:' .. token, topic)
 end

@@ -1,0 +1,68 @@
+//! Publishing: a group of publications goes to every lane, each of which appends it to the queues of
+//! its own subscribers.
+//!
+//! The home lane comes first: it knows who may publish. A lane that does not answer makes the whole
+//! group fail, though others may have stored it; publishing again is right (docs/durability.md).
+
+use std::time::Duration;
+
+use fred::types::Value;
+use tokio::time::Instant;
+
+use super::commit_slots::CommitSlot;
+use super::{LATE, RedisStore};
+use crate::store::{Lane, Publication, StoreError, StoreResult};
+
+impl RedisStore {
+    /// Appends publications in one lane; returns a digit for each.
+    pub(super) async fn append(
+        &self,
+        lane: Lane,
+        slot: &CommitSlot,
+        publications: &[Publication],
+        give_up: Instant,
+    ) -> StoreResult<String> {
+        loop {
+            let args = self.append_args(lane, slot, publications, give_up);
+            let (script, keys) = (&self.scripts.publish, &self.lane(lane).keys);
+            let mut reply = self.connection.run_replicated(script, keys, args, give_up).await?;
+            let outcomes = reply.part()?.text()?;
+            let due_in = reply.part()?.integer()?;
+            self.lane(lane).server_time.learn(reply.part()?.unsigned()?);
+            if let Ok(delay) = u64::try_from(due_in) {
+                self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
+            }
+            if outcomes != LATE {
+                return Ok(outcomes);
+            }
+            // Late by a clock that has jumped, or really late.
+            if Instant::now() >= give_up {
+                return Err(StoreError::Unavailable("Redis: too late".into()));
+            }
+        }
+    }
+
+    fn append_args(
+        &self,
+        lane: Lane,
+        slot: &CommitSlot,
+        publications: &[Publication],
+        give_up: Instant,
+    ) -> Vec<Value> {
+        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
+        let mut args: Vec<Value> = Vec::with_capacity(5 + 3 * publications.len() + items);
+        let deadline_ms = self.lane(lane).server_time.at(give_up);
+        args.push(slot.name.as_str().into());
+        args.push(slot.number.to_string().into());
+        args.push(self.origin.as_str().into());
+        args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
+        args.push(i64::from(lane == Lane::HOME).into());
+        for publication in publications {
+            args.push(publication.topic.as_str().into());
+            args.push(publication.publisher.reveal().into());
+            args.push((publication.items.len() as i64).into());
+            args.extend(publication.items.iter().cloned().map(Value::Bytes));
+        }
+        args
+    }
+}

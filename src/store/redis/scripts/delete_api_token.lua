@@ -1,0 +1,3 @@
+-- Removes a token. ARGV: token.
+
+return redis.call('HDEL', P .. 'api_tokens', ARGV[1])
