@@ -5,6 +5,7 @@
 //! sent only while connected, waits a bounded time, and fred itself never sends it twice.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fred::error::{Error, ErrorKind};
@@ -40,7 +41,11 @@ pub enum Resend {
 
 pub struct Connection {
     client: Client,
+    /// Why it was last lost, or could not be made.
+    lost: LastError,
 }
+
+type LastError = Arc<Mutex<Option<String>>>;
 
 /// How every connection to Redis is set up.
 ///
@@ -92,9 +97,10 @@ impl Connection {
     /// Starts to connect, and to connect anew whenever the connection is lost.
     pub fn open(url: &str) -> anyhow::Result<Self> {
         let client = builder(url)?.build()?;
-        log_changes(&client, describe(url));
+        let lost = LastError::default();
+        log_changes(&client, describe(url), lost.clone());
         client.connect();
-        Ok(Self { client })
+        Ok(Self { client, lost })
     }
 
     pub async fn run(
@@ -152,7 +158,9 @@ impl Connection {
         loop {
             while !self.client.is_connected() {
                 if Instant::now() >= deadline {
-                    return Err(unavailable("not connected"));
+                    let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let reason = lost.map_or(String::new(), |reason| format!(": {reason}"));
+                    return Err(unavailable(&format!("not connected{reason}")));
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -175,7 +183,7 @@ impl Connection {
 }
 
 /// Says once when the connection is lost, and once when it is back.
-fn log_changes(client: &Client, name: String) {
+fn log_changes(client: &Client, name: String, last: LastError) {
     let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
     let client = client.clone();
     tokio::spawn(async move {
@@ -184,12 +192,16 @@ fn log_changes(client: &Client, name: String) {
         loop {
             tokio::select! {
                 error = errors.recv() => match error {
-                    Ok((error, _)) if !lost => {
-                        lost = true;
-                        tracing::error!(store = %name, error = error.details(), "failed to reach the store; trying on");
+                    Ok((error, _)) => {
+                        let reason = error.details().to_owned();
+                        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                        if !lost {
+                            lost = true;
+                            tracing::error!(store = %name, error = error.details(), "failed to reach the store; trying on");
+                        }
                     }
                     Err(RecvError::Closed) => return,
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => {}
                 },
                 connected = reconnects.recv() => match connected {
                     Ok(_) => {
