@@ -1,7 +1,7 @@
 //! How a command reaches a running bus: the options that all such commands share, and the
 //! HTTPS client built from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::bus::token::ClientToken;
+use crate::cli::outcome::UsageError;
 use crate::cli::shell::quoted;
 use crate::cli::trouble::Trouble;
-use crate::config::default_of;
+use crate::config::{COMMANDS_TOKEN, default_of};
 use crate::tls::client::{self, ClientOptions};
 use crate::tls::development;
 
@@ -22,47 +23,83 @@ use crate::tls::development;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "The bus")]
 pub struct BusOptions {
-    /// Where the bus listens [default: https://localhost:17890, or the port in PORT if that is
-    /// set].
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// The client's token.
-    #[arg(long, value_name = "TOKEN", default_value = default_token())]
-    token: String,
+    #[command(flatten)]
+    address: BusAddress,
     /// The data directory of a bus on this machine: the development certificate in it is trusted
     /// [default: ROUTEMASTER_DATA_DIR, or ./data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+/// The part of it that does not collide with the settings of a bus.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "The bus")]
+pub struct BusAddress {
+    /// Where the bus listens [default: https://localhost:17890, or the port in PORT if that is
+    /// set].
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The token to authenticate with. What stands here is seen by everybody on this machine:
+    /// better set ROUTEMASTER_TOKEN, in the environment or in .env [default: demo; for commands
+    /// that look at or manage the bus ROUTEMASTER_ROOT_KEY if that is set].
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     /// A certificate authority to trust beside the system's, a PEM file. May be given again.
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
 }
 
+/// What a command does with the bus decides whose token it takes when `--token` is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// Publishes or subscribes: ROUTEMASTER_TOKEN, else the default client.
+    Client,
+    /// Looks at the bus: ROUTEMASTER_TOKEN, else the root key if it is set here, else the default
+    /// client.
+    Operator,
+    /// Does what the holder of the root key may do alone: ROUTEMASTER_ROOT_KEY.
+    Root,
+}
+
+/// A token, and where it comes from, for messages.
+pub type Credentials = (String, &'static str);
+
+const OPTION: &str = "--token";
+const ROOT_KEY: &str = "ROUTEMASTER_ROOT_KEY";
+
+impl Capacity {
+    fn credentials(self, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Credentials> {
+        let own = || Some((variable(COMMANDS_TOKEN)?, COMMANDS_TOKEN));
+        let root = || Some((variable(ROOT_KEY)?, ROOT_KEY));
+        let default = || (default_token().to_owned(), "the default");
+        match self {
+            Self::Client => Ok(own().unwrap_or_else(default)),
+            Self::Operator => Ok(own().or_else(root).unwrap_or_else(default)),
+            Self::Root => root().ok_or_else(|| {
+                let reason = "this needs the root key of the bus: set ROUTEMASTER_ROOT_KEY, in the \
+                              environment or in .env, or give it with --token";
+                UsageError::new(reason).into()
+            }),
+        }
+    }
+}
+
 impl BusOptions {
-    /// Checks the options and builds the client.
+    /// Checks the options and builds the client of somebody who publishes or subscribes.
     ///
     /// # Errors
     /// What is wrong with an option, and what it must be.
     pub fn connect(&self) -> anyhow::Result<Bus> {
-        let url = match &self.url {
-            Some(url) => base_url(url)?,
-            None => default_url(&setting("PORT"))?,
-        };
-        // The value is not repeated: a token with a slip of the pen is still most of a secret.
-        let token = ClientToken::parse(&self.token).context("--token is not allowed")?;
-        let mut ca_files = self.ca_file.clone();
-        let development_ca = development::ca_path(&self.data_dir());
-        if development_ca.exists() {
-            ca_files.push(development_ca);
-        }
-        let client = client::build(&ClientOptions {
-            ca_files,
-            verify: true,
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-            resolver: None,
-        })?;
-        Ok(Bus { client, url, token })
+        self.connect_as(Capacity::Client)
+    }
+
+    /// Checks the options and builds the client.
+    ///
+    /// # Errors
+    /// What is wrong with an option, and what it must be.
+    pub fn connect_as(&self, capacity: Capacity) -> anyhow::Result<Bus> {
+        let credentials = || capacity.credentials(&variable);
+        self.address.connect(&setting("PORT"), &self.data_dir(), credentials)
     }
 
     /// The options as they were given, with a space before each, for a command to paste. A token
@@ -72,16 +109,16 @@ impl BusOptions {
         let mut add = |option: &str, value: &str| {
             options.push_str(&format!(" {option} {}", quoted(value)));
         };
-        if let Some(url) = &self.url {
+        if let Some(url) = &self.address.url {
             add("--url", url);
         }
         if let Some(data_dir) = &self.data_dir {
             add("--data-dir", &data_dir.display().to_string());
         }
-        for file in &self.ca_file {
+        for file in &self.address.ca_file {
             add("--ca-file", &file.display().to_string());
         }
-        if self.token != default_token() {
+        if self.address.token.is_some() {
             add("--token", "…");
         }
         options
@@ -90,6 +127,55 @@ impl BusOptions {
     /// The data directory that is meant.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| setting("ROUTEMASTER_DATA_DIR").into())
+    }
+}
+
+impl BusAddress {
+    /// Builds the client of a bus whose settings are known: its port, its data directory, and a
+    /// token for when none is given.
+    ///
+    /// # Errors
+    /// What is wrong with an option, and what it must be.
+    pub fn connect(
+        &self,
+        port: &str,
+        data_dir: &Path,
+        credentials: impl FnOnce() -> anyhow::Result<Credentials>,
+    ) -> anyhow::Result<Bus> {
+        let url = match &self.url {
+            Some(url) => base_url(url)?,
+            None => default_url(port)?,
+        };
+        let (token, token_from) = match &self.token {
+            Some(token) => (token.clone(), OPTION),
+            None => credentials()?,
+        };
+        // The value is not repeated: a token with a slip of the pen is still most of a secret.
+        let token = ClientToken::parse(&token)
+            .map_err(|error| UsageError::new(format!("{token_from} is not allowed: {error}")))?;
+        let ca_files = self.ca_files(data_dir);
+        let client = client::build(&ClientOptions {
+            ca_files: ca_files.clone(),
+            verify: true,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+            resolver: None,
+        })?;
+        Ok(Bus { client, url, token, token_from, ca_files })
+    }
+
+    fn ca_files(&self, data_dir: &Path) -> Vec<PathBuf> {
+        let mut ca_files = self.ca_file.clone();
+        let development_ca = development::ca_path(data_dir);
+        if development_ca.exists() {
+            ca_files.push(development_ca);
+        }
+        ca_files
+    }
+
+    /// Whether it was said where the bus is.
+    pub fn has_url(&self) -> bool {
+        self.url.is_some()
     }
 }
 
@@ -102,8 +188,12 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// What the environment, else the table of settings, says for a name of that table.
 fn setting(name: &str) -> String {
-    let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-    set.unwrap_or_else(|| default_of(name).to_owned())
+    variable(name).unwrap_or_else(|| default_of(name).to_owned())
+}
+
+/// An environment variable; an empty one counts as not set.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The token of the client that a bus allows when it is told of none.
@@ -122,17 +212,22 @@ fn default_url(port: &str) -> anyhow::Result<String> {
 }
 
 /// Checks `--url`; the paths of the API follow on what is returned.
-fn base_url(text: &str) -> anyhow::Result<String> {
+fn base_url(text: &str) -> Result<String, UsageError> {
     let allowed = "it must be like https://localhost:17890";
-    let url = Url::parse(text).with_context(|| format!("--url {text} is not a URL: {allowed}"))?;
-    if url.scheme() != "https" {
-        bail!("--url {text} is not allowed: the bus is reached over https:// only");
-    }
+    let refused = |reason: String| Err(UsageError(reason));
+    let Ok(url) = Url::parse(text) else {
+        return refused(format!("--url {text} is not a URL: {allowed}"));
+    };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("--url must not carry a token: give it with --token");
+        return refused("--url must not carry a token: give it with --token".into());
+    }
+    if url.scheme() != "https" {
+        return refused(format!(
+            "--url {text} is not allowed: the bus is reached over https:// only"
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        bail!("--url {text} is not allowed: {allowed}");
+        return refused(format!("--url {text} is not allowed: {allowed}"));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -143,6 +238,9 @@ pub struct Bus {
     client: reqwest::Client,
     url: String,
     token: ClientToken,
+    token_from: &'static str,
+    /// Whom it is trusted by, beside the system's authorities.
+    ca_files: Vec<PathBuf>,
 }
 
 impl Bus {
@@ -163,6 +261,15 @@ impl Bus {
 
     pub fn token(&self) -> &ClientToken {
         &self.token
+    }
+
+    /// Where the token comes from: an option or a variable.
+    pub fn token_from(&self) -> &'static str {
+        self.token_from
+    }
+
+    pub fn ca_files(&self) -> &[PathBuf] {
+        &self.ca_files
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer, Trouble> {
@@ -265,14 +372,37 @@ mod tests {
 
     #[test]
     fn a_bad_token_is_not_repeated() {
-        let options = BusOptions {
+        let address = BusAddress {
             url: Some("https://bus.example".into()),
-            token: "Secret-Of-Mine".into(),
-            data_dir: None,
+            token: Some("Secret-Of-Mine".into()),
             ca_file: vec![],
         };
+        let options = BusOptions { address, data_dir: None };
         assert_eq!(options.to_paste(), " --url https://bus.example --token '…'");
         let error = format!("{:#}", options.connect().err().unwrap());
         assert!(error.contains("--token") && !error.contains("Secret"), "{error}");
+    }
+
+    #[test]
+    fn what_a_command_does_decides_whose_token_it_takes() {
+        let all = |name: &str| match name {
+            COMMANDS_TOKEN => Some("mine".to_owned()),
+            ROOT_KEY => Some("boss".to_owned()),
+            _ => None,
+        };
+        let root_only = |name: &str| all(name).filter(|_| name == ROOT_KEY);
+        let none = |_: &str| None;
+        let token = |capacity: Capacity, variable: &dyn Fn(&str) -> Option<String>| {
+            capacity.credentials(variable).ok().map(|(token, _)| token)
+        };
+        for (capacity, expected) in [
+            (Capacity::Client, [Some("mine"), Some("demo"), Some("demo")]),
+            (Capacity::Operator, [Some("mine"), Some("boss"), Some("demo")]),
+            (Capacity::Root, [Some("boss"), Some("boss"), None]),
+        ] {
+            let found =
+                [token(capacity, &all), token(capacity, &root_only), token(capacity, &none)];
+            assert_eq!(found.each_ref().map(Option::as_deref), expected, "{capacity:?}");
+        }
     }
 }
