@@ -75,7 +75,7 @@ pub enum Command {
     Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
     Autodrop { args: AutodropArgs, settings: Box<Settings>, unknown: Vec<String> },
     Doctor { args: DoctorArgs, survey: Box<Survey>, dotenv: Option<SettingError> },
-    Completions { args: CompletionsArgs, command: clap::Command },
+    Completions { args: CompletionsArgs, command: Box<clap::Command> },
     Chore(Chore),
 }
 
@@ -90,33 +90,31 @@ pub fn parse() -> anyhow::Result<Command> {
         let given = [flags, &matches].into_iter();
         given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
     };
-    let command = match cli.command {
-        Some(Subcommands::Completions(args)) => {
-            return Ok(Command::Completions { args, command: to_complete() });
-        }
-        command => command,
-    };
     let dotenv = read_dotenv();
     let sources = Sources { flags: &flag, environment: &environment };
-    if let Some(Subcommands::Doctor(args)) = command {
-        let survey = Box::new(Survey::of(&sources, names())?);
-        return Ok(Command::Doctor { args, survey, dotenv: dotenv.err() });
-    }
-    dotenv?;
     let settings = || Settings::load(&sources).map(Box::new);
     let unknown = unknown_names(names());
-    let role = match command {
+    let role = match cli.command {
         None | Some(Subcommands::Serve) => Role::Serve,
         Some(Subcommands::Web) => Role::Web,
         Some(Subcommands::Worker) => Role::Worker,
         Some(Subcommands::Autodrop(args)) => {
+            dotenv?;
             return Ok(Command::Autodrop { args, settings: settings()?, unknown });
         }
-        Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
-        Some(Subcommands::Doctor(_) | Subcommands::Completions(_)) => {
-            unreachable!("they have returned already")
+        Some(Subcommands::Doctor(args)) => {
+            let survey = Box::new(Survey::of(&sources, names())?);
+            return Ok(Command::Doctor { args, survey, dotenv: dotenv.err() });
+        }
+        Some(Subcommands::Completions(args)) => {
+            return Ok(Command::Completions { args, command: Box::new(to_complete()) });
+        }
+        Some(Subcommands::Chore(chore)) => {
+            dotenv?;
+            return Ok(Command::Chore(chore));
         }
     };
+    dotenv?;
     Ok(Command::Role { role, settings: settings()?, unknown })
 }
 
@@ -183,7 +181,8 @@ mod tests {
         let mut command = command();
         command.clone().debug_assert();
         let help = command.render_help().to_string();
-        for name in command.get_subcommands().map(clap::Command::get_name) {
+        let names = command.get_subcommands().map(clap::Command::get_name);
+        for name in names.filter(|name| *name != "help") {
             assert!(help.contains(&format!("\n  {name} ")), "{name} is missing:\n{help}");
         }
     }

@@ -57,7 +57,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             cli::autodrop::run(args, &settings).await
         }
         Command::Doctor { args, survey, dotenv } => cli::doctor::run(args, &survey, dotenv).await,
-        Command::Completions { args, command } => cli::completions::run(&args, command),
+        Command::Completions { args, command } => cli::completions::run(&args, *command),
         Command::Chore(chore) => run_chore(chore).await,
     }
 }

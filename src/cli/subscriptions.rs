@@ -5,7 +5,7 @@ use clap::Args;
 use super::connect::{BusOptions, Capacity};
 use super::monitoring::{self, Subscription};
 use super::table::{Screen, Table, Tone, print, print_json};
-use super::words::{age, clean};
+use super::words::{age_in_seconds, clean};
 use crate::bus::clock::Clock;
 
 #[derive(Args)]
@@ -84,7 +84,7 @@ fn row(subscription: &Subscription, now_ms: u64) -> [(String, Tone); 7] {
 /// little ahead.
 fn oldest(oldest_s: Option<u64>, now_ms: u64) -> String {
     let Some(oldest_s) = oldest_s else { return "-".into() };
-    age((now_ms / 1000).saturating_sub(oldest_s) as i64 * 1000)
+    age_in_seconds((now_ms / 1000).saturating_sub(oldest_s))
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn an_empty_queue_has_no_oldest_event_and_none_is_from_the_future() {
         assert_eq!(oldest(None, 5_000), "-");
-        assert_eq!(oldest(Some(6), 5_000), "0 ms");
+        assert_eq!(oldest(Some(6), 5_000), "0 s");
         assert_eq!(oldest(Some(1), 200_000), "3 min");
     }
 }

@@ -19,6 +19,11 @@ pub fn age(ms: i64) -> String {
     }
 }
 
+/// As [`age`], of what is known to the second only.
+pub fn age_in_seconds(seconds: u64) -> String {
+    if seconds < 10 { format!("{seconds} s") } else { age(seconds as i64 * 1000) }
+}
+
 /// What comes from elsewhere must not move the terminal's cursor.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
@@ -42,5 +47,6 @@ mod tests {
         ] {
             assert_eq!(age(ms), expected);
         }
+        assert_eq!((age_in_seconds(0).as_str(), age_in_seconds(3_600).as_str()), ("0 s", "60 min"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::cli::monitoring::{Subscription, veil};
-use crate::cli::words::{age, counted};
+use crate::cli::words::{age_in_seconds, counted};
 
 const CHECK: &str = "queues";
 
@@ -30,22 +30,19 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
     if findings.is_empty() {
         let queued = subscriptions.iter().map(|s| s.events.queued).sum();
         let oldest = subscriptions.iter().filter_map(waited_s).max();
-        let oldest = oldest.map_or(String::new(), |s| format!(", the oldest for {}", shown(s)));
+        let oldest =
+            oldest.map_or(String::new(), |s| format!(", the oldest for {}", age_in_seconds(s)));
         let waiting = counted(queued, "event waits", "events wait");
         findings.push(Finding::ok(CHECK, format!("{waiting}{oldest}")));
     }
     findings
 }
 
-fn shown(seconds: u64) -> String {
-    age((seconds * 1000) as i64)
-}
-
 fn stuck(subscription: &Subscription, waited_s: u64) -> Finding {
     let waiting = counted(subscription.events.queued, "event waits", "events wait");
     Finding::problem(
         CHECK,
-        format!("{waiting}, the oldest for {}", shown(waited_s)),
+        format!("{waiting}, the oldest for {}", age_in_seconds(waited_s)),
         "mend its callback if that has a problem above; else see that a worker runs, and look for \
          `failed to deliver` in its log: it names the reason",
     )

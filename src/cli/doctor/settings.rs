@@ -49,7 +49,7 @@ fn problem(error: &SettingError) -> Finding {
 fn advice_on(name: &str) -> String {
     let distance = |setting: &&str| edits(name, setting);
     let names = SETTINGS.iter().map(|setting| setting.name);
-    match names.min_by_key(|name| distance(&name)) {
+    match names.min_by_key(|name| distance(name)) {
         Some(near) if distance(&near) <= 3 => format!("is {near} meant?"),
         _ => "remove it; `routemaster serve --help` lists the settings".into(),
     }

@@ -48,9 +48,15 @@ async fn redis(survey: &Survey) -> Vec<Finding> {
     let warnings = match checked {
         Ok(warnings) => warnings,
         Err(error) if error.is::<StoreError>() => {
+            let reason = match error.downcast_ref() {
+                Some(StoreError::Unavailable(reason)) => {
+                    reason.trim_start_matches("Redis: ").into()
+                }
+                _ => format!("{error:#}"),
+            };
             return vec![Finding::problem(
                 CHECK,
-                format!("{name}: {error:#}"),
+                format!("{name}: {reason}"),
                 "start that Redis, or correct ROUTEMASTER_REDIS_URL: address, user and password",
             )];
         }

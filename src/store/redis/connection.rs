@@ -193,11 +193,11 @@ fn log_changes(client: &Client, name: String, last: LastError) {
             tokio::select! {
                 error = errors.recv() => match error {
                     Ok((error, _)) => {
-                        let reason = error.details().to_owned();
+                        let reason = readable(error.details()).to_owned();
                         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
                         if !lost {
                             lost = true;
-                            tracing::error!(store = %name, error = error.details(), "failed to reach the store; trying on");
+                            tracing::error!(store = %name, error = readable(error.details()), "failed to reach the store; trying on");
                         }
                     }
                     Err(RecvError::Closed) => return,
@@ -218,6 +218,12 @@ fn log_changes(client: &Client, name: String, last: LastError) {
     });
 }
 
+/// What an error of the system says in words; fred shows such a one as programmers see it.
+fn readable(details: &str) -> &str {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message)
+}
+
 /// It may be another server than before, or one that was not there at the start.
 async fn check_again(client: &Client) {
     let Ok(info) = info(client).await else { return };
@@ -231,4 +237,16 @@ async fn info(client: &Client) -> Result<String, Error> {
     // Of a Cluster, the node that has all our keys.
     let info = CustomCommand::new_static("INFO", ClusterHash::Custom(LANE_SLOT), false);
     client.custom(info, Vec::<String>::new()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_told_in_its_words() {
+        let raw = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
+        assert_eq!(readable(raw), "Connection refused");
+        assert_eq!(readable("WRONGPASS invalid"), "WRONGPASS invalid");
+    }
 }
