@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use self::bus::Visit;
 use self::finding::{Finding, Verdict};
-use super::connect::{Bus, BusAddress, Credentials, variable};
+use super::connect::{Bus, BusAddress};
+use super::credentials::{Credentials, variable};
 use super::outcome::{AlreadyTold, UsageError};
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::counted;

@@ -1,12 +1,14 @@
 //! The commands for people at work beside a running bus: see events arrive, publish some, look at
 //! the bus and manage it.
 //!
-//! They talk to the bus as any other client does, over its HTTPS API.
+//! They talk to the bus as any other client does, over its HTTPS API. Only [`autodrop`] and
+//! [`doctor`] look at the store themselves.
 
 pub mod autodrop;
 pub mod completions;
 mod confirm;
 pub mod connect;
+mod credentials;
 pub mod doctor;
 pub mod listen;
 mod monitoring;

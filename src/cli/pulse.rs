@@ -6,7 +6,8 @@ use clap::Args;
 use reqwest::StatusCode;
 use serde::Serialize;
 
-use super::connect::{Bus, BusOptions, Capacity};
+use super::connect::{Bus, BusOptions};
+use super::credentials::Capacity;
 use super::outcome::AlreadyTold;
 use super::table::{print, print_json};
 use super::trouble::refusal;

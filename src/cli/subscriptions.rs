@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::connect::{BusOptions, Capacity};
+use super::connect::BusOptions;
+use super::credentials::Capacity;
 use super::monitoring::{self, Subscription};
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::{age_in_seconds, clean};

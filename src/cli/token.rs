@@ -8,7 +8,8 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::connect::{Bus, BusOptions, Capacity};
+use super::connect::{Bus, BusOptions};
+use super::credentials::Capacity;
 use super::outcome::UsageError;
 use super::secret;
 use super::table::{Screen, Table, print, print_json};

@@ -6,7 +6,8 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::confirm::confirm;
-use super::connect::{BusOptions, Capacity};
+use super::connect::BusOptions;
+use super::credentials::Capacity;
 use super::monitoring::{self, Topic};
 use super::outcome::UsageError;
 use super::table::{Screen, Table, print, print_json};

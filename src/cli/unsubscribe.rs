@@ -6,7 +6,8 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::confirm::confirm;
-use super::connect::{Bus, BusOptions, Capacity};
+use super::connect::{Bus, BusOptions};
+use super::credentials::Capacity;
 use super::monitoring::{self, Subscription, veil};
 use super::outcome::UsageError;
 use super::subscribe::own;

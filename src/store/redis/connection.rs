@@ -159,8 +159,8 @@ impl Connection {
             while !self.client.is_connected() {
                 if Instant::now() >= deadline {
                     let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let reason = lost.map_or(String::new(), |reason| format!(": {reason}"));
-                    return Err(unavailable(&format!("not connected{reason}")));
+                    let reason = lost.unwrap_or_else(|| "no answer in time".into());
+                    return Err(unavailable(&format!("not connected: {reason}")));
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -220,8 +220,8 @@ fn log_changes(client: &Client, name: String, last: LastError) {
 
 /// What an error of the system says in words; fred shows such a one as programmers see it.
 fn readable(details: &str) -> &str {
-    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
-    message.map_or(details, |(message, _)| message)
+    let quoted = |field: &str| Some(details.split_once(field)?.1.split_once('"')?.0);
+    quoted("message: \"").or_else(|| quoted("error: \"")).unwrap_or(details)
 }
 
 /// It may be another server than before, or one that was not there at the start.
@@ -247,6 +247,8 @@ mod tests {
     fn an_error_of_the_system_is_told_in_its_words() {
         let raw = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
         assert_eq!(readable(raw), "Connection refused");
+        let raw = r#"Custom { kind: Uncategorized, error: "failed to look it up" }"#;
+        assert_eq!(readable(raw), "failed to look it up");
         assert_eq!(readable("WRONGPASS invalid"), "WRONGPASS invalid");
     }
 }
