@@ -7,8 +7,10 @@
 mod parse;
 #[cfg(test)]
 mod render;
+mod survey;
 mod table;
 
+pub use survey::Survey;
 pub use table::{SETTINGS, Settings};
 
 /// How an operator sets one thing.
@@ -59,9 +61,19 @@ fn shown(setting: &Setting, value: String) -> String {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingError {
     #[error("{name}={value} is not allowed: it must be {allowed}")]
-    BadValue { name: String, value: String, allowed: &'static str },
+    BadValue { name: &'static str, value: String, allowed: &'static str },
     #[error("{0}")]
     Conflict(String),
+}
+
+impl SettingError {
+    /// The variable whose value is not allowed, if it is one alone.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::BadValue { name, .. } => Some(name),
+            Self::Conflict(_) => None,
+        }
+    }
 }
 
 /// Where values come from, the first wins: flags, then environment (a `.env` file included).
@@ -71,21 +83,34 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value to parse. An empty one counts as not set, except for the clients: whoever wants
-    /// none but those of `/api_tokens` must not get the default `demo` instead.
+    /// The value to parse.
     fn value(&self, setting: &Setting) -> String {
+        self.set_value(setting).unwrap_or_else(|| setting.default.to_owned())
+    }
+
+    fn is_set(&self, setting: &Setting) -> bool {
+        self.set_value(setting).is_some()
+    }
+
+    /// An empty value counts as not set, except for the clients: whoever wants none but those of
+    /// `/api_tokens` must not get the default `demo` instead.
+    fn set_value(&self, setting: &Setting) -> Option<String> {
         let set = (self.flags)(&setting.flag())
             .or_else(|| (self.environment)(setting.name))
             .or_else(|| setting.alias.and_then(|alias| (self.environment)(alias)));
         set.filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")
-            .unwrap_or_else(|| setting.default.to_owned())
     }
 }
+
+/// The token of the commands that talk to a bus, when `--token` is not given. No setting: the bus
+/// has nothing from it.
+pub const COMMANDS_TOKEN: &str = "ROUTEMASTER_TOKEN";
 
 /// Names in the environment that look like settings but are none.
 pub fn unknown_names(environment: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &str| {
-        SETTINGS.iter().any(|setting| setting.name == name || setting.alias == Some(name))
+        name == COMMANDS_TOKEN
+            || SETTINGS.iter().any(|setting| setting.name == name || setting.alias == Some(name))
     };
     environment.filter(|name| name.starts_with(PREFIX) && !known(name)).collect()
 }
@@ -211,7 +236,8 @@ mod tests {
 
     #[test]
     fn only_names_with_our_prefix_can_be_unknown() {
-        let names = ["PATH", "ROUTEMASTER_CLIENTS", "ROUTEMASTER_CLINETS"].map(String::from);
+        let names = ["PATH", "ROUTEMASTER_CLIENTS", "ROUTEMASTER_TOKEN", "ROUTEMASTER_CLINETS"];
+        let names = names.map(String::from);
         assert_eq!(unknown_names(names.into_iter()), ["ROUTEMASTER_CLINETS"]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use args::{Chore, Command};
+use routemaster::cli::outcome::{AlreadyTold, UsageError};
 use routemaster::config::SettingError;
 use routemaster::{cli, roles, telemetry, tls};
 
@@ -21,8 +22,11 @@ fn main() -> ExitCode {
     match args::parse().and_then(run_to_end) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if error.is::<AlreadyTold>() {
+                return ExitCode::FAILURE;
+            }
             eprintln!("routemaster: {error:#}");
-            let usage = error.is::<SettingError>();
+            let usage = error.is::<SettingError>() || error.is::<UsageError>();
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -52,8 +56,22 @@ async fn run(command: Command) -> anyhow::Result<()> {
             warn_about(unknown);
             cli::autodrop::run(args, &settings).await
         }
-        Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,
-        Command::Chore(Chore::Publish(args)) => cli::publish::run(args).await,
+        Command::Doctor { args, survey, dotenv } => cli::doctor::run(args, &survey, dotenv).await,
+        Command::Completions { args, command } => cli::completions::run(&args, *command),
+        Command::Chore(chore) => run_chore(chore).await,
+    }
+}
+
+async fn run_chore(chore: Chore) -> anyhow::Result<()> {
+    match chore {
+        Chore::Listen(args) => cli::listen::run(args).await,
+        Chore::Publish(args) => cli::publish::run(args).await,
+        Chore::Subscribe(args) => cli::subscribe::run(args).await,
+        Chore::Unsubscribe(args) => cli::unsubscribe::run(args).await,
+        Chore::Topics(args) => cli::topics::run(args).await,
+        Chore::Subscriptions(args) => cli::subscriptions::run(args).await,
+        Chore::Pulse(args) => cli::pulse::run(args).await,
+        Chore::Token(args) => cli::token::run(args).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
 
+mod warnings;
 mod welcome;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Exposition, MetricService, Metrics, record};
 use crate::upkeep;
 use crate::worker::Worker;
+
+pub use warnings::{Warning, of as warnings_about};
 
 /// What a process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +70,9 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let reload = signals::notify_on_hangup()?;
     let store = open_checked_store(&settings).await?;
     let tasks = TaskTracker::new();
-    welcome::warn_about_settings(&settings, role);
+    for warning in warnings::of(&settings, role) {
+        tracing::warn!("{warning}");
+    }
     // Everything that can fail comes before the first word of success.
     let metrics = Metrics::start(&settings, &store, role.shows_metrics(&settings))?;
     let full = Arc::new(Notify::new());

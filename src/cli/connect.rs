@@ -1,7 +1,7 @@
 //! How a command reaches a running bus: the options that all such commands share, and the
 //! HTTPS client built from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::bus::token::ClientToken;
+use crate::cli::credentials::{Capacity, Credentials, OPTION, variable};
+use crate::cli::outcome::UsageError;
 use crate::cli::shell::quoted;
 use crate::cli::trouble::Trouble;
 use crate::config::default_of;
@@ -22,47 +24,48 @@ use crate::tls::development;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "The bus")]
 pub struct BusOptions {
-    /// Where the bus listens [default: https://localhost:17890, or the port in PORT if that is
-    /// set].
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// The client's token.
-    #[arg(long, value_name = "TOKEN", default_value = default_token())]
-    token: String,
+    #[command(flatten)]
+    address: BusAddress,
     /// The data directory of a bus on this machine: the development certificate in it is trusted
     /// [default: ROUTEMASTER_DATA_DIR, or ./data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+/// The part of it that does not collide with the settings of a bus.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "The bus")]
+pub struct BusAddress {
+    /// Where the bus listens [default: https://localhost:17890, or the port in PORT if that is
+    /// set].
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The token to authenticate with. What stands here is seen by everybody on this machine:
+    /// better set ROUTEMASTER_TOKEN, in the environment or in .env [default: demo; for commands
+    /// that look at or manage the bus ROUTEMASTER_ROOT_KEY if that is set].
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     /// A certificate authority to trust beside the system's, a PEM file. May be given again.
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
 }
 
 impl BusOptions {
-    /// Checks the options and builds the client.
+    /// Checks the options and builds the client of somebody who publishes or subscribes.
     ///
     /// # Errors
     /// What is wrong with an option, and what it must be.
     pub fn connect(&self) -> anyhow::Result<Bus> {
-        let url = match &self.url {
-            Some(url) => base_url(url)?,
-            None => default_url(&setting("PORT"))?,
-        };
-        // The value is not repeated: a token with a slip of the pen is still most of a secret.
-        let token = ClientToken::parse(&self.token).context("--token is not allowed")?;
-        let mut ca_files = self.ca_file.clone();
-        let development_ca = development::ca_path(&self.data_dir());
-        if development_ca.exists() {
-            ca_files.push(development_ca);
-        }
-        let client = client::build(&ClientOptions {
-            ca_files,
-            verify: true,
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-            resolver: None,
-        })?;
-        Ok(Bus { client, url, token })
+        self.connect_as(Capacity::Client)
+    }
+
+    /// Checks the options and builds the client.
+    ///
+    /// # Errors
+    /// What is wrong with an option, and what it must be.
+    pub fn connect_as(&self, capacity: Capacity) -> anyhow::Result<Bus> {
+        let credentials = || capacity.credentials(&variable);
+        self.address.connect(&setting("PORT"), &self.data_dir(), credentials)
     }
 
     /// The options as they were given, with a space before each, for a command to paste. A token
@@ -72,16 +75,16 @@ impl BusOptions {
         let mut add = |option: &str, value: &str| {
             options.push_str(&format!(" {option} {}", quoted(value)));
         };
-        if let Some(url) = &self.url {
+        if let Some(url) = &self.address.url {
             add("--url", url);
         }
         if let Some(data_dir) = &self.data_dir {
             add("--data-dir", &data_dir.display().to_string());
         }
-        for file in &self.ca_file {
+        for file in &self.address.ca_file {
             add("--ca-file", &file.display().to_string());
         }
-        if self.token != default_token() {
+        if self.address.token.is_some() {
             add("--token", "…");
         }
         options
@@ -90,6 +93,55 @@ impl BusOptions {
     /// The data directory that is meant.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| setting("ROUTEMASTER_DATA_DIR").into())
+    }
+}
+
+impl BusAddress {
+    /// Builds the client of a bus whose settings are known: its port, its data directory, and a
+    /// token for when none is given.
+    ///
+    /// # Errors
+    /// What is wrong with an option, and what it must be.
+    pub fn connect(
+        &self,
+        port: &str,
+        data_dir: &Path,
+        credentials: impl FnOnce() -> anyhow::Result<Credentials>,
+    ) -> anyhow::Result<Bus> {
+        let url = match &self.url {
+            Some(url) => base_url(url)?,
+            None => default_url(port)?,
+        };
+        let (token, token_from) = match &self.token {
+            Some(token) => (token.clone(), OPTION),
+            None => credentials()?,
+        };
+        // The value is not repeated: a token with a slip of the pen is still most of a secret.
+        let token = ClientToken::parse(&token)
+            .map_err(|error| UsageError::new(format!("{token_from} is not allowed: {error}")))?;
+        let ca_files = self.ca_files(data_dir);
+        let client = client::build(&ClientOptions {
+            ca_files: ca_files.clone(),
+            verify: true,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+            resolver: None,
+        })?;
+        Ok(Bus { client, url, token, token_from, ca_files })
+    }
+
+    fn ca_files(&self, data_dir: &Path) -> Vec<PathBuf> {
+        let mut ca_files = self.ca_file.clone();
+        let development_ca = development::ca_path(data_dir);
+        if development_ca.exists() {
+            ca_files.push(development_ca);
+        }
+        ca_files
+    }
+
+    /// Whether it was said where the bus is.
+    pub fn has_url(&self) -> bool {
+        self.url.is_some()
     }
 }
 
@@ -102,13 +154,7 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// What the environment, else the table of settings, says for a name of that table.
 fn setting(name: &str) -> String {
-    let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-    set.unwrap_or_else(|| default_of(name).to_owned())
-}
-
-/// The token of the client that a bus allows when it is told of none.
-fn default_token() -> &'static str {
-    default_of("ROUTEMASTER_CLIENTS")
+    variable(name).unwrap_or_else(|| default_of(name).to_owned())
 }
 
 fn default_url(port: &str) -> anyhow::Result<String> {
@@ -122,17 +168,22 @@ fn default_url(port: &str) -> anyhow::Result<String> {
 }
 
 /// Checks `--url`; the paths of the API follow on what is returned.
-fn base_url(text: &str) -> anyhow::Result<String> {
+fn base_url(text: &str) -> Result<String, UsageError> {
     let allowed = "it must be like https://localhost:17890";
-    let url = Url::parse(text).with_context(|| format!("--url {text} is not a URL: {allowed}"))?;
-    if url.scheme() != "https" {
-        bail!("--url {text} is not allowed: the bus is reached over https:// only");
-    }
+    let refused = |reason: String| Err(UsageError(reason));
+    let Ok(url) = Url::parse(text) else {
+        return refused(format!("--url {text} is not a URL: {allowed}"));
+    };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("--url must not carry a token: give it with --token");
+        return refused("--url must not carry a token: give it with --token".into());
+    }
+    if url.scheme() != "https" {
+        return refused(format!(
+            "--url {text} is not allowed: the bus is reached over https:// only"
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        bail!("--url {text} is not allowed: {allowed}");
+        return refused(format!("--url {text} is not allowed: {allowed}"));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -143,6 +194,9 @@ pub struct Bus {
     client: reqwest::Client,
     url: String,
     token: ClientToken,
+    token_from: &'static str,
+    /// Whom it is trusted by, beside the system's authorities.
+    ca_files: Vec<PathBuf>,
 }
 
 impl Bus {
@@ -163,6 +217,15 @@ impl Bus {
 
     pub fn token(&self) -> &ClientToken {
         &self.token
+    }
+
+    /// Where the token comes from: an option or a variable.
+    pub fn token_from(&self) -> &'static str {
+        self.token_from
+    }
+
+    pub fn ca_files(&self) -> &[PathBuf] {
+        &self.ca_files
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer, Trouble> {
@@ -265,12 +328,12 @@ mod tests {
 
     #[test]
     fn a_bad_token_is_not_repeated() {
-        let options = BusOptions {
+        let address = BusAddress {
             url: Some("https://bus.example".into()),
-            token: "Secret-Of-Mine".into(),
-            data_dir: None,
+            token: Some("Secret-Of-Mine".into()),
             ca_file: vec![],
         };
+        let options = BusOptions { address, data_dir: None };
         assert_eq!(options.to_paste(), " --url https://bus.example --token '…'");
         let error = format!("{:#}", options.connect().err().unwrap());
         assert!(error.contains("--token") && !error.contains("Secret"), "{error}");

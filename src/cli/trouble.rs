@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use reqwest::StatusCode;
 
 use crate::cli::connect::{Answer, Bus};
+use crate::config::COMMANDS_TOKEN;
 
 /// There was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -105,15 +106,28 @@ pub fn may_pass(result: &Result<Answer, Trouble>) -> bool {
     }
 }
 
+/// As [`refusal`], for what only the holder of the root key may do.
+pub fn refusal_of_root(bus: &Bus, answer: &Answer) -> anyhow::Error {
+    if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return refusal(bus, answer, None);
+    }
+    let (token, from) = (bus.token(), bus.token_from());
+    anyhow!(
+        "{token} (from {from}) is not the root key of this bus: give it the ROUTEMASTER_ROOT_KEY \
+         that the bus was started with, in the environment, in .env or with --token; a bus without \
+         one has nobody who may do this"
+    )
+}
+
 /// Turns an answer that is no success into an error. `topic` is the topic the request was about,
 /// if it was about one.
 pub fn refusal(bus: &Bus, answer: &Answer, topic: Option<&str>) -> anyhow::Error {
-    let token = bus.token();
+    let (token, from) = (bus.token(), bus.token_from());
     let reason = answer.reason();
     match answer.status {
         StatusCode::UNAUTHORIZED => anyhow!(
-            "the bus does not know the token {token}: use another one with --token, or add it to \
-             ROUTEMASTER_CLIENTS where the bus is started"
+            "the bus does not know the token {token} (from {from}): use another one with --token or \
+             {COMMANDS_TOKEN}, or add it to ROUTEMASTER_CLIENTS where the bus is started"
         ),
         StatusCode::FORBIDDEN => match topic {
             Some(topic) => anyhow!(

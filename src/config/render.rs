@@ -16,7 +16,8 @@ variable's name without `ROUTEMASTER_`, in lower case, with hyphens (`--data-dir
 
 A value that is not allowed ends the program with exit code 2 and a line that names the variable,
 the value and what is allowed. A name that begins with `ROUTEMASTER_` and is not listed here gets
-a warning. Seconds may have decimals.
+a warning, but for `ROUTEMASTER_TOKEN`, which the [commands](commands.md) read. Seconds may have
+decimals. `routemaster doctor` tells all that is wrong at once.
 
 | variable | default | allowed | meaning |
 |---|---|---|---|

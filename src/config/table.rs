@@ -57,14 +57,18 @@ macro_rules! settings {
         }),+];
 
         impl Settings {
-            /// Reads all settings.
+            /// Reads all settings, each by itself.
             ///
             /// # Errors
-            /// The first one that is not allowed, or that contradicts another one.
-            pub fn load(sources: &Sources<'_>) -> Result<Self, SettingError> {
+            /// Every one that is not allowed.
+            pub(super) fn read(sources: &Sources<'_>) -> Result<Self, Vec<SettingError>> {
+                /// Apart, so that no field hides a function that reads another one.
+                struct Draft {
+                    $($field: Option<$type>,)+
+                }
                 let mut table = SETTINGS.iter();
-                let mut secrets = Vec::new();
-                let settings = Self {
+                let (mut secrets, mut errors) = (Vec::new(), Vec::new());
+                let draft = Draft {
                     $($field: {
                         // The fields are initialised in the order of the table.
                         let setting = table.next().unwrap_or(&SETTINGS[0]);
@@ -73,16 +77,21 @@ macro_rules! settings {
                             secrets.push(value.clone());
                         }
                         let parse: fn(&str) -> Option<$type> = $parse;
-                        parse(&value).ok_or_else(|| SettingError::BadValue {
-                            name: setting.name.to_owned(),
-                            value: shown(setting, value),
-                            allowed: setting.allowed,
-                        })?
+                        let parsed = parse(&value);
+                        if parsed.is_none() {
+                            errors.push(SettingError::BadValue {
+                                name: setting.name,
+                                value: shown(setting, value),
+                                allowed: setting.allowed,
+                            });
+                        }
+                        parsed
                     },)+
-                    secrets,
                 };
-                settings.check()?;
-                Ok(settings)
+                match draft {
+                    Draft { $($field: Some($field),)+ } => Ok(Self { $($field,)+ secrets }),
+                    _ => Err(errors),
+                }
             }
         }
     };
@@ -275,19 +284,33 @@ settings! {
 }
 
 impl Settings {
-    /// Refuses settings that are good by themselves but not together.
-    fn check(&self) -> Result<(), SettingError> {
-        let conflict = |reason: &str| Err(SettingError::Conflict(reason.into()));
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// The first one that is not allowed, or that contradicts another one.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, SettingError> {
+        let first = |errors: Vec<SettingError>| errors.into_iter().next();
+        match Self::read(sources) {
+            Ok(settings) => first(settings.conflicts()).map_or(Ok(settings), Err),
+            Err(errors) => {
+                let none = || SettingError::Conflict("the settings cannot be read".into());
+                Err(first(errors).unwrap_or_else(none))
+            }
+        }
+    }
+
+    /// What is good by itself but not together.
+    pub(super) fn conflicts(&self) -> Vec<SettingError> {
+        let mut conflicts = Vec::new();
+        let mut conflict = |reason: &str| conflicts.push(SettingError::Conflict(reason.into()));
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            return conflict("ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY must be set together");
+            conflict("ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY must be set together");
         }
         if self.redis_cert.is_some() != self.redis_key.is_some() {
-            return conflict(
-                "ROUTEMASTER_REDIS_CERT and ROUTEMASTER_REDIS_KEY must be set together",
-            );
+            conflict("ROUTEMASTER_REDIS_CERT and ROUTEMASTER_REDIS_KEY must be set together");
         }
         if self.publish_burst.is_some() && self.publish_rate.is_none() {
-            return conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
+            conflict("ROUTEMASTER_PUBLISH_BURST needs ROUTEMASTER_PUBLISH_RATE");
         }
         let Budget { max, min_free } = self.budget();
         if self.budget().low_mark() == 0 {
@@ -295,15 +318,15 @@ impl Settings {
                 Some(_) => ("REDIS", "MAX_MEM"),
                 None => ("SQLITE", "MAX_BYTES"),
             };
-            return conflict(&format!(
+            conflict(&format!(
                 "ROUTEMASTER_{store}_MIN_FREE ({min_free} bytes) must be less than half of \
                  ROUTEMASTER_{store}_{limit} ({max} bytes)"
             ));
         }
         if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
-            return conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
+            conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
-        Ok(())
+        conflicts
     }
 
     /// How to reach and use Redis, if everything is kept there.

@@ -1,104 +1,23 @@
-//! What a process says when it starts: where it is, who may use it, what to try next.
+//! What a process says when it has started: where it is, who may use it, what to try next.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Role;
-use crate::api::Routes;
 use crate::bus::token::ClientToken;
 use crate::cli::shell::{program, quoted};
 use crate::config::{Settings, default_of};
 use crate::store::Store;
-use crate::telemetry::exceptions::ExceptionService;
-use crate::telemetry::metrics::MetricService;
 use crate::tls::development::ca_path;
 
 /// Whether the token is allowed that `ROUTEMASTER_CLIENTS` has by default, which is no secret.
-fn allows_default_client(settings: &Settings) -> bool {
+pub fn allows_default_client(settings: &Settings) -> bool {
     settings.clients.iter().any(is_default_client)
 }
 
 fn is_default_client(token: &ClientToken) -> bool {
     token.reveal() == default_of("ROUTEMASTER_CLIENTS")
-}
-
-/// Says what in the settings is dangerous or has no effect.
-pub fn warn_about_settings(settings: &Settings, role: Role) {
-    if role != Role::Web && !settings.ssl_verify {
-        tracing::warn!("ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback");
-    }
-    warn_about_settings_without_effect(settings);
-    let Some(routes) = role.routes(settings) else {
-        if settings.metrics == MetricService::Prometheus {
-            tracing::warn!(
-                "METRIC_COLLECTION_SERVICE=prometheus without ROUTEMASTER_METRICS_PORT: nobody \
-                 can read this worker's metrics"
-            );
-        }
-        return;
-    };
-    if allows_default_client(settings) && !settings.bind.is_loopback() {
-        tracing::warn!(
-            "the client `{}` is allowed and ROUTEMASTER_BIND is not this machine alone: anybody \
-             who reaches it can {}; set ROUTEMASTER_CLIENTS",
-            default_of("ROUTEMASTER_CLIENTS"),
-            if routes == Routes::Api { "publish" } else { "read metrics" }
-        );
-    }
-    if !settings.tls && !settings.trust_proxy {
-        tracing::warn!(
-            "ROUTEMASTER_TLS=off without ROUTEMASTER_TRUST_PROXY=true: every request is \
-             redirected to HTTPS, which nobody serves"
-        );
-    }
-    if settings.uses_development_certificate() {
-        tracing::warn!(
-            "using a development certificate, which is good for localhost only; set \
-             ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY"
-        );
-    }
-}
-
-/// Says which settings belong to a service that was not chosen.
-fn warn_about_settings_without_effect(settings: &Settings) {
-    let (metrics, exceptions) = (settings.metrics, settings.exception_service);
-    for (name, is_set, has_effect, needs) in [
-        (
-            "EXCEPTION_SERVICE_URL",
-            settings.exception_service_url.is_some(),
-            exceptions != ExceptionService::Print,
-            "an EXCEPTION_SERVICE",
-        ),
-        (
-            "HONEYBADGER_API_KEY",
-            settings.honeybadger_api_key.is_some(),
-            exceptions == ExceptionService::Honeybadger,
-            "EXCEPTION_SERVICE=honeybadger",
-        ),
-        (
-            "NEW_RELIC_LICENSE_KEY",
-            settings.new_relic_license_key.is_some(),
-            exceptions == ExceptionService::NewRelic,
-            "EXCEPTION_SERVICE=new_relic",
-        ),
-        (
-            "DATADOG_API_KEY",
-            settings.datadog_api_key.is_some(),
-            metrics == MetricService::Datadog,
-            "METRIC_COLLECTION_SERVICE=datadog",
-        ),
-        (
-            "ROUTEMASTER_METRICS_PORT",
-            settings.metrics_port.is_some(),
-            metrics == MetricService::Prometheus,
-            "METRIC_COLLECTION_SERVICE=prometheus",
-        ),
-    ] {
-        if is_set && !has_effect {
-            tracing::warn!("{name} has no effect: it needs {needs}");
-        }
-    }
 }
 
 /// Says where the API is and, on the first minutes' settings, what to try.

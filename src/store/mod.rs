@@ -326,3 +326,18 @@ pub trait Store: Send + Sync + 'static {
     /// The store in a few words, for people; no password.
     fn describe(&self) -> String;
 }
+
+/// How much room is taken up where most of it is, of all places where the store has lanes.
+///
+/// # Errors
+/// If one of them cannot be asked.
+pub async fn fullest_usage(store: &dyn Store) -> StoreResult<Usage> {
+    let mut fullest = store.usage(Lane::HOME).await?;
+    for lane in Lane::first(store.lanes().await?).skip(1) {
+        let usage = store.usage(lane).await?;
+        if usage.used > fullest.used {
+            fullest = usage;
+        }
+    }
+    Ok(fullest)
+}

@@ -81,7 +81,7 @@ pub fn config(
     })
 }
 
-fn roots(ca_files: &[PathBuf]) -> anyhow::Result<RootCertStore> {
+pub(super) fn roots(ca_files: &[PathBuf]) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -98,7 +98,7 @@ fn roots(ca_files: &[PathBuf]) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn read_certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(super) fn read_certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("failed to read certificates from {}", file.display()))?;
@@ -110,7 +110,7 @@ fn read_certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>
 
 /// Takes every certificate: what `ROUTEMASTER_SSL_VERIFY=no` asks for.
 #[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
+pub(super) struct NoVerification(pub(super) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(

@@ -1,7 +1,9 @@
 //! TLS, with rustls and ring everywhere: what the servers show and what the clients trust.
 
+pub mod certificate;
 pub mod client;
 pub mod development;
+pub mod probe;
 pub mod reload;
 pub mod server;
 

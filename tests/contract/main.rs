@@ -41,6 +41,8 @@ mod tokens;
 mod exceptions;
 
 mod commands;
+mod doctor;
+mod operator;
 
 mod bad_requests;
 mod trouble;

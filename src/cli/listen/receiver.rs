@@ -21,7 +21,8 @@ use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::clock::Clock;
-use crate::cli::listen::render::{Delivered, Output, counted};
+use crate::cli::listen::render::{Delivered, Output};
+use crate::cli::words::counted;
 use crate::tls::development::Identity;
 use crate::tls::server;
 

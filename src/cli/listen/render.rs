@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::cli::words::{age, clean, counted};
+
 /// The longest URL that others are aligned to, in characters; a longer one stands out.
 const URL_WIDTH_MAX: usize = 60;
 /// How much of an event's data is shown, in characters.
@@ -93,11 +95,6 @@ fn header(delivered: &Delivered<'_>, now_ms: u64) -> String {
     line
 }
 
-/// `1 event`, `2 events`.
-pub fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
 /// The time of day, in UTC.
 fn clock(now_ms: u64) -> String {
     let (seconds, ms) = (now_ms / 1000, now_ms % 1000);
@@ -150,20 +147,6 @@ fn row(event: &RawValue, now_ms: u64) -> [String; 5] {
     [clean(&event.topic), clean(&event.kind), clean(&event.url), age, data]
 }
 
-/// How long ago something was, in the one unit that says most.
-fn age(ms: i64) -> String {
-    let (before, ms) = if ms < 0 { ("in ", ms.unsigned_abs()) } else { ("", ms.unsigned_abs()) };
-    let seconds = ms / 1000;
-    match seconds {
-        0 => format!("{before}{ms} ms"),
-        1..10 => format!("{before}{seconds}.{} s", ms % 1000 / 100),
-        10..120 => format!("{before}{seconds} s"),
-        120..7_200 => format!("{before}{} min", seconds / 60),
-        7_200..172_800 => format!("{before}{} h", seconds / 3_600),
-        _ => format!("{before}{} d", seconds / 86_400),
-    }
-}
-
 /// JSON on one line, cut where it gets long.
 fn shorten(json: &str) -> String {
     let words = json.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
@@ -173,11 +156,6 @@ fn shorten(json: &str) -> String {
     }
     let shown = words.chars().take(DATA_SHOWN - 1).collect::<String>();
     format!("{shown}…")
-}
-
-/// What comes from elsewhere must not move the terminal's cursor.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -226,22 +204,6 @@ mod tests {
         let long = format!("[\"{}\"]", "é".repeat(200));
         assert_eq!(shorten(&long).chars().count(), DATA_SHOWN);
         assert_eq!(shorten("{\n  \"a\": \"\u{9b}\"\n}"), "{ \"a\": \"·\" }");
-    }
-
-    #[test]
-    fn an_age_has_one_unit() {
-        for (ms, expected) in [
-            (0, "0 ms"),
-            (999, "999 ms"),
-            (1_050, "1.0 s"),
-            (59_999, "59 s"),
-            (120_000, "2 min"),
-            (7_200_000, "2 h"),
-            (172_800_000, "2 d"),
-            (-3_200, "in 3.2 s"),
-        ] {
-            assert_eq!(age(ms), expected);
-        }
     }
 
     #[test]

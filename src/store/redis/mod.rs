@@ -7,6 +7,8 @@
 mod commit_slots;
 mod connection;
 mod lanes;
+mod link;
+mod options;
 mod publish;
 mod replicas;
 mod reply;
@@ -34,9 +36,11 @@ use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use commit_slots::CommitSlots;
-pub use connection::RedisOptions;
-use connection::{CALL_TIMEOUT, Connection, Resend};
+use connection::Connection;
 use lanes::{LaneKeys, lane_of};
+use link::Resend;
+use options::CALL_TIMEOUT;
+pub use options::RedisOptions;
 use reply::Reply;
 use server_time::ServerTime;
 
@@ -183,9 +187,10 @@ impl RedisStore {
         if let Some(count) = self.lane_count.get() {
             return Ok(*count);
         }
-        let in_an_empty_store = self.options.lanes.unwrap_or_else(|| {
-            if connection::is_cluster(&self.options.url) { CLUSTER_LANES } else { 1 }
-        });
+        let in_an_empty_store = self
+            .options
+            .lanes
+            .unwrap_or_else(|| if self.options.is_cluster() { CLUSTER_LANES } else { 1 });
         let args = vec![(in_an_empty_store as i64).into()];
         let count = self.run(&self.scripts.lanes, Lane::HOME, args).await?.unsigned()?;
         let count = usize::try_from(count).ok().filter(|count| (1..=Lane::MAX).contains(count));
@@ -543,6 +548,6 @@ impl Store for RedisStore {
     }
 
     fn describe(&self) -> String {
-        connection::describe(&self.options.url)
+        self.options.describe()
     }
 }

@@ -10,20 +10,22 @@
 use std::time::Duration;
 
 use fred::error::Error;
-use fred::prelude::{Client, ClientLike};
+use fred::prelude::ClientLike;
 use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
-use super::connection::{RedisOptions, Resend, builder, call_until, is_not_loaded, unavailable};
+use super::connection::is_not_loaded;
 use super::lanes::LaneKeys;
+use super::link::{Link, Resend, unavailable};
+use super::options::RedisOptions;
 use crate::store::StoreResult;
 
 /// What must be left of a call's time for the answer after `WAIT` has waited.
 const MARGIN: Duration = Duration::from_millis(300);
 
 pub struct Replicas {
-    client: Client,
+    link: Link,
     count: u32,
 }
 
@@ -34,11 +36,10 @@ impl Replicas {
         if count == 0 {
             return Ok(None);
         }
-        let mut builder = builder(options)?;
+        let mut builder = options.builder()?;
         builder.with_connection_config(|connection| connection.max_redirections = 0);
-        let client = builder.build()?;
-        client.connect();
-        Ok(Some(Self { client, count }))
+        let link = Link::open(&builder, options.describe())?;
+        Ok(Some(Self { link, count }))
     }
 
     /// Runs a script, which must be one that may be done twice.
@@ -53,7 +54,7 @@ impl Replicas {
         give_up: Instant,
     ) -> StoreResult<Value> {
         let call = || self.run_once(script, lane, args.clone(), give_up);
-        let (value, replicas) = call_until(&self.client, give_up, Resend::Yes, call).await?;
+        let (value, replicas) = self.link.call(give_up, Resend::Yes, call).await?;
         if replicas < self.count {
             let count = self.count;
             return Err(unavailable(&format!("{replicas} of {count} replicas have the change")));
@@ -92,7 +93,7 @@ impl Replicas {
         let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX).max(1);
         let of_lane = |name| CustomCommand::new_static(name, ClusterHash::Custom(lane.slot), false);
         let one_key = [script, 1.into(), lane.prefix.as_str().into()];
-        let both = self.client.pipeline();
+        let both = self.link.client().pipeline();
         let _queued: Value =
             both.custom(of_lane(eval), one_key.into_iter().chain(args).collect::<Vec<_>>()).await?;
         let _queued: Value =

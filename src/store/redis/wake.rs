@@ -11,15 +11,14 @@ use fred::prelude::{ClientLike, EventInterface, PubsubInterface};
 use fred::types::Message;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::connection::{self, RedisOptions};
 use super::lanes::wake_channel;
+use super::options::RedisOptions;
 use crate::store::{Alarm, Lane};
 
 /// Starts listening on a connection of its own; ends when the alarms, one for each lane, are
 /// dropped.
 pub fn listen(options: &RedisOptions, origin: &str, alarms: Vec<Weak<Alarm>>) {
-    let subscriber =
-        connection::builder(options).and_then(|builder| Ok(builder.build_subscriber_client()?));
+    let subscriber = options.builder().and_then(|builder| Ok(builder.build_subscriber_client()?));
     let subscriber = match subscriber {
         Ok(subscriber) => subscriber,
         Err(error) => {

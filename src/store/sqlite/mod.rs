@@ -59,6 +59,14 @@ impl SqliteStore {
         directory.join(FILE).exists()
     }
 
+    /// As [`SqliteStore::exists_in`].
+    ///
+    /// # Errors
+    /// If it cannot be told, for want of permission.
+    pub fn find_in(directory: &Path) -> std::io::Result<bool> {
+        directory.join(FILE).try_exists()
+    }
+
     /// Whether the store in `directory` was made or used by this version, so that opening it
     /// changes nothing.
     ///
@@ -66,6 +74,19 @@ impl SqliteStore {
     /// If it cannot be read.
     pub fn is_current_in(directory: &Path) -> anyhow::Result<bool> {
         schema::is_current(&directory.join(FILE))
+    }
+
+    /// Looks how much room the store in `directory` takes up. Changes nothing, and leaves nothing
+    /// behind; waits for the disk.
+    ///
+    /// # Errors
+    /// If there is no store, or it cannot be used.
+    pub fn usage_in(directory: &Path) -> anyhow::Result<Usage> {
+        let path = directory.join(FILE);
+        let connection = schema::connect_to_existing(&path)?;
+        let usage = housekeeping::usage(&connection)?;
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(usage)
     }
 
     /// Opens `routemaster.db` in `directory`, and makes both if they are not there.

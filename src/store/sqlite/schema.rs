@@ -5,7 +5,8 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
 /// Version of the tables below, kept in the file's `user_version`.
 const VERSION: i64 = 2;
@@ -141,6 +142,32 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Opens a file that is a store of this version, and changes nothing about it.
+pub fn connect_to_existing(path: &Path) -> anyhow::Result<Connection> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = Path::new(&log).exists();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(LOCK_PAUSE * LOCK_TRIES as u32)?;
+    // Whoever closes a store last brings its log into it, and removes it. A log that was there before
+    // is the bus's business; one that this connection makes for itself goes with it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let found = (pragma("application_id")?, pragma("user_version")?);
+    if connection.is_readonly("main")? {
+        bail!("the file may not be written to");
+    }
+    match found {
+        (APPLICATION_ID, VERSION) => Ok(connection),
+        (APPLICATION_ID, version) => bail!(
+            "the file has version {version} of the tables, and this program works with version \
+             {VERSION}"
+        ),
+        _ => bail!("the file belongs to another program"),
+    }
 }
 
 /// Whether a file has the tables of this version.

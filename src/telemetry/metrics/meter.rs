@@ -17,7 +17,7 @@ use crate::bus::clock::Clock;
 use crate::bus::subscription::SubscriptionStatus;
 use crate::bus::token::ClientToken;
 use crate::config::Settings;
-use crate::store::{Lane, Store, StoreResult, Usage};
+use crate::store::{Store, StoreResult, Usage, fullest_usage};
 use crate::upkeep::Budget;
 
 /// Measures the store again and again.
@@ -91,15 +91,7 @@ impl Meter {
         let scaling = self.store.due_batches(self.scaling_deadline).await?;
         gauge!(SCALING_DUE).set(scaling as f64);
         gauge!(SCALING_THRESHOLD).set(self.scaling_threshold as f64);
-        // In a Cluster, of the node where most is used.
-        let mut fullest = None;
-        for lane in Lane::first(self.store.lanes().await?) {
-            let usage = self.store.usage(lane).await?;
-            fullest = fullest.filter(|most: &Usage| most.used >= usage.used).or(Some(usage));
-        }
-        if let Some(usage) = fullest {
-            self.set_usage(&usage);
-        }
+        self.set_usage(&fullest_usage(&*self.store).await?);
         Ok(())
     }
 

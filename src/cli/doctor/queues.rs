@@ -1,0 +1,95 @@
+//! The queues: who has not received for a while, and who has lost events.
+
+use super::finding::Finding;
+use crate::cli::monitoring::{Subscription, veil};
+use crate::cli::words::{age_in_seconds, counted};
+
+const CHECK: &str = "queues";
+
+/// For how long an event may wait, beyond the subscriber's own `timeout`, in seconds.
+const OLD_S: u64 = 10 * 60;
+
+/// `now_s` is the bus's clock, in seconds since the epoch.
+pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding> {
+    let Some(subscriptions) = subscriptions else {
+        return vec![Finding::skipped(CHECK, "not looked at: the bus has not told them")];
+    };
+    let waited_s = |s: &Subscription| s.events.oldest.map(|oldest| now_s.saturating_sub(oldest));
+    let mut findings = Vec::new();
+    for subscription in subscriptions {
+        let about = veil(&subscription.subscriber);
+        if let Some(waited_s) = waited_s(subscription)
+            && waited_s > OLD_S + subscription.timeout / 1000
+        {
+            findings.push(stuck(subscription, waited_s).about(about));
+        }
+        if subscription.events.autodropped > 0 {
+            findings.push(dropped(subscription.events.autodropped).about(about));
+        }
+    }
+    if findings.is_empty() {
+        let queued = subscriptions.iter().map(|s| s.events.queued).sum();
+        let oldest = subscriptions.iter().filter_map(waited_s).max();
+        let oldest =
+            oldest.map_or(String::new(), |s| format!(", the oldest for {}", age_in_seconds(s)));
+        let waiting = counted(queued, "event waits", "events wait");
+        findings.push(Finding::ok(CHECK, format!("{waiting}{oldest}")));
+    }
+    findings
+}
+
+fn stuck(subscription: &Subscription, waited_s: u64) -> Finding {
+    let waiting = counted(subscription.events.queued, "event waits", "events wait");
+    Finding::problem(
+        CHECK,
+        format!("{waiting}, the oldest for {}", age_in_seconds(waited_s)),
+        "mend its callback if that has a problem above; else see that a worker runs, and look for \
+         `failed to deliver` in its log: it names the reason",
+    )
+}
+
+fn dropped(events: u64) -> Finding {
+    let dropped = counted(events, "event was dropped", "events were dropped");
+    Finding::warning(
+        CHECK,
+        format!("{dropped} since it subscribed, because the store ran out of room"),
+        "let the subscriber fetch anew what it missed; see that it receives as fast as others \
+         publish, or give the store more room (ROUTEMASTER_SQLITE_MAX_BYTES, \
+         ROUTEMASTER_REDIS_MAX_MEM)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict;
+    use super::*;
+
+    fn subscription(timeout_ms: u64, oldest: Option<u64>, autodropped: u64) -> Subscription {
+        let row = serde_json::json!({
+            "subscriber": "shop--0123", "callback": "https://a.example/", "uuid": null,
+            "max_events": 100, "timeout": timeout_ms, "topics": [],
+            "events": {"sent": 0, "queued": 7, "oldest": oldest, "autodropped": autodropped},
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn an_event_that_waits_for_long_is_a_problem_and_a_dropped_one_a_warning() {
+        let now_s = 1_000_000;
+        let check = |all: &[Subscription]| check(Some(all), now_s);
+        let well = check(&[
+            subscription(500, None, 0),
+            subscription(500, Some(now_s - OLD_S), 0),
+            subscription(3_600_000, Some(now_s - 3_600), 0),
+        ]);
+        assert_eq!(well.len(), 1);
+        assert_eq!(well[0].found, "21 events wait, the oldest for 60 min");
+        let ill = check(&[subscription(500, Some(now_s - 3_000), 5)]);
+        let results: Vec<_> = ill.iter().map(|finding| finding.result).collect();
+        assert_eq!(results, [Verdict::Problem, Verdict::Warning]);
+        assert_eq!(
+            ill[0].text(" ").split(" → ").next(),
+            Some("shop: 7 events wait, the oldest for 50 min")
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! `routemaster subscribe`: makes a subscription as a service does it, and says what it changes.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+use reqwest::StatusCode;
+use serde::Serialize;
+
+use super::confirm::confirm;
+use super::connect::{Bus, BusOptions};
+use super::monitoring::{self, Subscription, veil};
+use super::outcome::UsageError;
+use super::secret;
+use super::table::{print, print_json};
+use super::trouble::refusal;
+use crate::bus::subscription::Subscription as Wish;
+use crate::bus::topic::TopicName;
+
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct SubscribeArgs {
+    /// The topics: all that the subscription is to have.
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Where the bus delivers to: https://…, without query and fragment.
+    #[arg(long, value_name = "URL")]
+    callback: String,
+    /// What deliveries carry as user name and password of HTTP Basic. It is a secret, and what
+    /// stands here is seen by everybody on this machine: better use --uuid-file.
+    #[arg(long, value_name = "UUID", conflicts_with = "uuid_file")]
+    uuid: Option<String>,
+    /// Take the uuid from the first line of a file, or of standard input (-).
+    #[arg(long, value_name = "FILE")]
+    uuid_file: Option<PathBuf>,
+    /// How long an event may wait for others to share its batch, in milliseconds
+    /// [0..3600000, default: 500].
+    #[arg(long, value_name = "MS")]
+    timeout: Option<u64>,
+    /// Events in a batch, at most [1..10000, default: 100].
+    #[arg(long, value_name = "N")]
+    max: Option<u32>,
+    /// Drop events that have waited longer than this, in milliseconds [default: never].
+    #[arg(long, value_name = "MS")]
+    retention: Option<u64>,
+    /// Drop the oldest events while more than this many wait [default: never].
+    #[arg(long, value_name = "N")]
+    max_queued: Option<u64>,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// Print the subscription as one JSON object, with the fields of GET /subscriptions and
+    /// without the uuid.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+const AFTER_HELP: &str = "\
+A token has one subscription: the topics that are given are all of it, and what is left out has its
+default. If one that exists would lose something by it, this says so, and asks.
+
+Examples:
+  routemaster subscribe widgets orders --callback https://search.example/events
+  routemaster subscribe widgets --callback https://search.example/events --uuid-file uuid.txt \\
+      --max 1000 --timeout 2000
+  pass search/uuid | routemaster subscribe widgets --callback https://search.example/events \\
+      --uuid-file - --yes
+
+To try a topic out without a callback of your own: routemaster listen --help";
+
+/// The body of `POST /subscription`.
+#[derive(Serialize)]
+struct Body<'a> {
+    topics: &'a [String],
+    callback: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_queued: Option<u64>,
+}
+
+/// # Errors
+/// Why it was not done, and what to do.
+pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
+    let uuid = match (&args.uuid, &args.uuid_file) {
+        (Some(uuid), _) => Some(uuid.clone()),
+        (None, Some(file)) => Some(secret::read(file)?),
+        (None, None) => None,
+    };
+    let body = serde_json::to_vec(&Body {
+        topics: &args.topics,
+        callback: &args.callback,
+        uuid: uuid.as_deref(),
+        timeout: args.timeout,
+        max: args.max,
+        retention: args.retention,
+        max_queued: args.max_queued,
+    })?;
+    // What no bus would take is a wrong command line.
+    let wish = Wish::parse(&body, TopicName::MAX);
+    let wish = wish.map_err(|error| UsageError::new(error.to_string()))?;
+    let bus = args.bus.connect()?;
+    if let Some(existing) = own(&bus).await? {
+        let losses = losses(&existing, &wish);
+        if !losses.is_empty() {
+            let who = bus.token().label();
+            confirm(
+                &format!("{who} has a subscription already: {}.", losses.join(", ")),
+                args.yes,
+            )?;
+        }
+    }
+    let answer = bus.post("/subscription", body.into()).await?;
+    match answer.status {
+        StatusCode::NO_CONTENT => {}
+        StatusCode::NOT_FOUND => {
+            return Err(anyhow!(
+                "{}: the first publish to a topic creates it; a bus with \
+                 ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS=true creates it here",
+                answer.reason()
+            ));
+        }
+        _ => return Err(refusal(&bus, &answer, None)),
+    }
+    if args.json {
+        let made = own(&bus).await?;
+        let made = made.ok_or_else(|| anyhow!("the subscription was removed just now"))?;
+        return print_json(&made.veiled());
+    }
+    let topics: Vec<_> = wish.topics.iter().map(TopicName::as_str).collect();
+    let callback = wish.delivery.callback.as_str();
+    let who = veil(bus.token().reveal()).to_owned();
+    Ok(print(&format!("{who} receives {} at {callback}\n", topics.join(", ")))?)
+}
+
+/// The subscription that the token has.
+pub async fn own(bus: &Bus) -> anyhow::Result<Option<Subscription>> {
+    let token = bus.token().reveal();
+    let mut all = monitoring::subscriptions(bus).await?.into_iter();
+    Ok(all.find(|subscription| subscription.subscriber == token))
+}
+
+/// What an existing subscription would not have any more, in words.
+fn losses(existing: &Subscription, wish: &Wish) -> Vec<String> {
+    let mut losses = Vec::new();
+    if existing.callback != wish.delivery.callback.as_str() {
+        losses.push(format!("its callback would no longer be {}", existing.callback));
+    }
+    let kept = |name: &&String| wish.topics.iter().any(|topic| topic.as_str() == name.as_str());
+    let lost: Vec<_> = existing.topics.iter().filter(|name| !kept(name)).cloned().collect();
+    if !lost.is_empty() {
+        losses.push(format!("it would no longer receive {}", lost.join(", ")));
+    }
+    if existing.uuid.is_some() && wish.delivery.uuid.is_none() {
+        losses.push("its deliveries would no longer carry a uuid".into());
+    }
+    losses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses_by(body: &str) -> Vec<String> {
+        let existing = r#"{"subscriber":"a","callback":"https://a.example/","uuid":"u",
+            "max_events":100,"timeout":500,"topics":["x","y"],
+            "events":{"sent":1,"queued":0,"oldest":null}}"#;
+        let wish = Wish::parse(body.as_bytes(), TopicName::MAX).unwrap();
+        losses(&serde_json::from_str(existing).unwrap(), &wish)
+    }
+
+    #[test]
+    fn what_an_existing_subscription_loses_is_told() {
+        let same = r#"{"topics":["x","y","z"],"callback":"https://a.example","uuid":"v"}"#;
+        assert!(losses_by(same).is_empty());
+        let other = losses_by(r#"{"topics":["y"],"callback":"https://b.example"}"#);
+        assert_eq!(other.len(), 3, "{other:?}");
+        assert!(other[1].ends_with("receive x"), "{other:?}");
+    }
+}

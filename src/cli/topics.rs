@@ -1,0 +1,123 @@
+//! `routemaster topics`: which topics there are, whose they are, and away with one.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::confirm::confirm;
+use super::connect::BusOptions;
+use super::credentials::Capacity;
+use super::monitoring::{self, Topic};
+use super::outcome::UsageError;
+use super::table::{Screen, Table, print, print_json};
+use super::trouble::refusal;
+use crate::bus::topic::TopicName;
+
+#[derive(Args)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub struct TopicsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  routemaster topics
+  routemaster topics --json | jq -r '.[] | select(.publisher == null) | .name'
+  routemaster topics delete widgets";
+
+const DELETE_HELP: &str = "\
+The topic's subscribers are unsubscribed from it; events that wait in their queues stay. The next
+publish to it creates it anew, for whoever sends it. Needs the token of the topic's publisher, or the
+root key, which is taken from ROUTEMASTER_ROOT_KEY if that is set and ROUTEMASTER_TOKEN is not.
+
+Examples:
+  routemaster topics delete widgets
+  routemaster topics delete widgets --yes          where nobody can be asked";
+
+#[derive(Subcommand)]
+enum Action {
+    /// Delete a topic
+    Delete(DeleteArgs),
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// Show the publishers' tokens whole, as far as the bus tells them: to the root key all of
+    /// them.
+    #[arg(long)]
+    show: bool,
+    /// Print a JSON array of {"name", "publisher", "events"}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+#[derive(Args)]
+#[command(after_help = DELETE_HELP)]
+struct DeleteArgs {
+    /// The topic.
+    name: String,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// Print one JSON object: {"name", "deleted"}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+/// # Errors
+/// Why it was not done, and what to do.
+pub async fn run(args: TopicsArgs) -> anyhow::Result<()> {
+    match args.action {
+        None => list(args.list).await,
+        Some(Action::Delete(args)) => delete(args).await,
+    }
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let bus = args.bus.connect_as(Capacity::Operator)?;
+    let topics = monitoring::topics(&bus).await?.into_iter();
+    let topics: Vec<_> = topics.map(|t| if args.show { t } else { t.veiled() }).collect();
+    if args.json {
+        return print_json(&topics);
+    }
+    if topics.is_empty() {
+        eprintln!("there is no topic: the first publish to one creates it");
+        return Ok(());
+    }
+    let mut table = Table::new(Screen::stdout(), &["TOPIC", "PUBLISHER", "EVENTS"], &[2]);
+    for Topic { name, publisher, events, .. } in topics {
+        table.row([name, publisher.unwrap_or_else(|| "-".into()), events.to_string()]);
+    }
+    Ok(print(&table.text())?)
+}
+
+async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    let name = TopicName::parse(&args.name, TopicName::MAX)
+        .map_err(|error| UsageError::new(error.to_string()))?;
+    let bus = args.bus.connect_as(Capacity::Operator)?;
+    confirm(&format!("This deletes the topic `{name}` for all of its subscribers."), args.yes)?;
+    let answer = bus.delete(&format!("/topics/{name}")).await?;
+    match answer.status {
+        StatusCode::NO_CONTENT => {}
+        StatusCode::NOT_FOUND => bail!("there is no topic `{name}`: see `routemaster topics`"),
+        StatusCode::FORBIDDEN => bail!(
+            "`{name}` belongs to another client, not to the token {} (from {}): delete it with its \
+             publisher's token or with the root key",
+            bus.token(),
+            bus.token_from()
+        ),
+        _ => return Err(refusal(&bus, &answer, None)),
+    }
+    if args.json {
+        return print_json(&json!({ "name": name.as_str(), "deleted": true }));
+    }
+    Ok(print(&format!("deleted the topic `{name}`\n"))?)
+}

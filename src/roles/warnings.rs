@@ -1,0 +1,124 @@
+//! What in the settings is dangerous, or has no effect: for the log of a process that starts, and
+//! for `routemaster doctor`.
+
+use std::fmt;
+
+use super::Role;
+use super::welcome::allows_default_client;
+use crate::api::Routes;
+use crate::config::{Settings, default_of};
+use crate::telemetry::exceptions::ExceptionService;
+use crate::telemetry::metrics::MetricService;
+
+/// Something that is allowed and hardly meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What is so, and what comes of it.
+    pub found: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl Warning {
+    fn new(found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { found: found.into(), advice: advice.into() }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.found, self.advice)
+    }
+}
+
+/// What is dangerous or has no effect in a process with this role.
+pub fn of(settings: &Settings, role: Role) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if role != Role::Web && !settings.ssl_verify {
+        warnings.push(Warning::new(
+            "ROUTEMASTER_SSL_VERIFY is off: anybody can pose as a callback",
+            "let ROUTEMASTER_CALLBACK_CA_FILE name the authority of the callbacks instead",
+        ));
+    }
+    warnings.extend(without_effect(settings));
+    match role.routes(settings) {
+        Some(routes) => warnings.extend(of_a_server(settings, routes)),
+        None if settings.metrics == MetricService::Prometheus => warnings.push(Warning::new(
+            "METRIC_COLLECTION_SERVICE=prometheus without ROUTEMASTER_METRICS_PORT: nobody can \
+             read this worker's metrics",
+            "set ROUTEMASTER_METRICS_PORT",
+        )),
+        None => {}
+    }
+    warnings
+}
+
+fn of_a_server(settings: &Settings, routes: Routes) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if allows_default_client(settings) && !settings.bind.is_loopback() {
+        let client = default_of("ROUTEMASTER_CLIENTS");
+        let can = if routes == Routes::Api { "publish" } else { "read metrics" };
+        warnings.push(Warning::new(
+            format!(
+                "the client `{client}` is allowed and ROUTEMASTER_BIND is not this machine alone: \
+                 anybody who reaches it can {can}"
+            ),
+            "set ROUTEMASTER_CLIENTS",
+        ));
+    }
+    if !settings.tls && !settings.trust_proxy {
+        warnings.push(Warning::new(
+            "ROUTEMASTER_TLS=off without ROUTEMASTER_TRUST_PROXY=true: every request is \
+             redirected to HTTPS, which nobody serves",
+            "set ROUTEMASTER_TRUST_PROXY=true if a proxy ends TLS, else leave ROUTEMASTER_TLS on",
+        ));
+    }
+    if settings.uses_development_certificate() {
+        warnings.push(Warning::new(
+            "using a development certificate, which is good for localhost only",
+            "set ROUTEMASTER_TLS_CERT and ROUTEMASTER_TLS_KEY",
+        ));
+    }
+    warnings
+}
+
+/// Settings of a service that was not chosen.
+fn without_effect(settings: &Settings) -> impl Iterator<Item = Warning> {
+    let (metrics, exceptions) = (settings.metrics, settings.exception_service);
+    let all = [
+        (
+            "EXCEPTION_SERVICE_URL",
+            settings.exception_service_url.is_some(),
+            exceptions != ExceptionService::Print,
+            "EXCEPTION_SERVICE=sentry, honeybadger or new_relic",
+        ),
+        (
+            "HONEYBADGER_API_KEY",
+            settings.honeybadger_api_key.is_some(),
+            exceptions == ExceptionService::Honeybadger,
+            "EXCEPTION_SERVICE=honeybadger",
+        ),
+        (
+            "NEW_RELIC_LICENSE_KEY",
+            settings.new_relic_license_key.is_some(),
+            exceptions == ExceptionService::NewRelic,
+            "EXCEPTION_SERVICE=new_relic",
+        ),
+        (
+            "DATADOG_API_KEY",
+            settings.datadog_api_key.is_some(),
+            metrics == MetricService::Datadog,
+            "METRIC_COLLECTION_SERVICE=datadog",
+        ),
+        (
+            "ROUTEMASTER_METRICS_PORT",
+            settings.metrics_port.is_some(),
+            metrics == MetricService::Prometheus,
+            "METRIC_COLLECTION_SERVICE=prometheus",
+        ),
+    ];
+    let idle = all.into_iter().filter(|(_, is_set, has_effect, _)| *is_set && !has_effect);
+    idle.map(|(name, _, _, needs)| {
+        Warning::new(format!("{name} has no effect"), format!("it needs {needs}"))
+    })
+}

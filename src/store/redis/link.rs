@@ -1,0 +1,195 @@
+//! A client that connects to Redis anew whenever the connection is lost, and calls that are made
+//! over it: how long one may take, and when it is sent again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fred::error::{Error, ErrorKind};
+use fred::prelude::{Builder, Client, ClientLike, EventInterface};
+use fred::types::{ClusterHash, CustomCommand};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::lanes::LaneKeys;
+use super::server_check;
+use crate::store::{Lane, StoreError, StoreResult};
+
+/// The pause between two looks whether the connection is back, and before a call is sent again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a call may be sent again when the connection broke before its answer came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Resend {
+    Yes,
+    No,
+}
+
+pub struct Link {
+    client: Client,
+    /// Why it was last lost, or could not be made.
+    lost: LastError,
+}
+
+type LastError = Arc<Mutex<Option<String>>>;
+
+impl Link {
+    /// Starts to connect, for as long as it takes. `name` is the server for people.
+    pub fn open(builder: &Builder, name: String) -> anyhow::Result<Self> {
+        let client = builder.build()?;
+        let lost = LastError::default();
+        log_changes(&client, name, lost.clone());
+        client.connect();
+        Ok(Self { client, lost })
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes a call while there is a connection, again and again where that is right and may help.
+    pub async fn call<T, F, Fut>(
+        &self,
+        deadline: Instant,
+        resend: Resend,
+        call: F,
+    ) -> StoreResult<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            while !self.client.is_connected() {
+                if Instant::now() >= deadline {
+                    let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let reason = lost.unwrap_or_else(|| "no answer in time".into());
+                    return Err(unavailable(&format!("not connected: {reason}")));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            let error = match tokio::time::timeout_at(deadline, call()).await {
+                Err(_) => return Err(unavailable("no answer in time")),
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+            };
+            let again = match Failure::from(&error) {
+                Failure::NotYet => true,
+                Failure::Unknown => resend == Resend::Yes,
+                Failure::Full => {
+                    return Err(StoreError::Full(format!("Redis: {}", error.details())));
+                }
+                Failure::Final => false,
+            };
+            if !again || Instant::now() >= deadline {
+                return Err(unavailable(error.details()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+pub fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {reason}"))
+}
+
+/// What became of a call that failed.
+enum Failure {
+    /// It was not done, and soon may be: the server is starting, or the lane is on its way from one
+    /// node of a Cluster to another, or from a master to its replica.
+    NotYet,
+    /// Whether it was done is not known: the connection broke.
+    Unknown,
+    /// There is no room for what it was to store.
+    Full,
+    /// It will not be done.
+    Final,
+}
+
+/// How Redis begins an answer that means: not yet. `MOVING` is our own scripts' word; see
+/// `scripts/common.lua`.
+const NOT_YET: [&str; 8] =
+    ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "MOVED", "ASK", "MOVING"];
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let details = error.details();
+        if NOT_YET.iter().any(|word| details.starts_with(word)) {
+            return Self::NotYet;
+        }
+        match error.kind() {
+            ErrorKind::Cluster | ErrorKind::Routing => Self::NotYet,
+            ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
+            _ if details.starts_with("OOM") => Self::Full,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// Says once when the connection is lost, and once when it is back.
+fn log_changes(client: &Client, name: String, last: LastError) {
+    let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
+    let client = client.clone();
+    tokio::spawn(async move {
+        let mut lost = false;
+        loop {
+            tokio::select! {
+                error = errors.recv() => match error {
+                    Ok((error, _)) => {
+                        let reason = readable(error.details()).to_owned();
+                        if !std::mem::replace(&mut lost, true) {
+                            tracing::error!(store = %name, error = reason, "failed to reach the store; trying on");
+                        }
+                        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                    }
+                    Err(RecvError::Closed) => return,
+                    Err(RecvError::Lagged(_)) => {}
+                },
+                connected = reconnects.recv() => match connected {
+                    Ok(_) => {
+                        if std::mem::take(&mut lost) {
+                            tracing::info!(store = %name, "the store is reached again");
+                        }
+                        check_again(&client).await;
+                    }
+                    Err(RecvError::Closed) => return,
+                    Err(RecvError::Lagged(_)) => {}
+                },
+            }
+        }
+    });
+}
+
+/// What an error of the system says in words; fred shows such a one as programmers see it.
+fn readable(details: &str) -> &str {
+    let quoted = |field: &str| Some(details.split_once(field)?.1.split_once('"')?.0);
+    quoted("message: \"").or_else(|| quoted("error: \"")).unwrap_or(details)
+}
+
+/// It may be another server than before, or one that was not there at the start. Of a Cluster, the
+/// node of the home lane stands for all.
+async fn check_again(client: &Client) {
+    let Ok(info) = info(client, LaneKeys::of(Lane::HOME).slot).await else { return };
+    match server_check::check(&info) {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "this Redis loses events"),
+    }
+}
+
+/// The account that the server which has a slot gives of itself.
+pub async fn info(client: &Client, slot: u16) -> Result<String, Error> {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Custom(slot), false);
+    client.custom(info, Vec::<String>::new()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_told_in_its_words() {
+        let raw = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
+        assert_eq!(readable(raw), "Connection refused");
+        let raw = r#"Custom { kind: Uncategorized, error: "failed to look it up" }"#;
+        assert_eq!(readable(raw), "failed to look it up");
+        assert_eq!(readable("WRONGPASS invalid"), "WRONGPASS invalid");
+    }
+}
