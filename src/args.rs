@@ -2,6 +2,7 @@
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::autodrop::AutodropArgs;
+use routemaster::cli::import::ImportArgs;
 use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::config::{SETTINGS, SettingError, Settings, Sources, unknown_names};
@@ -32,6 +33,11 @@ enum Subcommands {
     /// Drop the oldest events if the store is short of room, or tell which ones would go
     #[command(after_help = "It takes the settings of `routemaster serve`, as flags too.")]
     Autodrop(AutodropArgs),
+    /// Move in from a Ruby Routemaster: topics, tokens, subscribers and queued events from its Redis
+    #[command(
+        after_help = "It takes the settings of `routemaster serve`, as flags too. docs/moving-in.md tells how to move."
+    )]
+    Import(ImportArgs),
     #[command(flatten)]
     Chore(Chore),
 }
@@ -49,6 +55,7 @@ pub enum Chore {
 pub enum Command {
     Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
     Autodrop { args: AutodropArgs, settings: Box<Settings>, unknown: Vec<String> },
+    Import { args: ImportArgs, settings: Box<Settings>, unknown: Vec<String> },
     Chore(Chore),
 }
 
@@ -73,6 +80,9 @@ pub fn parse() -> anyhow::Result<Command> {
         Some(Subcommands::Worker) => Role::Worker,
         Some(Subcommands::Autodrop(args)) => {
             return Ok(Command::Autodrop { args, settings: settings()?, unknown });
+        }
+        Some(Subcommands::Import(args)) => {
+            return Ok(Command::Import { args, settings: settings()?, unknown });
         }
         Some(Subcommands::Chore(chore)) => return Ok(Command::Chore(chore)),
     };
@@ -114,7 +124,9 @@ fn command() -> clap::Command {
         with_settings(command)
             .mut_args(|arg| if own.contains(arg.get_id()) { arg } else { arg.hide(true) })
     };
-    let cli = with_hidden_settings(Cli::command()).mut_subcommand("autodrop", with_hidden_settings);
+    let cli = with_hidden_settings(Cli::command())
+        .mut_subcommand("autodrop", with_hidden_settings)
+        .mut_subcommand("import", with_hidden_settings);
     ["serve", "web", "worker"]
         .into_iter()
         .fold(cli, |cli, role| cli.mut_subcommand(role, with_settings))

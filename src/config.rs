@@ -9,6 +9,7 @@ mod parse;
 mod render;
 mod table;
 
+pub use parse::redis_url;
 pub use table::{SETTINGS, Settings};
 
 /// How an operator sets one thing.

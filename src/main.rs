@@ -52,6 +52,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             warn_about(unknown);
             cli::autodrop::run(args, &settings).await
         }
+        Command::Import { args, settings, unknown } => {
+            telemetry::logging::start(settings.log_level, None);
+            warn_about(unknown);
+            cli::import::run(args, &settings).await
+        }
         Command::Chore(Chore::Listen(args)) => cli::listen::run(args).await,
         Command::Chore(Chore::Publish(args)) => cli::publish::run(args).await,
     }

@@ -6,9 +6,11 @@
 
 mod commit_slots;
 mod connection;
+mod imports;
 mod reply;
 mod server_check;
 mod server_time;
+pub mod source;
 mod wake;
 
 use std::sync::{Arc, OnceLock};
@@ -21,15 +23,17 @@ use tokio::time::Instant;
 
 use super::{
     Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty,
-    ITEM_OVERHEAD, Lease, Outcome, Publication, Published, Settled, Settlement, Store, StoreError,
-    StoreResult, Subscribed, TopicDeleted, Usage,
+    ITEM_OVERHEAD, ImportedPortion, ImportedTopic, Lease, Outcome, Portion, Publication, Published,
+    Settled, Settlement, Store, StoreError, StoreResult, Subscribed, Taken, TopicDeleted, Usage,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
+use crate::bus::health::Health;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use commit_slots::{CommitSlot, CommitSlots};
 use connection::{CALL_TIMEOUT, Connection, Resend};
+use imports::ImportScripts;
 use reply::Reply;
 use server_time::ServerTime;
 
@@ -44,6 +48,7 @@ pub struct RedisStore {
     url: String,
     connection: Connection,
     scripts: Scripts,
+    import_scripts: ImportScripts,
     slots: CommitSlots,
     server_time: ServerTime,
     /// Names this process in the wake-ups that it sends.
@@ -82,6 +87,7 @@ macro_rules! script {
         ))
     };
 }
+use script;
 
 impl Scripts {
     fn new() -> Self {
@@ -116,6 +122,7 @@ impl RedisStore {
             url: url.to_owned(),
             connection: Connection::open(url)?,
             scripts: Scripts::new(),
+            import_scripts: ImportScripts::new(),
             slots: CommitSlots::new()?,
             server_time: ServerTime::default(),
             origin: random_hex()?,
@@ -404,6 +411,35 @@ impl Store for RedisStore {
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
         let args = vec![duty.name().into(), self.origin.as_str().into(), ms(term)];
         Ok(self.run(&self.scripts.take_duty, args).await?.integer()? > 0)
+    }
+
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
+        imports::topic(self, topic).await
+    }
+
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool> {
+        imports::subscriber(self, subscriber, subscription, health).await
+    }
+
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
+        imports::batches(self, subscriber, portions).await
+    }
+
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>> {
+        imports::taken(self, subscriber, batches).await
     }
 
     fn alarm(&self) -> &Alarm {
