@@ -41,6 +41,7 @@ mod tokens;
 mod exceptions;
 
 mod commands;
+mod import;
 
 mod bad_requests;
 mod trouble;

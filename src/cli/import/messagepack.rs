@@ -24,7 +24,7 @@ pub enum Entry {
     Control,
 }
 
-/// Why an entry cannot be delivered: a few words to say after "because".
+/// Why an entry cannot be delivered: a few words about all entries with this trouble.
 pub type Garbled = Cow<'static, str>;
 
 /// Reads an entry. The JSON in it is written as a publisher's would be, without losing a digit.
@@ -34,20 +34,20 @@ pub type Garbled = Cow<'static, str>;
 pub fn read(mut entry: &[u8], topic_name_max: usize) -> Result<Entry, Garbled> {
     let decoded = read_value_ref_with_max_depth(&mut entry, DEPTH_MAX);
     let value = decoded.map_err(|error| match error {
-        rmpv::decode::Error::DepthLimitExceeded => "it is nested too deeply",
-        _ => "it is not MessagePack",
+        rmpv::decode::Error::DepthLimitExceeded => "they are nested too deeply",
+        _ => "they are not MessagePack",
     })?;
     if !entry.is_empty() {
-        return Err("something follows its end".into());
+        return Err("they are not MessagePack".into());
     }
     let ValueRef::Array(parts) = value else {
-        return Err("it is no array".into());
+        return Err("they are no arrays".into());
     };
     match (parts.first().and_then(text), parts.get(1), parts.len()) {
         (Some("k" | "p"), ..) => Ok(Entry::Control),
         (Some("e"), Some(ValueRef::Map(fields)), 2) => event(fields, topic_name_max),
-        (Some("e"), ..) => Err("its fields are no map".into()),
-        _ => Err("its kind is not known".into()),
+        (Some("e"), ..) => Err("their fields are no map".into()),
+        _ => Err("their kind is not known".into()),
     }
 }
 
@@ -243,11 +243,11 @@ mod tests {
         let long = Value::from(format!("https://a.example/{}", "a".repeat(1024)));
         for (entry, expected) in [
             (vec![], "not MessagePack"),
-            (b"{\"json\":1}".to_vec(), "something follows"),
+            (b"{\"json\":1}".to_vec(), "not MessagePack"),
             (whole[..whole.len() - 1].to_vec(), "not MessagePack"),
             (b"\xdf\xff\xff\xff\xff".to_vec(), "not MessagePack"),
-            (trailing, "something follows"),
-            (packed(&7.into()), "no array"),
+            (trailing, "not MessagePack"),
+            (packed(&7.into()), "no arrays"),
             (packed(&Value::Array(vec![])), "kind"),
             (entry("x", fields(Value::Nil)), "kind"),
             (packed(&Value::Array(vec!["e".into(), 7.into()])), "no map"),

@@ -25,8 +25,8 @@ const BATCHES_AT_ONCE: usize = 16;
 /// How many entries are read at once: as many as a batch of the original mostly holds at most.
 const ENTRIES_AT_ONCE: u64 = 100;
 
-const NO_SUBSCRIBER: &str = "batches of subscribers that do not exist were skipped";
-const SKIPPED_SUBSCRIBER: &str = "batches of subscribers that were skipped were skipped";
+const NO_SUBSCRIBER: &str = "batches skipped: their subscriber does not exist";
+const SKIPPED_SUBSCRIBER: &str = "batches skipped: their subscriber is";
 
 /// What waits to be put into a queue in one call.
 #[derive(Default)]
@@ -62,10 +62,7 @@ impl Transfer {
     pub(super) async fn import_queues(&mut self) -> anyhow::Result<()> {
         let total = match self.source.ranked_length(ruby::BATCHES).await {
             Err(SourceError::WrongType) => {
-                self.report
-                    .note("the index of batches is no sorted set: none was imported", || {
-                        String::new()
-                    });
+                self.report.note("batches skipped: their index is no sorted set", || String::new());
                 return Ok(());
             }
             total => total?,
@@ -120,7 +117,7 @@ impl Transfer {
     fn skip_bad(&mut self, id: &[u8], bad: &BadBatch) {
         self.report.batches.skipped += 1;
         self.report.events.skipped += bad.entries;
-        let text = format!("batches were skipped, because of each {}", bad.reason);
+        let text = format!("batches skipped: {}", bad.reason);
         self.report.note(&text, || String::from_utf8_lossy(id).into_owned());
     }
 
@@ -178,7 +175,7 @@ impl Transfer {
         if left_out > 0 {
             self.report.events.skipped += left_out;
             self.report.note_many(
-                "entries were left out by an earlier run, which said why",
+                "entries left out by an earlier run, which said why",
                 left_out,
                 || batch.id.clone(),
             );
@@ -223,7 +220,7 @@ impl Transfer {
             }
             Err(reason) => {
                 self.report.events.skipped += 1;
-                let text = format!("entries were skipped, because of each {reason}");
+                let text = format!("events skipped: {reason}");
                 let example = || format!("{} entry {}", batch.id, position + 1);
                 self.report.note(&text, example);
                 None
@@ -258,14 +255,14 @@ impl Transfer {
                 Some(ImportedPortion::OutOfStep) => {
                     events.skipped += items;
                     self.report.note(
-                        "batches were imported by somebody else at the same time: run it again",
+                        "events skipped: somebody else imports at the same time; run this again",
                         || batch,
                     );
                 }
                 None => {
                     events.skipped += items;
                     self.report.note(
-                        "subscribers were removed during the import: their events were skipped",
+                        "events skipped: their subscriber was removed during the import",
                         || subscriber.label(),
                     );
                 }

@@ -49,7 +49,7 @@ pub struct Settings {
     pub corrected: bool,
 }
 
-/// Reads a subscriber's settings; the inner error says why they cannot be used.
+/// Reads a subscriber's settings; the inner error says why they cannot be used, of all subscribers with this trouble.
 pub async fn settings(
     source: &Source,
     subscriber: &ClientToken,
@@ -58,7 +58,7 @@ pub async fn settings(
     let values = source.values(&key("subscriber:", subscriber.reveal().as_bytes()), fields).await;
     match values {
         Ok(values) => Ok(Settings::parse(values)),
-        Err(SourceError::WrongType) => Ok(Err("its settings are no hash")),
+        Err(SourceError::WrongType) => Ok(Err("their settings are no hash")),
         Err(error) => Err(error),
     }
 }
@@ -66,21 +66,21 @@ pub async fn settings(
 impl Settings {
     fn parse(values: [Option<Bytes>; 5]) -> Result<Self, &'static str> {
         let [callback, uuid, timeout, max, health] = values;
-        let callback = callback.ok_or("it has no callback")?;
-        let callback = str::from_utf8(&callback).map_err(|_| "its callback is no text")?;
+        let callback = callback.ok_or("they have no callback")?;
+        let callback = str::from_utf8(&callback).map_err(|_| "their callback is no text")?;
         let callback = CallbackUrl::parse(callback).map_err(|reason| match reason {
-            "must start with https://" => "its callback does not start with https://",
+            "must start with https://" => "their callback does not start with https://",
             "must not have a query string or a fragment" => {
-                "its callback has a query string or a fragment"
+                "their callback has a query string or a fragment"
             }
             "must not carry a user name or a password: use `uuid`" => {
-                "its callback carries a user name or a password"
+                "their callback carries a user name or a password"
             }
-            _ => "its callback is no URL",
+            _ => "their callback is no URL",
         })?;
         let uuid = match uuid.map(|uuid| String::from_utf8(uuid.into())) {
             Some(Ok(uuid)) if !uuid.chars().any(char::is_control) => Some(uuid),
-            Some(_) => return Err("its uuid is no text"),
+            Some(_) => return Err("their uuid is no text"),
             None => None,
         };
         let mut corrected = false;
@@ -129,30 +129,30 @@ pub async fn batch(source: &Source, id: &[u8]) -> SourceResult<Result<Batch, Bad
     let read = async { Ok((source.list(&key, 0, HEAD).await?, source.list_length(&key).await?)) };
     let (head, length) = match read.await {
         Ok(read) => read,
-        Err(SourceError::WrongType) => return bad("it is no list", 0),
+        Err(SourceError::WrongType) => return bad("they are no lists", 0),
         Err(error) => return Err(error),
     };
     let entries = length.saturating_sub(HEAD);
     let is_id = |id: &&str| id.len() <= ID_LENGTH_MAX && id.bytes().all(|b| b.is_ascii_graphic());
     let Some(id) = str::from_utf8(id).ok().filter(is_id) else {
-        return bad("its id is none", entries);
+        return bad("their id is none", entries);
     };
     if head.is_empty() {
-        return bad("it is gone: it was delivered meanwhile, or nothing was left of it", 0);
+        return bad("they are gone, probably delivered meanwhile", 0);
     }
     let [subscriber, created, attempts] = &head[..] else {
-        return bad("its head is garbled", entries);
+        return bad("their head is garbled", entries);
     };
     let subscriber = str::from_utf8(subscriber).ok().and_then(|it| ClientToken::parse(it).ok());
     let created_ms = integer(created).and_then(|created| u64::try_from(created).ok());
     let (Some(created_ms), Some(_)) = (created_ms, integer(attempts)) else {
-        return bad("its head is garbled", entries);
+        return bad("their head is garbled", entries);
     };
     let Some(subscriber) = subscriber else {
-        return bad("its subscriber has no token that is allowed here", entries);
+        return bad("their subscriber has no token that is allowed here", entries);
     };
     if entries == 0 {
-        return bad("it holds no events", 0);
+        return bad("they hold no events", 0);
     }
     Ok(Ok(Batch { id: id.to_owned(), subscriber, created_ms, entries }))
 }

@@ -94,8 +94,8 @@ impl Transfer {
             let Some(parsed) = parsed else {
                 self.report.topics.skipped += 1;
                 self.report.note(
-                    "topics with a name that is not allowed here (a-z and _, up to \
-                     ROUTEMASTER_TOPIC_NAME_MAX characters) were skipped",
+                    "topics skipped: their name is not allowed here (a-z and _, up to \
+                     ROUTEMASTER_TOPIC_NAME_MAX characters)",
                     || printable(&name),
                 );
                 continue;
@@ -125,8 +125,8 @@ impl Transfer {
             let parsed = str::from_utf8(&token).ok().and_then(|it| ClientToken::parse(it).ok());
             if parsed.is_none() {
                 self.report.note(
-                    "publishers have a token that is not allowed here: their topics were taken \
-                     over without a publisher, and the first client to publish gets them",
+                    "topics without their publisher, whose token is not allowed here: the first \
+                     client to publish to them gets them",
                     || format!("{name} of {}", veiled(&token)),
                 );
             }
@@ -146,9 +146,8 @@ impl Transfer {
     async fn import_tokens(&mut self) -> anyhow::Result<()> {
         let fields = match self.source.fields(ruby::TOKENS).await {
             Err(SourceError::WrongType) => {
-                self.report.note("the key holds no hash: no token was imported", || {
-                    printable(ruby::TOKENS)
-                });
+                self.report
+                    .note("tokens skipped: the key holds no hash", || printable(ruby::TOKENS));
                 return Ok(());
             }
             fields => fields?,
@@ -162,8 +161,8 @@ impl Transfer {
             let Some(parsed) = parsed else {
                 self.report.tokens.skipped += 1;
                 self.report.note(
-                    "tokens that are not allowed here (1 to 64 of a-z, 0-9, colon, underscore and \
-                     hyphen) were skipped: make new ones through /api_tokens, and let their \
+                    "tokens skipped: they are not allowed here (1 to 64 of a-z, 0-9, colon, \
+                     underscore and hyphen); make new ones through /api_tokens, and let their \
                      services use them before they switch over",
                     || format!("{} of {}", veiled(&token), printable(&name)),
                 );
@@ -186,9 +185,9 @@ impl Transfer {
             let Some(subscriber) = parsed else {
                 self.report.subscribers.skipped += 1;
                 self.report.note(
-                    "subscribers with a token that is not allowed here (1 to 64 of a-z, 0-9, \
-                     colon, underscore and hyphen) were skipped with their batches: let them \
-                     subscribe with another token",
+                    "subscribers skipped with their batches: their token is not allowed here (1 to \
+                     64 of a-z, 0-9, colon, underscore and hyphen); let them subscribe with \
+                     another one",
                     || veiled(&token),
                 );
                 continue;
@@ -206,8 +205,8 @@ impl Transfer {
             Err(reason) => {
                 self.report.subscribers.skipped += 1;
                 let text = format!(
-                    "subscribers were skipped with their batches, because {reason}: let them \
-                     subscribe again at the Ruby bus, and import again"
+                    "subscribers skipped with their batches: {reason}; let them subscribe again at \
+                     the Ruby bus, and import again"
                 );
                 self.report.note(&text, || subscriber.label());
                 return Ok(false);
@@ -230,7 +229,7 @@ impl Transfer {
         if settings.corrected {
             self.report.note(
                 "subscribers have a timeout, a max or a health that is no number, or out of the \
-                 bounds of here: the default, or the nearest number, was taken",
+                 bounds of here: the default, or the nearest number, is taken",
                 || subscriber.label(),
             );
         }
@@ -267,7 +266,7 @@ impl Transfer {
                     topics.insert(topic);
                 }
                 None => self.report.note(
-                    "topics were left out of subscriptions, because they were deleted or skipped",
+                    "topics left out of subscriptions: they were deleted, or are skipped",
                     || format!("{} of {subscriber}", printable(&name)),
                 ),
             }
@@ -279,8 +278,7 @@ impl Transfer {
     async fn set(&mut self, key: &'static [u8]) -> SourceResult<BTreeSet<Bytes>> {
         match self.source.members(key).await {
             Err(SourceError::WrongType) => {
-                self.report
-                    .note("a key holds no set: nothing was imported from it", || printable(key));
+                self.report.note("all of a kind skipped: the key holds no set", || printable(key));
                 Ok(BTreeSet::new())
             }
             members => Ok(members?.into_iter().collect()),
