@@ -5,7 +5,7 @@ use rmpv::Value as Packed;
 use serde_json::{Value, json};
 
 use crate::support::ruby::{BEGUN_MS, RubyBus, entry_with, numbered_entry, packed};
-use crate::support::{Bus, Signal, Store, event, eventually, run, soon};
+use crate::support::{Bus, Process, Signal, Store, event, eventually, run, soon};
 
 const PUBLISHER: &str = "shop--0123456789abcdef0123456789abcdef";
 
@@ -249,29 +249,29 @@ on_both_stores!(an_import_that_is_killed_goes_on_where_it_was, |store| async mov
         let entries = entries("widgets", from..=from + EVENTS - 1);
         ruby.batch(&format!("batch{batch:05}"), who, BEGUN_MS + batch / 700, &entries);
     }
-    let url = ruby.url();
-    for signal in [Signal::Kill, Signal::Int] {
-        let arguments = ["import", "--from", &url];
-        let mut process =
-            crate::support::Process::spawn(&mut bus.command(&arguments), &bus.ca_path());
-        let begun = async || {
-            let would = import(&bus, &ruby, &["--dry-run"]).await;
-            (counts(&would, "events")[2] > 0).then_some(())
-        };
+    let (url, web) = (ruby.url(), bus.web().await);
+    let queued = async || web.client("alice").queued("alice").await.unwrap_or(0);
+    for (signal, code) in [(Signal::Kill, None), (Signal::Int, Some(1))] {
+        let before = queued().await;
+        let mut command = bus.command(&["import", "--from", &url]);
+        let mut process = Process::spawn(&mut command, &bus.ca_path());
+        let begun = async || (queued().await > before).then_some(());
         eventually("something is imported", begun).await;
         process.signal(signal);
-        process.exit().await;
+        assert_eq!(process.exit().await.0, code, "it was cut off in the middle");
     }
     let last = import(&bus, &ruby, &[]).await;
-    assert_eq!(counts(&last, "events")[1..3].iter().sum::<u64>(), BATCHES * EVENTS, "{last}");
+    let [found, imported, present, _] = counts(&last, "events");
+    assert_eq!((found, imported + present), (BATCHES * EVENTS, BATCHES * EVENTS), "{last}");
+    assert!(imported > 0 && present > 0, "{last}");
     assert_eq!(counts(&import(&bus, &ruby, &[]).await, "events")[1], 0);
 
-    let server = bus.serve().await;
+    let _worker = bus.worker().await;
     for (who, rest) in [("alice", [1, 2].as_slice()), ("bob", &[0])] {
         let receiver = bus.receiver().await;
         let expected: Vec<u64> =
             (0..BATCHES * EVENTS).filter(|number| rest.contains(&(number / EVENTS % 3))).collect();
-        server.client(who).subscribes(&receiver, &[], json!({"max": 10000, "timeout": 0})).await;
+        web.client(who).subscribes(&receiver, &[], json!({"max": 10000, "timeout": 0})).await;
         let received = receiver.numbers(expected.len()).await;
         assert!(received == expected, "{who} received another order, or other events");
     }

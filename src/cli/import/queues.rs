@@ -62,7 +62,7 @@ impl Transfer {
     pub(super) async fn import_queues(&mut self) -> anyhow::Result<()> {
         let total = match self.source.ranked_length(ruby::BATCHES).await {
             Err(SourceError::WrongType) => {
-                self.report.note("batches skipped: their index is no sorted set", || String::new());
+                self.report.note("batches skipped: their index is no sorted set", String::new);
                 return Ok(());
             }
             total => total?,

@@ -161,12 +161,11 @@ impl Report {
             writeln!(out, "\nTo look at:")?;
         }
         for note in &self.notes {
-            write!(out, "- {} ({})", note.text, HumanCount(note.count))?;
+            writeln!(out, "{:>7}  {}", HumanCount(note.count).to_string(), note.text)?;
             if !note.examples.is_empty() {
                 let more = if note.count > note.examples.len() as u64 { ", …" } else { "" };
-                write!(out, ": {}{more}", note.examples.join(", "))?;
+                writeln!(out, "         {}{more}", note.examples.join(", "))?;
             }
-            writeln!(out)?;
         }
         Ok(())
     }
@@ -208,9 +207,9 @@ mod tests {
         let mut out = Vec::new();
         report.write_table(&mut out, &title).unwrap();
         let out = String::from_utf8(out).unwrap();
-        let line = "- entries that are garbled (5): entry 0 , entry 1 , entry 2 , …\n";
+        let line = "      5  entries that are garbled\n         entry 0 , entry 1 , entry 2 , …\n";
         assert!(out.contains(line), "{out}");
-        assert!(out.contains("- batches of nobody (7)\n"), "{out}");
+        assert!(out.contains("      7  batches of nobody\n"), "{out}");
         assert!(out.contains("would import"), "{out}");
         assert!(out.contains("1,234,570     1,234,567              1           2"), "{out}");
         let mut out = Vec::new();
