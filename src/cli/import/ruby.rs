@@ -207,6 +207,46 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::conformance::redis_server::RedisServer;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_batch_is_passed_over_while_others_come_and_go() {
+        let server = RedisServer::start();
+        let source = Source::connect(&server.url()).await.unwrap();
+        let id = |number: u64| format!("{number:020}");
+        let change = |command: &str, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                // Many have the same time.
+                let (score, id) = ((number / 1_000).to_string(), id(number));
+                let words = [command, "batches:index", &score, &id];
+                let words = if command == "ZADD" { &words[..] } else { &[command, words[1], &id] };
+                server.command(words).unwrap();
+            }
+        };
+        change("ZADD", 1_000..3_500);
+        let mut batches = Batches::default();
+        let mut seen: Vec<Bytes> = Vec::new();
+        let mut pages = 0;
+        loop {
+            let page = batches.next(&source).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            seen.extend(page);
+            pages += 1;
+            match pages {
+                // The one that the next page should begin with goes, and all before it;
+                1 => change("ZREM", 1_000..1_500),
+                // a few do;
+                2 => change("ZREM", 1_700..1_710),
+                // and more come before than there were.
+                3 => change("ZADD", 0..600),
+                _ => {}
+            }
+        }
+        let expected: Vec<Bytes> = (1_000..3_500).map(|number| id(number).into()).collect();
+        assert!(seen == expected, "{} seen, {} expected", seen.len(), expected.len());
+    }
 
     fn settings(values: [Option<&'static str>; 5]) -> Result<Settings, &'static str> {
         Settings::parse(values.map(|value| value.map(|text| Bytes::from_static(text.as_bytes()))))

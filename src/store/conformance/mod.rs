@@ -20,4 +20,4 @@ mod settling;
 mod sqlite_only;
 
 #[path = "../../../tests/support/redis_server.rs"]
-mod redis_server;
+pub(crate) mod redis_server;
