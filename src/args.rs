@@ -6,6 +6,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::autodrop::AutodropArgs;
 use routemaster::cli::completions::CompletionsArgs;
 use routemaster::cli::doctor::DoctorArgs;
+use routemaster::cli::import::ImportArgs;
 use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
@@ -44,6 +45,9 @@ enum Subcommands {
     Doctor(DoctorArgs),
     /// Print the script that lets a shell complete these commands
     Completions(CompletionsArgs),
+    /// Move in from a Ruby Routemaster: topics, tokens, subscribers and queued events from its Redis
+    #[command(after_help = help::IMPORT)]
+    Import(ImportArgs),
     #[command(flatten)]
     Chore(Chore),
 }
@@ -76,6 +80,7 @@ pub enum Command {
     Autodrop { args: AutodropArgs, settings: Box<Settings>, unknown: Vec<String> },
     Doctor { args: DoctorArgs, survey: Box<Survey>, dotenv: Option<SettingError> },
     Completions { args: CompletionsArgs, command: Box<clap::Command> },
+    Import { args: ImportArgs, settings: Box<Settings>, unknown: Vec<String> },
     Chore(Chore),
 }
 
@@ -101,6 +106,10 @@ pub fn parse() -> anyhow::Result<Command> {
         Some(Subcommands::Autodrop(args)) => {
             dotenv?;
             return Ok(Command::Autodrop { args, settings: settings()?, unknown });
+        }
+        Some(Subcommands::Import(args)) => {
+            dotenv?;
+            return Ok(Command::Import { args, settings: settings()?, unknown });
         }
         Some(Subcommands::Doctor(args)) => {
             let survey = Box::new(Survey::of(&sources, names())?);
@@ -150,6 +159,7 @@ fn command() -> clap::Command {
     let cli = with_hidden_settings(to_complete());
     let cli = cli.mut_subcommand("autodrop", with_hidden_settings);
     let cli = cli.mut_subcommand("doctor", with_hidden_settings);
+    let cli = cli.mut_subcommand("import", with_hidden_settings);
     let template = help::template(&cli);
     cli.help_template(template)
 }

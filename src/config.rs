@@ -10,6 +10,7 @@ mod render;
 mod survey;
 mod table;
 
+pub use parse::redis_url;
 pub use survey::Survey;
 pub use table::{SETTINGS, Settings};
 

@@ -56,6 +56,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             warn_about(unknown);
             cli::autodrop::run(args, &settings).await
         }
+        Command::Import { args, settings, unknown } => {
+            telemetry::logging::start(settings.log_level, None);
+            warn_about(unknown);
+            cli::import::run(args, &settings).await
+        }
         Command::Doctor { args, survey, dotenv } => cli::doctor::run(args, &survey, dotenv).await,
         Command::Completions { args, command } => cli::completions::run(&args, *command),
         Command::Chore(chore) => run_chore(chore).await,

@@ -6,7 +6,16 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ("Every day", &["publish", "listen", "subscribe", "unsubscribe"]),
     (
         "For its operator",
-        &["doctor", "pulse", "topics", "subscriptions", "token", "autodrop", "completions"],
+        &[
+            "doctor",
+            "pulse",
+            "topics",
+            "subscriptions",
+            "token",
+            "autodrop",
+            "import",
+            "completions",
+        ],
     ),
 ];
 
@@ -46,6 +55,14 @@ Examples:
   routemaster autodrop --dry-run
   routemaster autodrop --dry-run --sqlite-max-bytes 5GB
   routemaster autodrop --json";
+
+pub const IMPORT: &str = "\
+It takes the settings of `routemaster serve`, as flags too. docs/moving-in.md tells how to move.
+
+Examples:
+  routemaster import --from redis://old.internal/0 --dry-run
+  routemaster import --from redis://old.internal/0 --skip-events
+  echo $OLD_REDIS_URL | routemaster import --from - --json";
 
 /// The layout of the help, with the commands of `cli` in groups.
 pub fn template(cli: &clap::Command) -> String {

@@ -15,7 +15,7 @@ const EVENTS_MAX: usize = 10_000;
 /// The longest `url`, in characters.
 const URL_MAX: usize = 1024;
 /// The deepest nesting of `data`.
-const DATA_DEPTH_MAX: usize = 128;
+pub const DATA_DEPTH_MAX: usize = 128;
 
 /// What happened to the thing an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ impl EventType {
     }
 }
 
-/// An event as its publisher sent it, checked. Borrows from the request's body.
+/// An event, checked. Borrows from where it was read.
 #[derive(Debug)]
-struct Event<'a> {
+pub struct Event<'a> {
     kind: EventType,
     url: Cow<'a, str>,
     /// Milliseconds since the epoch, if the publisher gave a time.
@@ -109,24 +109,35 @@ pub fn parse_publish(
 impl<'a> Event<'a> {
     fn parse(json: &'a [u8], data_max: usize) -> Result<Self, Rejection> {
         let body: Body<'a> = parse_object(json)?;
-        let kind = EventType::parse(&body.kind)
+        Self::new(&body.kind, body.url, body.timestamp, body.data, data_max)
+    }
+
+    /// Checks the parts of an event, however they came. `data_max` is in bytes of JSON.
+    pub fn new(
+        kind: &str,
+        url: Cow<'a, str>,
+        timestamp: Option<u64>,
+        data: Option<&'a RawValue>,
+        data_max: usize,
+    ) -> Result<Self, Rejection> {
+        let kind = EventType::parse(kind)
             .ok_or_else(|| Rejection::new("`type` must be create, update, delete or noop"))?;
-        if body.url.chars().count() > URL_MAX {
+        if url.chars().count() > URL_MAX {
             return Err(Rejection::new(format!("`url` is longer than {URL_MAX} characters")));
         }
-        https_url(&body.url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
-        if let Some(data) = body.data {
+        https_url(&url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
+        if let Some(data) = data {
             if data.get().len() > data_max {
                 return Err(Rejection::new(format!("`data` is larger than {data_max} bytes")));
             }
             check_portable(data.get(), DATA_DEPTH_MAX)
                 .map_err(|reason| Rejection::new(format!("`data` is refused: {reason}")))?;
         }
-        Ok(Event { kind, url: body.url, timestamp: body.timestamp, data: body.data })
+        Ok(Event { kind, url, timestamp, data })
     }
 
     /// Writes the event as subscribers receive it: `{"topic","type","url","t","data"?}`.
-    fn encode(&self, topic: &TopicName, now_ms: u64) -> Item {
+    pub fn encode(&self, topic: &TopicName, now_ms: u64) -> Item {
         let data = self.data.map(RawValue::get);
         let mut json = Vec::with_capacity(80 + self.url.len() + data.map_or(0, str::len));
         json.extend_from_slice(b"{\"topic\":\"");

@@ -119,8 +119,9 @@ struct Body {
     max_queued: Option<u64>,
 }
 
-const TIMEOUT_MAX_MS: u64 = 3_600_000;
-const BATCH_MAX: u32 = 10_000;
+/// The longest `timeout` and the largest `max`.
+pub const TIMEOUT_MAX_MS: u64 = 3_600_000;
+pub const BATCH_MAX: u32 = 10_000;
 /// Retention is looked after every second. At most a year.
 const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
 const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;

@@ -1,8 +1,8 @@
 //! The commands for people at work beside a running bus: see events arrive, publish some, look at
 //! the bus and manage it.
 //!
-//! They talk to the bus as any other client does, over its HTTPS API. Only [`autodrop`] and
-//! [`doctor`] look at the store themselves.
+//! They talk to the bus as any other client does, over its HTTPS API. Only [`autodrop`], [`import`]
+//! and [`doctor`] open the store themselves.
 
 pub mod autodrop;
 pub mod completions;
@@ -10,6 +10,7 @@ mod confirm;
 pub mod connect;
 mod credentials;
 pub mod doctor;
+pub mod import;
 pub mod listen;
 mod monitoring;
 pub mod outcome;

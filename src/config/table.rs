@@ -331,14 +331,19 @@ impl Settings {
 
     /// How to reach and use Redis, if everything is kept there.
     pub fn redis(&self) -> Option<RedisOptions> {
+        Some(RedisOptions { url: self.redis_url.clone()?, ..self.redis_options() })
+    }
+
+    /// What is set about Redis, whichever it is.
+    pub fn redis_options(&self) -> RedisOptions {
         let files = self.redis_cert.clone().zip(self.redis_key.clone());
-        Some(RedisOptions {
-            url: self.redis_url.clone()?,
+        RedisOptions {
+            url: String::new(),
             ca_file: self.redis_ca_file.clone(),
             identity: files.map(|(certificate, key)| CertificateFiles { certificate, key }),
             wait_replicas: self.redis_wait_replicas,
             lanes: self.redis_lanes,
-        })
+        }
     }
 
     /// How much room the store may take.

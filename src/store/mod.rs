@@ -10,6 +10,7 @@
 //! - **Stable batches**: a batch that was given out once is given out with the same items and
 //!   the same [`BatchId`](crate::bus::batch::BatchId) until it is acknowledged. What is left of
 //!   one whose items were dropped while it waited to be sent again is another batch.
+//! - **Importing**: what another bus held is taken once, however often it is brought.
 //! - **Dropping**: the oldest items go first, across queues. A batch in flight is left alone.
 //!
 //! `rusqlite` is known to `sqlite` only, `fred` to `redis` only.
@@ -18,6 +19,7 @@ mod alarm;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod drops;
+mod imports;
 pub mod redis;
 pub mod sqlite;
 
@@ -34,6 +36,10 @@ use crate::bus::topic::{Topic, TopicName};
 
 pub use alarm::Alarm;
 pub use drops::{Dropped, Drops};
+pub use imports::{
+    IMPORT_MAX_BYTES, IMPORT_MAX_ITEMS, IMPORT_MEMORY, ImportedPortion, ImportedTopic, Portion,
+    Taken,
+};
 
 /// Items that one client publishes to one topic in one request.
 #[derive(Clone, Debug)]
@@ -213,7 +219,7 @@ pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
 pub const DROP_STEP: usize = 2_000;
 
 /// What an item costs beyond its own bytes, about, on either store.
-const ITEM_OVERHEAD: u64 = 24;
+pub const ITEM_OVERHEAD: u64 = 24;
 
 /// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
 /// and into its time.
@@ -318,6 +324,38 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this process has a duty, from now on for `term`. It keeps what it has, and gets
     /// what nobody has; a term of zero gives the duty back.
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool>;
+
+    /// Brings a topic of another bus in. One that is there keeps its publisher, or gets this one if
+    /// it has none; it counts as many events as were received there or here, whichever is more.
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic>;
+
+    /// Brings a subscriber of another bus in, with an empty queue. `false` if it is there: it then
+    /// stays as it is. The topics must have been brought in before.
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool>;
+
+    /// Puts portions of batches of another bus at the end of a subscriber's queue, in order, and
+    /// says what became of each; `None` if there is no such subscriber. The items count as accepted
+    /// when their batch was begun, but not later than now nor earlier than what they follow.
+    ///
+    /// What was taken is remembered for [`IMPORT_MEMORY`], or as long as the queue lives. No more
+    /// than [`IMPORT_MAX_ITEMS`] and [`IMPORT_MAX_BYTES`] in one call.
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>>;
+
+    /// How much of each of these batches of another bus was taken for a subscriber.
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>>;
 
     /// Rings when a queue of a lane may have come due. The first call starts listening to other
     /// processes.

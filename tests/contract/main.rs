@@ -42,6 +42,7 @@ mod exceptions;
 
 mod commands;
 mod doctor;
+mod import;
 mod operator;
 
 mod bad_requests;

@@ -106,7 +106,7 @@ impl RedisServer {
     ///
     /// # Errors
     /// If the server cannot be reached, does not answer in time, or answers with an error.
-    pub fn command(&self, words: &[&str]) -> io::Result<String> {
+    pub fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> io::Result<String> {
         self.connect()?.command(words)
     }
 
@@ -196,19 +196,22 @@ impl RawConnection {
     ///
     /// # Errors
     /// If the connection is broken.
-    pub fn send(&mut self, words: &[&str]) -> io::Result<()> {
-        let mut request = format!("*{}\r\n", words.len());
+    pub fn send<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<()> {
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            let word = word.as_ref();
+            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            request.extend_from_slice(word);
+            request.extend_from_slice(b"\r\n");
         }
-        self.0.get_mut().write_all(request.as_bytes())
+        self.0.get_mut().write_all(&request)
     }
 
     /// Sends a command and reads its answer.
     ///
     /// # Errors
     /// If the connection is broken, no answer comes in time, or the answer is an error.
-    pub fn command(&mut self, words: &[&str]) -> io::Result<String> {
+    pub fn command<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<String> {
         self.send(words)?;
         read_reply(&mut self.0)
     }

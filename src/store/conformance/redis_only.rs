@@ -10,7 +10,7 @@ use super::fixture::{
 };
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
-use crate::store::{Lease, Outcome, Store, StoreError, StoreResult};
+use crate::store::{IMPORT_MEMORY, Lease, Outcome, Portion, Store, StoreError, StoreResult};
 
 /// How late an answer may come.
 const BOUND: Duration = Duration::from_secs(5);
@@ -116,6 +116,20 @@ async fn a_clock_that_is_set_back_holds_nothing_up() {
     f.server().command(&["SET", "rm:{0}:clock", &later]).unwrap();
     let leased = f.claim_eventually().await;
     assert_eq!(texts(&leased), ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_imported_is_forgotten_after_its_time_or_with_its_queue() {
+    let mut f = Fixture::redis();
+    f.subscribe("alice", &["a"], plain).await;
+    let portion = Portion { batch: "x".into(), created_ms: 0, from: 0, entries: 1, items: vec![] };
+    f.store.import_batches(&client("alice"), vec![portion]).await.unwrap();
+    let key = "rm:{0}:imported:alice";
+    let ttl: u128 = f.server().command(&["PTTL", key]).unwrap().parse().unwrap();
+    let memory = IMPORT_MEMORY.as_millis();
+    assert!((memory - 60_000..=memory).contains(&ttl), "{ttl}");
+    assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
+    assert_eq!(f.server().command(&["EXISTS", key]).unwrap(), "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use super::fixture::{
     publication, soon, subscription, texts,
 };
 use crate::bus::token::ApiToken;
-use crate::store::{Lane, Outcome, Settled};
+use crate::store::{IMPORT_MEMORY, Lane, Outcome, Portion, Settled};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -64,6 +64,40 @@ async fn a_removed_subscribers_events_leave_the_disk_bit_by_bit() {
         (items == 0 && pages < pages_before / 2).then_some(())
     };
     f.eventually("the file has shrunk", tidied).await;
+}
+
+#[tokio::test]
+async fn what_was_imported_is_forgotten_after_its_time_or_with_its_queue() {
+    let f = Fixture::sqlite();
+    let remembered = || {
+        let db = rusqlite::Connection::open(f.path().join("routemaster.db")).unwrap();
+        let count = "SELECT (SELECT count(*) FROM imports) + count(*) FROM imported_batches";
+        db.query_row(count, [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let portion = |batch: usize| Portion {
+        batch: format!("batch-{batch}"),
+        created_ms: 0,
+        from: 0,
+        entries: 1,
+        items: vec![],
+    };
+    f.claim_none().await;
+    for who in ["alice", "bob"] {
+        f.subscribe(who, &["a"], plain).await;
+        let portions = (0..3_000).map(portion).collect();
+        f.store.import_batches(&client(who), portions).await.unwrap();
+    }
+    f.claim_none().await;
+    assert_eq!(remembered(), 6_002, "nothing is forgotten while it may be needed");
+    assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
+    let tidied = async |expected| {
+        f.claim_none().await;
+        (remembered() == expected).then_some(())
+    };
+    f.eventually("alice's is forgotten", async || tidied(3_001).await).await;
+    f.pass(IMPORT_MEMORY).await;
+    f.eventually("bob's is forgotten", async || tidied(0).await).await;
+    assert_eq!(f.store.subscriptions().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod commit_slots;
 mod connection;
+mod imports;
 mod lanes;
 mod link;
 mod options;
@@ -14,6 +15,7 @@ mod replicas;
 mod reply;
 mod server_check;
 mod server_time;
+pub mod source;
 mod wake;
 
 use std::collections::BTreeSet;
@@ -28,15 +30,18 @@ use tokio::time::Instant;
 
 use super::{
     Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty,
-    ITEM_OVERHEAD, Lane, Lease, Outcome, Publication, Published, Settled, Settlement, Store,
-    StoreError, StoreResult, Subscribed, TopicDeleted, Usage,
+    ITEM_OVERHEAD, ImportedPortion, ImportedTopic, Lane, Lease, Outcome, Portion, Publication,
+    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, Taken,
+    TopicDeleted, Usage,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
+use crate::bus::health::Health;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use commit_slots::CommitSlots;
 use connection::Connection;
+use imports::ImportScripts;
 use lanes::{LaneKeys, lane_of};
 use link::Resend;
 use options::CALL_TIMEOUT;
@@ -56,6 +61,7 @@ pub struct RedisStore {
     options: RedisOptions,
     connection: Connection,
     scripts: Scripts,
+    import_scripts: ImportScripts,
     slots: CommitSlots,
     /// Names this process in the wake-ups that it sends.
     origin: String,
@@ -107,6 +113,7 @@ macro_rules! script {
         ))
     };
 }
+use script;
 
 impl Scripts {
     fn new() -> Self {
@@ -151,6 +158,7 @@ impl RedisStore {
             options: options.clone(),
             connection: Connection::open(options)?,
             scripts: Scripts::new(),
+            import_scripts: ImportScripts::new(),
             slots: CommitSlots::new()?,
             origin: random_hex()?,
             lanes: lanes.collect(),
@@ -537,6 +545,35 @@ impl Store for RedisStore {
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
         let args = vec![duty.name().into(), self.origin.as_str().into(), ms(term)];
         Ok(self.run(&self.scripts.take_duty, Lane::HOME, args).await?.integer()? > 0)
+    }
+
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
+        imports::topic(self, topic).await
+    }
+
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool> {
+        imports::subscriber(self, subscriber, subscription, health).await
+    }
+
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
+        imports::batches(self, subscriber, portions).await
+    }
+
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>> {
+        imports::taken(self, subscriber, batches).await
     }
 
     fn alarm(&self, lane: Lane) -> &Alarm {

@@ -1,11 +1,12 @@
 //! Chores that are done in small portions beside the claims, so that none of them holds up a
-//! publisher: the items of removed subscribers, and the disk space that a backlog has left. And
-//! how much of that space is taken.
+//! publisher: the items of removed subscribers, what is remembered of imports, and the disk space
+//! that a backlog has left. And how much of that space is taken.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::imports;
 use crate::store::{ITEM_OVERHEAD, Usage};
 
 /// The pause between two portions, which leaves the file to others.
@@ -17,8 +18,8 @@ const FREE_PAGES_KEPT: u32 = 1_000;
 const PAGES_AT_ONCE: u32 = 500;
 
 /// Does one portion; `true` if there is more to do.
-pub fn tidy(db: &Connection) -> rusqlite::Result<bool> {
-    Ok(drop_removed_items(db)? || give_back_space(db)?)
+pub fn tidy(db: &Connection, now_ms: u64) -> rusqlite::Result<bool> {
+    Ok(drop_removed_items(db)? || imports::forget(db, now_ms)? || give_back_space(db)?)
 }
 
 /// Takes some items of a removed subscriber away; `false` if there is no such subscriber any more.

@@ -2,11 +2,12 @@
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
 //! monitoring reads beside it ([`reader`]). What a queue does is in [`publish`] and
-//! [`queue`], dropping in [`trim`], who is known to the bus is in [`directory`], chores are in
+//! [`queue`], dropping in [`trim`], what an import brings in [`imports`], who is known to the bus is in [`directory`], chores are in
 //! [`housekeeping`].
 
 mod directory;
 mod housekeeping;
+mod imports;
 mod publish;
 mod queue;
 mod reader;
@@ -24,10 +25,12 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, Claim, Drops, Duty, Lane, Lease, Publication, Published, Settled, Settlement, Store,
-    StoreError, StoreResult, Subscribed, TopicDeleted, Usage,
+    Alarm, Claim, Drops, Duty, ImportedPortion, ImportedTopic, Lane, Lease, Portion, Publication,
+    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, Taken,
+    TopicDeleted, Usage,
 };
 use crate::bus::clock::Clock;
+use crate::bus::health::Health;
 use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
@@ -234,8 +237,9 @@ impl Store for SqliteStore {
     async fn claim(&self, _lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
         let clock = self.clock.clone();
         let claim = move |db: &Connection| {
-            let claim = queue::claim(db, limit, lease, clock.now_ms())?;
-            let more_to_tidy = claim.batches.is_empty() && housekeeping::tidy(db)?;
+            let now_ms = clock.now_ms();
+            let claim = queue::claim(db, limit, lease, now_ms)?;
+            let more_to_tidy = claim.batches.is_empty() && housekeeping::tidy(db, now_ms)?;
             Ok((claim, more_to_tidy))
         };
         let (claim, more_to_tidy) = self.write_lazily(claim).await?;
@@ -293,6 +297,44 @@ impl Store for SqliteStore {
     async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
         let (process, now_ms) = (self.process.clone(), self.clock.now_ms());
         self.write_lazily(move |db| directory::take_duty(db, duty, &process, term, now_ms)).await
+    }
+
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
+        let topic = topic.clone();
+        self.write(move |db| imports::topic(db, &topic)).await
+    }
+
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool> {
+        let (subscriber, subscription) = (subscriber.clone(), subscription.clone());
+        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.write(move |db| imports::subscriber(db, &subscriber, &subscription, health, &queue))
+            .await
+    }
+
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
+        let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
+        let take = move |db: &Connection| imports::batches(db, &subscriber, &portions, now_ms);
+        let imported = self.write(take).await?;
+        self.alarm.ring_in(Duration::ZERO);
+        Ok(imported)
+    }
+
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>> {
+        let (subscriber, batches) = (subscriber.clone(), batches.to_vec());
+        self.reader.run(move |db| imports::taken(db, &subscriber, &batches)).await
     }
 
     fn alarm(&self, _lane: Lane) -> &Alarm {

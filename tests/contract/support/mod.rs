@@ -12,6 +12,7 @@ pub mod raw;
 mod receiver;
 #[path = "../../support/redis_server.rs"]
 mod redis_server;
+pub mod ruby;
 mod run;
 
 pub use bus::{Bus, ORDERS, ROOT};

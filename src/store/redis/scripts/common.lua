@@ -16,6 +16,8 @@
 --                                  fence leased batch_number batch_last attempts held
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
+-- <p>imported:<token>      hash    batch of another bus -> '<entries>:<items>' that were taken of it;
+--                                  expires some time after the last import
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
 --                                  batch is to leave or, while it is leased, when the lease ends
 -- <p>commit:<slot>         string  number and result of the last commit of one committer

@@ -6,5 +6,6 @@ for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
 end
 redis.call('ZREM', DUE, token)
 redis.call('SREM', P .. 'limited', token)
-redis.call('UNLINK', P .. 'topics_of:' .. token, P .. 'queue:' .. token, P .. 'subscriber:' .. token)
+redis.call('UNLINK', P .. 'topics_of:' .. token, P .. 'queue:' .. token, P .. 'subscriber:' .. token,
+  P .. 'imported:' .. token)
 return redis.call('SREM', P .. 'subscribers', token)

@@ -1,0 +1,104 @@
+//! `routemaster import`: moves in from a Ruby Routemaster. It reads that one's Redis, writes nothing
+//! to it, and fills the store of the settings, whether a bus runs on that or not.
+//!
+//! It can be run any number of times: a run adds what came since the one before. What a Redis of
+//! the original holds is in `ruby`, what becomes of its events in `messagepack`; `transfer` goes
+//! through topics, tokens and subscribers, `queues` through batches. `docs/moving-in.md` tells how
+//! to use it.
+
+mod messagepack;
+mod progress;
+mod queues;
+mod report;
+mod ruby;
+mod target;
+mod transfer;
+
+use std::io::{BufRead, Read, Write};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+
+use crate::config::Settings;
+use crate::signals;
+use crate::store::redis::RedisOptions;
+use crate::store::redis::source::Source;
+use report::Title;
+use target::Target;
+use transfer::Transfer;
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The Redis of the Ruby bus: redis://[user:password@]host[:port][/database], or rediss://, or
+    /// a Sentinel or Cluster as in ROUTEMASTER_REDIS_URL, with ROUTEMASTER_REDIS_CA_FILE. It is only read. With -, the URL is the
+    /// first line of standard input, so that nobody sees its password in the list of processes
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Tell what would be imported, and import nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Import topics, tokens and subscribers, and leave their events for a later run
+    #[arg(long)]
+    pub skip_events: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The longest URL that is read, in bytes.
+const URL_LENGTH_MAX: u64 = 4096;
+
+/// # Errors
+/// If the source cannot be read, the store cannot be used, or it was interrupted. What was imported
+/// until then is, and another run goes on from there. What is skipped is no error.
+pub async fn run(args: ImportArgs, settings: &Settings) -> anyhow::Result<()> {
+    let url = source_url(&args.from)?;
+    if settings.redis_url.as_deref() == Some(url.as_str()) {
+        bail!("--from is ROUTEMASTER_REDIS_URL itself: name the Redis of the Ruby bus");
+    }
+    // Over TLS it is trusted, and shown a certificate, as the bus's own Redis is.
+    let from = RedisOptions { url, wait_replicas: 0, lanes: None, ..settings.redis_options() };
+    let source = Source::connect(&from).await.context("--from cannot be used")?;
+    let target = Target::open(settings, args.dry_run).await?;
+    let stop = signals::stop_on_signal(Duration::ZERO)?;
+    let from = source.name().to_owned();
+    let mut transfer = Transfer::new(source, target, settings, stop.clone());
+    let ended = transfer.run(!args.skip_events).await;
+    // What was imported is told, whatever happened then.
+    let title = Title {
+        from: &from,
+        to: transfer.target().name(),
+        dry_run: args.dry_run,
+        complete: ended.is_ok() && !stop.is_cancelled(),
+    };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        transfer.report().write_json(&mut out, &title)?;
+    } else {
+        transfer.report().write_table(&mut out, &title)?;
+    }
+    out.flush()?;
+    ended.context("the import is not complete; run it again, it goes on from there")?;
+    if stop.is_cancelled() {
+        bail!("interrupted: the import is not complete; run it again, it goes on from there");
+    }
+    Ok(())
+}
+
+/// The URL that is given, or read from standard input. It is not repeated in an error: there may
+/// be a password in it.
+fn source_url(from: &str) -> anyhow::Result<String> {
+    let mut url = from.to_owned();
+    if from == "-" {
+        url.clear();
+        let mut input = std::io::stdin().lock().take(URL_LENGTH_MAX);
+        input.read_line(&mut url).context("failed to read the URL from standard input")?;
+    }
+    crate::config::redis_url(url.trim()).ok_or_else(|| {
+        anyhow!(
+            "--from must be a URL that starts with redis://, rediss://, redis-sentinel:// or \
+             redis-cluster://"
+        )
+    })
+}
