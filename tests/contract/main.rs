@@ -3,7 +3,7 @@
 //!
 //! The modules stand in the order of the contract: running it, transport and authentication,
 //! publishing, subscribing, delivery, monitoring, exceptions; then the API's description, the commands,
-//! trouble, order and crashes.
+//! trouble, backup, order and crashes.
 
 // A harness fails by panicking: that is how a test says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -47,5 +47,6 @@ mod commands;
 mod bad_requests;
 mod trouble;
 
+mod backup;
 mod crashes;
 mod order;
