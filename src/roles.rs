@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Limits, Routes, Server, Tokens};
+use crate::api::{Api, Limits, Routes, Server, Tokens, openapi_document};
 use crate::bus::clock::Clock;
 use crate::config::{SettingError, Settings};
 use crate::ingest::Ingest;
@@ -218,6 +218,7 @@ fn api(
         tokens: Arc::new(Tokens::new(settings, store.clone())?),
         clock: Clock::system(),
         exposition,
+        openapi: openapi_document()?.into(),
     }))
 }
 

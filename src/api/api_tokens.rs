@@ -5,17 +5,23 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
+use super::openapi::TOKENS;
 use super::state::Shared;
 use crate::bus::json::parse_object;
 use crate::bus::token::{ApiToken, ClientToken, ServiceName};
 
-#[derive(Serialize)]
+/// A token that was made through the API.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
 struct TokenRow {
+    #[schema(value_type = ServiceName)]
     name: String,
+    #[schema(value_type = ClientToken)]
     token: String,
 }
 
@@ -25,6 +31,19 @@ impl From<ApiToken> for TokenRow {
     }
 }
 
+/// List the tokens that were made here.
+#[utoipa::path(
+    get,
+    path = "/api_tokens",
+    operation_id = "list_tokens",
+    tag = TOKENS,
+    responses(
+        (status = 200, description = "all of them", body = [TokenRow]),
+        (status = 204, description = "there are none"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+    ),
+)]
 pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_root()?;
     let tokens = api.store.api_tokens().await?;
@@ -35,13 +54,32 @@ pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response,
     Ok(Json(rows).into_response())
 }
 
-#[derive(Deserialize)]
+/// A token to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewToken {
+    #[schema(value_type = ServiceName)]
     name: String,
+    /// Left out: one is made, `<name>--<32 hex digits>`.
+    #[schema(value_type = Option<ClientToken>)]
     token: Option<String>,
 }
 
+/// Make a token for a service.
+#[utoipa::path(
+    post,
+    path = "/api_tokens",
+    operation_id = "create_token",
+    tag = TOKENS,
+    request_body = NewToken,
+    responses(
+        (status = 201, description = "it is allowed from now on", body = TokenRow),
+        (status = 400, description = "bad JSON, a duplicated or unknown field, a bad value"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+        Body,
+    ),
+)]
 pub async fn create(
     State(api): State<Shared>,
     caller: Caller,
@@ -67,6 +105,22 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(TokenRow::from(token))).into_response())
 }
 
+/// Revoke a token.
+///
+/// Every web process refuses it within 1 s.
+#[utoipa::path(
+    delete,
+    path = "/api_tokens/{token}",
+    operation_id = "delete_token",
+    tag = TOKENS,
+    params(("token" = ClientToken, Path)),
+    responses(
+        (status = 204, description = "there is no such token any more"),
+        (status = 400, description = "the path is not UTF-8"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+    ),
+)]
 pub async fn delete(
     State(api): State<Shared>,
     caller: Caller,

@@ -71,8 +71,7 @@ fn basic_credentials(authorization: &[u8]) -> Option<String> {
 /// The user names that credentials may mean, the longest first. A token can hold colons and the
 /// password is ignored, so a user name may end at any of them.
 fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
-    const TOKEN_MAX: usize = 64;
-    let ends = credentials.bytes().enumerate().take(TOKEN_MAX + 1).rev();
+    let ends = credentials.bytes().enumerate().take(ClientToken::MAX + 1).rev();
     ends.filter(|(_, byte)| *byte == b':').map(|(end, _)| &credentials[..end])
 }
 

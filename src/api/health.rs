@@ -2,15 +2,42 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::openapi::MONITORING;
 use super::state::Shared;
 
-pub async fn health() -> Json<Value> {
-    Json(json!({}))
+/// Nothing: that it came is the answer.
+#[derive(Serialize, ToSchema)]
+pub struct Health {}
+
+/// Whether the process answers at all.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = MONITORING,
+    security(()),
+    responses((status = 200, description = "it does", body = Health)),
+)]
+pub async fn health() -> Json<Health> {
+    Json(Health {})
 }
 
-/// `pong` is the time, in milliseconds since the epoch.
-pub async fn ping(State(api): State<Shared>) -> Json<Value> {
-    Json(json!({ "pong": api.clock.now_ms() }))
+#[derive(Serialize, ToSchema)]
+pub struct Pong {
+    /// The time, in milliseconds since the epoch.
+    pong: u64,
+}
+
+/// Whether the process answers at all, and what its clock says.
+#[utoipa::path(
+    get,
+    path = "/health/ping",
+    tag = MONITORING,
+    security(()),
+    responses((status = 200, description = "it does", body = Pong)),
+)]
+pub async fn ping(State(api): State<Shared>) -> Json<Pong> {
+    Json(Pong { pong: api.clock.now_ms() })
 }

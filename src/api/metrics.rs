@@ -6,11 +6,23 @@ use axum::response::IntoResponse;
 
 use super::auth::Caller;
 use super::error::ApiError;
+use super::openapi::MONITORING;
 use super::state::Shared;
 
 /// The version of Prometheus's text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// All metrics, in Prometheus's text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = MONITORING,
+    responses(
+        (status = 200, description = "the metrics of this process", body = String),
+        (status = 404, description = "metrics go elsewhere: see `METRIC_COLLECTION_SERVICE`"),
+        Caller,
+    ),
+)]
 pub async fn metrics(
     State(api): State<Shared>,
     _caller: Caller,

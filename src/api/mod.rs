@@ -8,6 +8,7 @@ mod extract;
 mod health;
 mod limits;
 mod metrics;
+mod openapi;
 mod pulse;
 mod router;
 mod server;
@@ -15,8 +16,10 @@ mod state;
 mod subscriptions;
 mod topics;
 mod transport;
+mod webhook;
 
 pub use auth::Tokens;
 pub use limits::Limits;
+pub use openapi::document as openapi_document;
 pub use server::{Routes, Server};
 pub use state::Api;

@@ -1,49 +1,72 @@
-//! The routes.
+//! The routes. Each is made of handlers that describe themselves for the OpenAPI document: one
+//! that does not cannot be added.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::state::Shared;
-use super::{api_tokens, health, metrics, pulse, subscriptions, topics, transport};
+use super::{api_tokens, health, metrics, openapi, pulse, subscriptions, topics, transport};
 
-/// All routes of the contract. `subscription` and `subscriber` are the same word here.
+/// What a process with the API answers to.
 pub fn router(api: Shared) -> Router {
-    let subscription = post(subscriptions::subscribe).delete(subscriptions::unsubscribe);
-    let subscription_topic = delete(subscriptions::unsubscribe_topic);
-    let subscriptions = get(subscriptions::list);
-    let any_subscription = delete(subscriptions::delete);
-    let routes = Router::new()
-        .route("/topics", get(topics::list))
-        .route("/topics/{name}", post(topics::publish).delete(topics::delete))
-        .route("/topic/{name}", delete(topics::delete))
-        .route("/subscription", subscription.clone())
-        .route("/subscriber", subscription)
-        .route("/subscription/topics/{topic}", subscription_topic.clone())
-        .route("/subscriber/topics/{topic}", subscription_topic)
-        .route("/subscriptions", subscriptions.clone())
-        .route("/subscribers", subscriptions)
-        .route("/subscriptions/{token}", any_subscription.clone())
-        .route("/subscribers/{token}", any_subscription)
-        .route("/api_tokens", get(api_tokens::list).post(api_tokens::create))
-        .route("/api_tokens/{token}", delete(api_tokens::delete))
-        .route("/pulse", get(pulse::pulse))
-        .route("/pulse/scaling", get(pulse::scaling))
-        .route("/metrics", get(metrics::metrics));
-    with_health(routes, api)
+    for_all_routes(routes(), api)
 }
 
 /// What a process without the API answers to.
 pub fn metrics_router(api: Shared) -> Router {
-    with_health(Router::new().route("/metrics", get(metrics::metrics)), api)
+    for_all_routes(health_routes().routes(routes!(metrics::metrics)), api)
 }
 
-/// What every server answers to, and what holds for all routes.
-fn with_health(routes: Router<Shared>, api: Shared) -> Router {
-    routes
-        .route("/health", get(health::health))
-        .route("/health/ping", get(health::ping))
+/// All routes of the contract. `subscription` and `subscriber` are the same word here.
+pub fn routes() -> OpenApiRouter<Shared> {
+    let subscription = routes!(subscriptions::subscribe, subscriptions::unsubscribe);
+    let subscription_topic = routes!(subscriptions::unsubscribe_topic);
+    health_routes()
+        .routes(routes!(topics::list))
+        .routes(routes!(topics::publish))
+        .routes(also_at("/topic/{name}", routes!(topics::delete)))
+        .routes(also_at("/subscriber", subscription))
+        .routes(also_at("/subscriber/topics/{topic}", subscription_topic))
+        .routes(also_at("/subscribers", routes!(subscriptions::list)))
+        .routes(also_at("/subscribers/{token}", routes!(subscriptions::delete)))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::delete))
+        .routes(routes!(pulse::pulse))
+        .routes(routes!(pulse::scaling))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(openapi::openapi))
+}
+
+/// What every server answers to.
+fn health_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default().routes(routes!(health::health)).routes(routes!(health::ping))
+}
+
+/// Gives a route a second path, which is described as the same.
+fn also_at(
+    alias: &str,
+    (schemas, mut paths, methods): UtoipaMethodRouter<Shared>,
+) -> UtoipaMethodRouter<Shared> {
+    if let Some((path, item)) = paths.paths.first_key_value() {
+        let mut item = item.clone();
+        let all = [("GET", &mut item.get), ("POST", &mut item.post), ("DELETE", &mut item.delete)];
+        for (method, operation) in all {
+            if let Some(operation) = operation {
+                operation.summary = Some(format!("The same as `{method} {path}`."));
+                operation.description = None;
+                operation.operation_id.get_or_insert_default().push_str("_alias");
+            }
+        }
+        paths.paths.insert(alias.to_owned(), item);
+    }
+    (schemas, paths, methods)
+}
+
+fn for_all_routes(routes: OpenApiRouter<Shared>, api: Shared) -> Router {
+    Router::from(routes)
         .fallback(async || ApiError::NotFound("there is no such route".into()))
         .layer(DefaultBodyLimit::max(api.settings.max_body))
         .layer(axum::middleware::from_fn_with_state(api.clone(), transport::require_https))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
+
 use super::auth::Tokens;
 use super::error::ApiError;
 use super::limits::Limits;
@@ -24,6 +26,8 @@ pub struct Api {
     pub clock: Clock,
     /// What `GET /metrics` answers with; `None` if metrics do not go to Prometheus.
     pub exposition: Option<Exposition>,
+    /// What `GET /openapi.json` answers with.
+    pub openapi: Bytes,
 }
 
 /// The state of all routes.

@@ -4,16 +4,37 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
+use super::openapi::{MONITORING, SUBSCRIBING};
 use super::state::{Api, Shared};
 use super::topics::unknown_topic;
-use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Subscription, SubscriptionBody, SubscriptionStatus};
 use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
 use crate::store::Subscribed;
 
+/// Subscribe to topics.
+///
+/// The body is the whole subscription: what it leaves out has its default again. The same body
+/// again has no effect. A token has one subscription.
+#[utoipa::path(
+    post,
+    path = "/subscription",
+    tag = SUBSCRIBING,
+    request_body = SubscriptionBody,
+    responses(
+        (status = 204, description = "subscribed to these topics and no others"),
+        (status = 400, description = "bad JSON, a duplicated or unknown field, a bad value"),
+        (status = 403, description = "this is the root key"),
+        (status = 404, description = "nobody has published to a topic"),
+        Caller,
+        Body,
+    ),
+)]
 pub async fn subscribe(
     State(api): State<Shared>,
     caller: Caller,
@@ -32,6 +53,18 @@ pub async fn subscribe(
     }
 }
 
+/// Unsubscribe from everything.
+#[utoipa::path(
+    delete,
+    path = "/subscription",
+    tag = SUBSCRIBING,
+    responses(
+        (status = 204, description = "the subscription and its queue are gone"),
+        (status = 403, description = "this is the root key"),
+        (status = 404, description = "there is no subscription"),
+        Caller,
+    ),
+)]
 pub async fn unsubscribe(
     State(api): State<Shared>,
     caller: Caller,
@@ -39,7 +72,21 @@ pub async fn unsubscribe(
     remove(&api, &caller.into_client()?).await
 }
 
-/// Removes the subscriber in the path: any of them for root, itself for a client.
+/// Remove a subscriber: any of them for root, itself for a client.
+#[utoipa::path(
+    delete,
+    path = "/subscriptions/{token}",
+    operation_id = "delete_subscriber",
+    tag = SUBSCRIBING,
+    params(("token" = ClientToken, Path)),
+    responses(
+        (status = 204, description = "the subscription and its queue are gone"),
+        (status = 400, description = "what is in the path is no token"),
+        (status = 403, description = "this is another subscriber"),
+        (status = 404, description = "there is no such subscriber"),
+        Caller,
+    ),
+)]
 pub async fn delete(
     State(api): State<Shared>,
     caller: Caller,
@@ -62,6 +109,22 @@ async fn remove(api: &Api, subscriber: &ClientToken) -> Result<StatusCode, ApiEr
     }
 }
 
+/// Unsubscribe from one topic.
+///
+/// Its events in the queue stay.
+#[utoipa::path(
+    delete,
+    path = "/subscription/topics/{topic}",
+    tag = SUBSCRIBING,
+    params(("topic" = TopicName, Path)),
+    responses(
+        (status = 204, description = "unsubscribed"),
+        (status = 400, description = "a bad topic name"),
+        (status = 403, description = "this is the root key"),
+        (status = 404, description = "the caller is not subscribed to it"),
+        Caller,
+    ),
+)]
 pub async fn unsubscribe_topic(
     State(api): State<Shared>,
     caller: Caller,
@@ -77,35 +140,50 @@ pub async fn unsubscribe_topic(
 }
 
 /// A row of `GET /subscriptions`.
-#[derive(Serialize)]
+// What the original does not have is left out where there is nothing to say.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubscriptionStatus)]
 pub struct SubscriptionRow {
+    /// The subscriber's token. Of `<name>--<secret>`, others than root and its holder see the name
+    /// only.
     subscriber: String,
     callback: String,
-    /// Always there, because clients of the original require it; a secret, so mostly `null`.
+    /// A secret: `null` for others than root and the subscriber itself.
+    // Always there, because clients of the original require it.
+    #[schema(required)]
     uuid: Option<String>,
     max_events: u32,
     /// Milliseconds.
     timeout: u64,
     /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     retention: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     max_queued: Option<u64>,
+    #[schema(value_type = Vec<TopicName>)]
     topics: Vec<String>,
     events: Counts,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventCounts)]
 struct Counts {
+    /// Ever acknowledged.
     sent: u64,
+    /// Waiting, those on their way included.
     queued: u64,
-    /// Seconds since the epoch.
+    /// When the oldest one that waits was accepted, in seconds since the epoch.
+    #[schema(required)]
     oldest: Option<u64>,
-    /// Ever dropped because the store ran out of room. Ours, and so left out while it is 0.
+    /// Ever dropped because the store ran out of room; left out while it is 0.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     autodropped: u64,
     /// Ever dropped as the subscriber's own retention asks for; left out while it is 0.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     expired: u64,
 }
 
@@ -113,6 +191,14 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// List all subscriptions.
+#[utoipa::path(
+    get,
+    path = "/subscriptions",
+    operation_id = "list_subscriptions",
+    tag = MONITORING,
+    responses((status = 200, description = "all subscriptions", body = [SubscriptionRow]), Caller),
+)]
 pub async fn list(
     State(api): State<Shared>,
     caller: Caller,

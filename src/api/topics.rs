@@ -6,18 +6,49 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Body;
+use super::openapi::{MONITORING, PUBLISHING};
 use super::state::{Api, Shared};
 use crate::bus::event::parse_publish;
+use crate::bus::schema::Publish;
 use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published, TopicDeleted};
 use crate::telemetry::metrics::record;
 
 const OWNED: &str = "this topic belongs to another publisher";
 
+/// Publish to a topic.
+///
+/// The first publish to a topic creates it and makes the client its publisher. A refused request
+/// creates and claims nothing.
+#[utoipa::path(
+    post,
+    path = "/topics/{name}",
+    tag = PUBLISHING,
+    params(("name" = TopicName, Path)),
+    request_body = Publish,
+    responses(
+        Caller,
+        Body,
+        (status = 204, description = "stored in the queue of every subscriber"),
+        (
+            status = 400,
+            description = "a bad topic name, bad JSON, a duplicated or unknown field, a bad value; \
+                of several events with the index of the first bad one",
+        ),
+        (status = 403, description = "the topic belongs to another client; or this is the root key"),
+        (
+            status = 429,
+            description = "more publishes than `ROUTEMASTER_PUBLISH_RATE` allows this client; or \
+                too many unknown tokens from this address",
+        ),
+        (status = 503, description = "the store is not available or full"),
+    ),
+)]
 pub async fn publish(
     State(api): State<Shared>,
     caller: Caller,
@@ -47,6 +78,23 @@ async fn accept(
     }
 }
 
+/// Delete a topic.
+///
+/// Nobody is subscribed to it any more; events in queues stay.
+#[utoipa::path(
+    delete,
+    path = "/topics/{name}",
+    operation_id = "delete_topic",
+    tag = PUBLISHING,
+    params(("name" = TopicName, Path)),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 400, description = "a bad topic name"),
+        (status = 403, description = "the topic belongs to another client"),
+        (status = 404, description = "there is no such topic"),
+        Caller,
+    ),
+)]
 pub async fn delete(
     State(api): State<Shared>,
     caller: Caller,
@@ -65,13 +113,27 @@ pub async fn delete(
 }
 
 /// A row of `GET /topics`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Topic)]
 pub struct TopicRow {
+    #[schema(value_type = TopicName)]
     name: String,
+    /// `null` if nobody has published. Of a token `<name>--<secret>`, others than root and its
+    /// holder see the name only.
+    #[schema(required)]
     publisher: Option<String>,
+    /// Events ever received.
     events: u64,
 }
 
+/// List all topics.
+#[utoipa::path(
+    get,
+    path = "/topics",
+    operation_id = "list_topics",
+    tag = MONITORING,
+    responses((status = 200, description = "all topics", body = [TopicRow]), Caller),
+)]
 pub async fn list(
     State(api): State<Shared>,
     caller: Caller,

@@ -5,15 +5,17 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::bus::batch::Item;
 use crate::bus::json::{self, Rejection, check_portable, https_url, parse_object};
+use crate::bus::schema;
 use crate::bus::topic::TopicName;
 
 /// How many events one request may publish: what a store can copy to many subscribers in one go.
-const EVENTS_MAX: usize = 10_000;
+pub(super) const EVENTS_MAX: usize = 10_000;
 /// The longest `url`, in characters.
-const URL_MAX: usize = 1024;
+pub(super) const URL_MAX: usize = 1024;
 /// The deepest nesting of `data`.
 pub const DATA_DEPTH_MAX: usize = 128;
 
@@ -27,14 +29,10 @@ pub enum EventType {
 }
 
 impl EventType {
+    pub const ALL: [Self; 4] = [Self::Create, Self::Update, Self::Delete, Self::Noop];
+
     pub fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "create" => Self::Create,
-            "update" => Self::Update,
-            "delete" => Self::Delete,
-            "noop" => Self::Noop,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -58,17 +56,24 @@ pub struct Event<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The fields of the body, in the contract's words (§2).
-#[derive(Deserialize)]
+/// An event as its publisher writes it.
+// The fields are those of the contract (§2).
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Body<'a> {
+pub(super) struct PublishedEvent<'a> {
     #[serde(borrow, rename = "type")]
+    #[schema(value_type = EventType)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
+    #[schema(schema_with = schema::event_url)]
     url: Cow<'a, str>,
     #[serde(default, deserialize_with = "timestamp")]
+    #[schema(schema_with = schema::event_timestamp)]
     timestamp: Option<u64>,
+    /// Any JSON of at most `ROUTEMASTER_MAX_EVENT_DATA` bytes, nested at most 128 deep. It is
+    /// delivered as it was written; `null` is as if absent.
     #[serde(borrow, default)]
+    #[schema(value_type = serde_json::Value)]
     data: Option<&'a RawValue>,
 }
 
@@ -108,7 +113,7 @@ pub fn parse_publish(
 
 impl<'a> Event<'a> {
     fn parse(json: &'a [u8], data_max: usize) -> Result<Self, Rejection> {
-        let body: Body<'a> = parse_object(json)?;
+        let body: PublishedEvent<'a> = parse_object(json)?;
         Self::new(&body.kind, body.url, body.timestamp, body.data, data_max)
     }
 

@@ -11,6 +11,7 @@ pub mod event;
 pub mod health;
 pub mod host_pattern;
 pub mod json;
+pub mod schema;
 pub mod subscription;
 pub mod token;
 pub mod topic;

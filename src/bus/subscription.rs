@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
+use utoipa::ToSchema;
 
 use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
+use crate::bus::schema;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -101,21 +103,32 @@ pub struct SubscriptionStatus {
     pub health: Health,
 }
 
-/// The fields of the body, in the contract's words (§3); the last two are ours.
-#[derive(Deserialize)]
+/// A subscription as its subscriber writes it. What it leaves out has its default.
+// The fields are those of the contract (§3); the last two are ours.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Subscription)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub struct SubscriptionBody {
+    /// Exactly these: earlier ones that are not listed are unsubscribed, and their queued events
+    /// stay.
+    #[schema(value_type = Vec<TopicName>)]
     topics: Vec<String>,
+    #[schema(schema_with = schema::callback)]
     callback: String,
     #[serde(default, deserialize_with = "present")]
+    #[schema(schema_with = schema::uuid)]
     uuid: Option<String>,
     #[serde(default = "default_timeout_ms")]
+    #[schema(schema_with = schema::timeout)]
     timeout: u64,
     #[serde(default = "default_max")]
+    #[schema(schema_with = schema::max)]
     max: u32,
     #[serde(default, deserialize_with = "present")]
+    #[schema(schema_with = schema::retention)]
     retention: Option<u64>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(schema_with = schema::max_queued)]
     max_queued: Option<u64>,
 }
 
@@ -123,14 +136,14 @@ struct Body {
 pub const TIMEOUT_MAX_MS: u64 = 3_600_000;
 pub const BATCH_MAX: u32 = 10_000;
 /// Retention is looked after every second. At most a year.
-const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
-const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
+pub(super) const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
+pub(super) const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
 
-fn default_timeout_ms() -> u64 {
+pub(super) fn default_timeout_ms() -> u64 {
     500
 }
 
-fn default_max() -> u32 {
+pub(super) fn default_max() -> u32 {
     100
 }
 
@@ -144,7 +157,7 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
 impl Subscription {
     /// Parses the body of `POST /subscription`. What it leaves out has its default.
     pub fn parse(body: &[u8], topic_name_max: usize) -> Result<Self, Rejection> {
-        let body: Body = parse_object(body)?;
+        let body: SubscriptionBody = parse_object(body)?;
         let callback = CallbackUrl::parse(&body.callback)
             .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
         if body.timeout > TIMEOUT_MAX_MS {
@@ -171,7 +184,7 @@ impl Subscription {
     }
 }
 
-impl Body {
+impl SubscriptionBody {
     fn retention(&self) -> Result<Retention, Rejection> {
         let (shortest, longest) = (RETENTION_MS.start(), RETENTION_MS.end());
         if self.retention.is_some_and(|ms| !RETENTION_MS.contains(&ms) || ms <= self.timeout) {

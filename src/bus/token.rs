@@ -19,11 +19,14 @@ pub struct InvalidToken;
 /// What stands between a service's name and the secret part of a token.
 const NAME_END: &str = "--";
 /// The longest service name: a token made for it still fits into 64 characters.
-const SERVICE_NAME_MAX: usize = 30;
+pub(super) const SERVICE_NAME_MAX: usize = 30;
 
 impl ClientToken {
+    /// The longest token, in characters (contract §1).
+    pub const MAX: usize = 64;
+
     pub fn parse(token: &str) -> Result<Self, InvalidToken> {
-        if (1..=64).contains(&token.len()) && token.bytes().all(is_token_byte) {
+        if (1..=Self::MAX).contains(&token.len()) && token.bytes().all(is_token_byte) {
             Ok(Self(token.into()))
         } else {
             Err(InvalidToken)

@@ -2,8 +2,8 @@
 //! talks to it over real TLS, and does so on both stores unless no store takes part in it.
 //!
 //! The modules stand in the order of the contract: running it, transport and authentication,
-//! publishing, subscribing, delivery, monitoring, exceptions; then the commands, trouble, order and
-//! crashes.
+//! publishing, subscribing, delivery, monitoring, exceptions; then the API's description, the commands,
+//! trouble, backup, order and crashes.
 
 // A harness fails by panicking: that is how a test says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -40,6 +40,8 @@ mod tokens;
 
 mod exceptions;
 
+mod openapi;
+
 mod commands;
 mod doctor;
 mod import;
@@ -48,5 +50,6 @@ mod operator;
 mod bad_requests;
 mod trouble;
 
+mod backup;
 mod crashes;
 mod order;

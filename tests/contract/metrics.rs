@@ -377,7 +377,7 @@ on_both_stores!(a_worker_answers_prometheus_on_a_port_of_its_own, |store| async 
     let worker = bus.worker().await;
     let line = worker.stdout.line_with("/metrics").await.expect("it says where");
     let base = line.split_whitespace().last().unwrap().strip_suffix("/metrics").unwrap();
-    let at_worker = Client::new(base, &bus.ca_path());
+    let at_worker = Client::new(base, &bus.ca_path()).beside_the_api();
     at_worker.get("/metrics").await.expect(401);
     at_worker.get("/health").await.expect(200);
     let at_worker = at_worker.with_token("demo");

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use super::description::description;
 use super::receiver::Receiver;
 
 /// Longer than the bus may take for anything.
@@ -21,6 +22,8 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     authorization: Option<String>,
+    /// Whether the answers must be as the API's description says.
+    described: bool,
 }
 
 /// An answer of the bus, read to its end.
@@ -88,7 +91,17 @@ impl Client {
                 .with_no_client_auth();
             http.tls_backend_preconfigured(unused)
         };
-        Self { http: http.build().unwrap(), base: base.to_owned(), authorization: None }
+        Self {
+            http: http.build().unwrap(),
+            base: base.to_owned(),
+            authorization: None,
+            described: true,
+        }
+    }
+
+    /// For a server that has some routes of the API only.
+    pub fn beside_the_api(self) -> Self {
+        Self { described: false, ..self }
     }
 
     pub fn with_token(&self, token: &str) -> Self {
@@ -136,7 +149,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
     ) -> reqwest::Result<Reply> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).body(body);
+        let mut request =
+            self.http.request(method.clone(), format!("{}{path}", self.base)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -146,7 +160,11 @@ impl Client {
         let response = request.send().await?;
         let (status, version) = (response.status().as_u16(), response.version());
         let headers = response.headers().clone();
-        Ok(Reply { status, version, headers, body: response.text().await? })
+        let reply = Reply { status, version, headers, body: response.text().await? };
+        if self.described {
+            description().check(&method, path, &reply);
+        }
+        Ok(reply)
     }
 
     /// Publishes; the answer may be anything.

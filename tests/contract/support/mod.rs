@@ -1,11 +1,13 @@
 //! The harness: a bus made of real processes ([`Bus`], [`Process`]), clients that talk to it
-//! ([`Client`], [`raw`]) and receivers that it delivers to ([`Receiver`]).
+//! ([`Client`], [`raw`]) and receivers that it delivers to ([`Receiver`]). What the bus answers to a
+//! [`Client`] is held against its own [`description`], whatever the test is about.
 //!
 //! Nothing here sleeps for a fixed time: what is expected is awaited, and every wait is bounded,
 //! so that a hang is a failure with a name.
 
 mod bus;
 mod client;
+pub mod description;
 mod output;
 mod process;
 pub mod raw;
@@ -16,7 +18,7 @@ pub mod ruby;
 mod run;
 
 pub use bus::{Bus, ORDERS, ROOT};
-pub use client::{Client, basic, event, numbered};
+pub use client::{Client, Reply, basic, event, numbered};
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver};
 pub use redis_server::RedisServer;

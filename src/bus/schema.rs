@@ -1,0 +1,169 @@
+//! JSON Schemas of the domain's values, for the API's OpenAPI document.
+//!
+//! A schema says what JSON Schema can say. The parser is the law: it may refuse more (a body's
+//! size, a callback that is denied), but never takes what the schema refuses; and both take their
+//! limits from the same constants. `tests/contract/openapi.rs` holds one against the other.
+
+use std::ops::RangeInclusive;
+
+use utoipa::openapi::{
+    ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::event::{EVENTS_MAX, EventType, PublishedEvent, URL_MAX};
+use super::subscription::{
+    BATCH_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_MAX_MS, default_max, default_timeout_ms,
+};
+use super::token::{ClientToken, SERVICE_NAME_MAX, ServiceName};
+use super::topic::TopicName;
+
+fn string(pattern: impl Into<String>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
+}
+
+fn integer(range: RangeInclusive<u64>) -> ObjectBuilder {
+    let object = ObjectBuilder::new().schema_type(Type::Integer);
+    object.minimum(Some(*range.start())).maximum(Some(*range.end()))
+}
+
+/// A schema that the document names and others refer to.
+macro_rules! named {
+    ($type:ty, $schema:expr) => {
+        impl ToSchema for $type {}
+
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                $schema.into()
+            }
+        }
+    };
+}
+
+named!(TopicName, {
+    string(format!("^[a-z_]{{1,{}}}$", TopicName::MAX)).description(Some(
+        "The name of a topic: at most 32 characters, or as many as `ROUTEMASTER_TOPIC_NAME_MAX` \
+         allows.",
+    ))
+});
+
+named!(ClientToken, {
+    string(format!("^[a-z0-9:_-]{{1,{}}}$", ClientToken::MAX))
+        .description(Some("A token. It is a secret."))
+});
+
+named!(ServiceName, {
+    string("^-?(?:[a-z0-9:_]-?)*$")
+        .min_length(Some(1))
+        .max_length(Some(SERVICE_NAME_MAX))
+        .description(Some("The name of a service; it holds no `--`."))
+});
+
+named!(EventType, {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(EventType::ALL.map(EventType::as_str)))
+        .description(Some("What happened to the thing that the event tells of."))
+});
+
+/// The body of a publish.
+pub struct Publish;
+
+impl ToSchema for Publish {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((PublishedEvent::name().into(), PublishedEvent::schema()));
+        PublishedEvent::schemas(schemas);
+    }
+}
+
+impl PartialSchema for Publish {
+    fn schema() -> RefOr<Schema> {
+        let event = || Ref::from_schema_name(PublishedEvent::name());
+        let events =
+            ArrayBuilder::new().items(event()).min_items(Some(1)).max_items(Some(EVENTS_MAX));
+        let description =
+            "One event, or several that are taken as a whole, in order, or not at all.";
+        OneOfBuilder::new().item(event()).item(events).description(Some(description)).into()
+    }
+}
+
+/// An event as subscribers receive it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described: events are passed on as bytes")]
+pub struct DeliveredEvent {
+    topic: TopicName,
+    r#type: EventType,
+    #[schema(schema_with = event_url)]
+    url: String,
+    #[schema(schema_with = delivered_time)]
+    t: u64,
+    /// As it was published, to the digit. Left out if nothing was, or `null`.
+    #[schema(required = false)]
+    data: serde_json::Value,
+}
+
+/// The events of one delivery.
+pub fn batch(events: ArrayBuilder) -> ArrayBuilder {
+    events.min_items(Some(1)).max_items(Some(BATCH_MAX as usize))
+}
+
+/// The characters that no URL holds, for the class of a pattern.
+const NEVER: &str = r"\u0000-\u0020\u007f\\";
+
+pub fn event_url() -> Object {
+    string(format!("^[Hh][Tt][Tt][Pp][Ss]://[^{NEVER}/?#][^{NEVER}]*$"))
+        .max_length(Some(URL_MAX))
+        .description(Some("An `https://` URL with a host."))
+        .build()
+}
+
+pub fn event_timestamp() -> Object {
+    const MEANING: &str = "Milliseconds since the epoch. The time of reception if absent.";
+    integer(0..=i64::MAX as u64).description(Some(MEANING)).build()
+}
+
+fn delivered_time() -> Object {
+    const MEANING: &str = "Milliseconds since the epoch: the time that the publisher gave, or that \
+        of reception.";
+    integer(0..=i64::MAX as u64).description(Some(MEANING)).build()
+}
+
+pub fn callback() -> Object {
+    const MEANING: &str = "An `https://` URL without query, fragment and user info, at a host that \
+        may be delivered to. Its name is not looked up before the first delivery.";
+    string(format!("^[Hh][Tt][Tt][Pp][Ss]://[^{NEVER}/?#][^{NEVER}?#]*$"))
+        .description(Some(MEANING))
+        .build()
+}
+
+pub fn uuid() -> Object {
+    string(r"^[^\u0000-\u001f\u007f-\u009f]*$")
+        .description(Some("User name and password of the deliveries, which have none without it."))
+        .build()
+}
+
+pub fn timeout() -> Object {
+    integer(0..=TIMEOUT_MAX_MS)
+        .default(Some(default_timeout_ms().into()))
+        .description(Some("How long the oldest event waits at most, in milliseconds."))
+        .build()
+}
+
+pub fn max() -> Object {
+    integer(1..=BATCH_MAX.into())
+        .default(Some(default_max().into()))
+        .description(Some("Events in a batch, at most."))
+        .build()
+}
+
+pub fn retention() -> Object {
+    const MEANING: &str = "Events that have waited longer are dropped, in milliseconds. More than \
+        `timeout`.";
+    integer(RETENTION_MS).description(Some(MEANING)).build()
+}
+
+pub fn max_queued() -> Object {
+    const MEANING: &str = "Of more events than this, the oldest are dropped. What is on its way \
+        does not count.";
+    integer(MAX_QUEUED).description(Some(MEANING)).build()
+}
