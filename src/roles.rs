@@ -149,19 +149,28 @@ fn upkeep(
     }
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Use,
+    /// A Redis is not written to, not even to decide how many lanes it has.
+    Look,
+}
+
 /// Prepares the store of the settings. A Redis is connected to in the background.
 ///
 /// # Errors
 /// If it cannot be used; the error says what to change.
-pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+pub fn open_store(settings: &Settings, access: Access) -> anyhow::Result<Arc<dyn Store>> {
     match settings.redis() {
-        Some(redis) => Ok(Arc::new(open_redis(&redis)?)),
+        Some(redis) => Ok(Arc::new(open_redis(redis, access)?)),
         None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
     }
 }
 
-fn open_redis(redis: &RedisOptions) -> anyhow::Result<RedisStore> {
-    RedisStore::open(redis).map_err(|error| {
+fn open_redis(redis: RedisOptions, access: Access) -> anyhow::Result<RedisStore> {
+    let redis = RedisOptions { look_only: access == Access::Look, ..redis };
+    RedisStore::open(&redis).map_err(|error| {
         let what = "the settings for Redis cannot be used";
         SettingError::Conflict(format!("{what}: {error:#}")).into()
     })
@@ -171,7 +180,7 @@ fn open_redis(redis: &RedisOptions) -> anyhow::Result<RedisStore> {
 /// is taken on trust: the bus starts, answers 503 until it is there, and reports then what is
 /// wrong with it.
 async fn open_checked_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let (store, checked) = open_and_check_store(settings).await?;
+    let (store, checked) = open_and_check_store(settings, Access::Use).await?;
     match checked {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         Err(error) if error.is::<StoreError>() => {
@@ -192,11 +201,12 @@ pub type Checked = anyhow::Result<Vec<&'static str>>;
 /// If it cannot be opened, as [`open_store`].
 pub async fn open_and_check_store(
     settings: &Settings,
+    access: Access,
 ) -> anyhow::Result<(Arc<dyn Store>, Checked)> {
     let Some(redis) = settings.redis() else {
-        return Ok((open_store(settings)?, Ok(vec![])));
+        return Ok((open_store(settings, access)?, Ok(vec![])));
     };
-    let store = open_redis(&redis)?;
+    let store = open_redis(redis, access)?;
     // Boxed, because the compiler gives up on futures that are nested so deeply.
     let checked = Box::pin(store.check_server()).await;
     Ok((Arc::new(store), checked))

@@ -10,7 +10,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::roles::open_store;
+use crate::roles::{Access, open_store};
 use crate::signals;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Dropped, Lane};
@@ -67,7 +67,8 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
             bail!("the store is of another version: a dry run would change it; start the bus once");
         }
     }
-    let store = open_store(settings)?;
+    let access = if args.dry_run { Access::Look } else { Access::Use };
+    let store = open_store(settings, access)?;
     let stop = signals::stop_on_signal(Duration::ZERO)?;
     let autodrops = Autodrop::of_all_lanes(&store, settings.budget(), &stop).await;
     let autodrops = autodrops.context(FAILED)?;

@@ -343,6 +343,7 @@ impl Settings {
             identity: files.map(|(certificate, key)| CertificateFiles { certificate, key }),
             wait_replicas: self.redis_wait_replicas,
             lanes: self.redis_lanes,
+            look_only: false,
         }
     }
 

@@ -78,7 +78,7 @@ fn sentry_gets_an_envelope_with_an_event() {
         assert_eq!(event["event_id"], id);
         assert!(event["level"].is_null(), "an error by default");
         assert_eq!(event["release"], format!("routemaster@{}", env!("CARGO_PKG_VERSION")));
-        assert_eq!(event["logger"], "routemaster::store::redis::connection");
+        assert_eq!(event["logger"], "routemaster::store::redis::link");
         assert_eq!(event["tags"]["role"], "serve");
         assert_eq!(event["extra"]["store"], format!("Redis, redis://127.0.0.1:{redis}"));
         assert!(!event["server_name"].as_str().unwrap().is_empty());
@@ -86,7 +86,7 @@ fn sentry_gets_an_envelope_with_an_event() {
         assert_eq!(error["type"], "failed to reach the store; trying on");
         assert!(!error["value"].as_str().unwrap().is_empty());
         let frame = &error["stacktrace"]["frames"][0];
-        assert_eq!(frame["filename"], "src/store/redis/connection.rs");
+        assert_eq!(frame["filename"], "src/store/redis/link.rs");
         assert!(frame["lineno"].as_u64() > Some(0));
     });
 }
@@ -106,7 +106,7 @@ fn honeybadger_gets_a_notice() {
         let error = &notice["error"];
         assert_eq!(error["class"], "failed to reach the store; trying on");
         assert!(!error["message"].as_str().unwrap().is_empty());
-        assert_eq!(error["backtrace"][0]["file"], "src/store/redis/connection.rs");
+        assert_eq!(error["backtrace"][0]["file"], "src/store/redis/link.rs");
         assert!(error["backtrace"][0]["number"].as_str().unwrap().parse::<u32>().unwrap() > 0);
         let context = &notice["request"]["context"];
         assert_eq!(context["store"], format!("Redis, redis://127.0.0.1:{redis}"));
@@ -130,7 +130,7 @@ fn new_relic_gets_a_custom_event() {
         assert_eq!(event["eventType"], "RoutemasterException");
         assert_eq!(event["error.class"], "failed to reach the store; trying on");
         assert!(!event["error.message"].as_str().unwrap().is_empty());
-        assert_eq!(event["file"], "src/store/redis/connection.rs");
+        assert_eq!(event["file"], "src/store/redis/link.rs");
         assert!(event["line"].as_u64() > Some(0));
         assert_eq!(event["field.store"], format!("Redis, redis://127.0.0.1:{redis}"));
         assert_eq!(event["release"], format!("routemaster@{}", env!("CARGO_PKG_VERSION")));

@@ -8,7 +8,7 @@ use indicatif::DecimalBytes;
 
 use super::finding::Finding;
 use crate::config::Survey;
-use crate::roles::open_and_check_store;
+use crate::roles::{Access, open_and_check_store};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, Usage, fullest_usage};
 use crate::upkeep::Budget;
@@ -37,7 +37,7 @@ pub async fn check(survey: &Survey) -> Vec<Finding> {
 
 async fn redis(survey: &Survey) -> Vec<Finding> {
     let settings = &survey.settings;
-    let (store, checked) = match open_and_check_store(settings).await {
+    let (store, checked) = match open_and_check_store(settings, Access::Look).await {
         Ok(opened) => opened,
         Err(error) => {
             let advice = "correct ROUTEMASTER_REDIS_URL";

@@ -10,7 +10,7 @@ use crate::bus::subscription::Subscription;
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::config::Settings;
-use crate::roles::open_and_check_store;
+use crate::roles::{Access, open_and_check_store};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
     ImportedPortion, ImportedTopic, Portion, Store, StoreError, StoreResult, Taken, fullest_usage,
@@ -61,7 +61,8 @@ impl Target {
                 );
             }
         }
-        let (store, checked) = open_and_check_store(settings).await?;
+        let access = if dry_run { Access::Look } else { Access::Use };
+        let (store, checked) = open_and_check_store(settings, access).await?;
         for warning in checked? {
             tracing::warn!("{warning}");
         }

@@ -199,13 +199,15 @@ impl RedisStore {
             .options
             .lanes
             .unwrap_or_else(|| if self.options.is_cluster() { CLUSTER_LANES } else { 1 });
-        let args = vec![(in_an_empty_store as i64).into()];
-        let count = self.run(&self.scripts.lanes, Lane::HOME, args).await?.unsigned()?;
+        let decide = i64::from(!self.options.look_only);
+        let args = vec![(in_an_empty_store as i64).into(), decide.into()];
+        let mut reply = self.run(&self.scripts.lanes, Lane::HOME, args).await?;
+        let (count, is_decided) = (reply.part()?.unsigned()?, reply.part()?.integer()? > 0);
         let count = usize::try_from(count).ok().filter(|count| (1..=Lane::MAX).contains(count));
         let count = count.ok_or_else(|| {
             StoreError::Corrupt(format!("Redis: there must be 1 to {} lanes", Lane::MAX))
         })?;
-        let is_first = self.lane_count.set(count).is_ok();
+        let is_first = is_decided && self.lane_count.set(count).is_ok();
         if is_first && self.options.lanes.is_some_and(|wanted| wanted != count) {
             tracing::warn!(
                 "ROUTEMASTER_REDIS_LANES has no effect: this store has {count} for as long as it \

@@ -39,6 +39,8 @@ pub struct RedisOptions {
     pub wait_replicas: u32,
     /// How many lanes a store that is empty gets.
     pub lanes: Option<usize>,
+    /// Whether nothing is to be decided: how many lanes an empty store gets is left open.
+    pub look_only: bool,
 }
 
 impl RedisOptions {
