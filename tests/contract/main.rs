@@ -11,6 +11,7 @@
 #[macro_use]
 mod support;
 
+mod redis_shapes;
 mod settings;
 mod stopping;
 

@@ -43,12 +43,27 @@ impl RedisServer {
 
     /// Starts a server with options as on redis-server's command line.
     pub fn start_with(options: &[&str]) -> Self {
-        let mut server = Self {
-            directory: tempfile::tempdir().expect("failed to create a temporary directory"),
-            port: 0,
-            options: options.iter().map(|option| (*option).to_owned()).collect(),
-            process: None,
-        };
+        let directory = tempfile::tempdir().expect("failed to create a temporary directory");
+        Self::start_in(directory, options.iter().map(|option| (*option).to_owned()).collect())
+    }
+
+    /// Starts a Sentinel that watches this server under the name `bus`, and alone may say that it
+    /// is down.
+    pub fn start_sentinel_of(master: &RedisServer) -> Self {
+        let directory = tempfile::tempdir().expect("failed to create a temporary directory");
+        let file = directory.path().join("sentinel.conf");
+        let config = format!(
+            "sentinel monitor bus 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds bus 1000\n\
+             sentinel failover-timeout bus 5000\n",
+            master.port
+        );
+        std::fs::write(&file, config).expect("failed to write the Sentinel's settings");
+        Self::start_in(directory, vec![file.display().to_string(), "--sentinel".into()])
+    }
+
+    fn start_in(directory: TempDir, options: Vec<String>) -> Self {
+        let mut server = Self { directory, port: 0, options, process: None };
         for _ in 0..PORT_TRIES {
             server.port = free_port();
             if server.spawn() {
@@ -125,11 +140,12 @@ impl RedisServer {
     /// Starts the process and waits until it answers; `false` if it ended, as it does when the
     /// port is taken.
     fn spawn(&mut self) -> bool {
+        // A file of settings has to come first.
         let process = Command::new("redis-server")
+            .args(&self.options)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--daemonize", "no", "--dir"])
             .arg(self.directory.path())
-            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -166,7 +182,8 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("failed to find a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }

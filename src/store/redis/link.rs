@@ -17,6 +17,9 @@ use crate::store::{Lane, StoreError, StoreResult};
 /// The pause between two looks whether the connection is back, and before a call is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The pause before a connection is given another task.
+const CONNECT_PAUSE: Duration = Duration::from_millis(500);
+
 /// Whether a call may be sent again when the connection broke before its answer came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Resend {
@@ -38,7 +41,7 @@ impl Link {
         let client = builder.build()?;
         let lost = LastError::default();
         log_changes(&client, name, lost.clone());
-        client.connect();
+        tokio::spawn(keep_connecting(client.clone()));
         Ok(Self { client, lost })
     }
 
@@ -124,6 +127,16 @@ impl From<&Error> for Failure {
     }
 }
 
+/// fred connects anew by itself, but for some errors, after which its task ends and every call would
+/// wait in vain.
+async fn keep_connecting(client: Client) {
+    loop {
+        let ended = client.connect().await;
+        tracing::warn!(?ended, "the task that keeps the connection to Redis has ended; anew");
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+}
+
 /// Says once when the connection is lost, and once when it is back.
 fn log_changes(client: &Client, name: String, last: LastError) {
     let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
@@ -161,7 +174,8 @@ fn log_changes(client: &Client, name: String, last: LastError) {
 /// What an error of the system says in words; fred shows such a one as programmers see it.
 fn readable(details: &str) -> &str {
     let quoted = |field: &str| Some(details.split_once(field)?.1.split_once('"')?.0);
-    quoted("message: \"").or_else(|| quoted("error: \"")).unwrap_or(details)
+    let bare = || Some(details.split_once("error: ")?.1.trim_end_matches(" }"));
+    quoted("message: \"").or_else(|| quoted("error: \"")).or_else(bare).unwrap_or(details)
 }
 
 /// It may be another server than before, or one that was not there at the start. Of a Cluster, the
@@ -190,6 +204,8 @@ mod tests {
         assert_eq!(readable(raw), "Connection refused");
         let raw = r#"Custom { kind: Uncategorized, error: "failed to look it up" }"#;
         assert_eq!(readable(raw), "failed to look it up");
+        let raw = "Custom { kind: InvalidData, error: AlertReceived(UnknownCA) }";
+        assert_eq!(readable(raw), "AlertReceived(UnknownCA)");
         assert_eq!(readable("WRONGPASS invalid"), "WRONGPASS invalid");
     }
 }

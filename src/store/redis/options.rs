@@ -69,6 +69,9 @@ impl RedisOptions {
                 connection.connection_timeout = CALL_TIMEOUT;
                 connection.internal_command_timeout = CALL_TIMEOUT;
                 connection.max_command_attempts = 1;
+                // Where a Cluster has a slot now is learned from its answer, and the call is made
+                // anew: fred's own way of following ends its task when it has one attempt only.
+                connection.max_redirections = 0;
                 connection.max_command_buffer_len = WAITING_MAX;
                 connection.reconnect_on_auth_error = true;
                 // A master that has become a replica: who is master now must be asked again.

@@ -4,8 +4,8 @@
 //! `WAIT` tells how many replicas have what *its connection* has changed, and holds the connection
 //! up meanwhile. So these changes have a connection of their own, and `WAIT` is sent right behind
 //! the script, in one piece with it. fred must not take the script to another node by itself, with
-//! `WAIT` left behind on a connection that has changed nothing: it may follow no redirection here,
-//! but learns from it where to go the next time.
+//! `WAIT` left behind on a connection that has changed nothing: it follows no redirection
+//! ([`RedisOptions::builder`]).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::connection::is_not_loaded;
 use super::lanes::LaneKeys;
 use super::link::{Link, Resend, unavailable};
-use super::options::RedisOptions;
+use super::options::{CALL_TIMEOUT, RedisOptions};
 use crate::store::StoreResult;
 
 /// What must be left of a call's time for the answer after `WAIT` has waited.
@@ -36,9 +36,7 @@ impl Replicas {
         if count == 0 {
             return Ok(None);
         }
-        let mut builder = options.builder()?;
-        builder.with_connection_config(|connection| connection.max_redirections = 0);
-        let link = Link::open(&builder, options.describe())?;
+        let link = Link::open(&options.builder()?, options.describe())?;
         Ok(Some(Self { link, count }))
     }
 
@@ -88,7 +86,8 @@ impl Replicas {
         args: Vec<Value>,
         give_up: Instant,
     ) -> Result<(Value, u32), Error> {
-        let time = give_up.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
+        let left = give_up.saturating_duration_since(Instant::now()).min(CALL_TIMEOUT);
+        let time = left.saturating_sub(MARGIN);
         // 0 would wait without end.
         let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX).max(1);
         let of_lane = |name| CustomCommand::new_static(name, ClusterHash::Custom(lane.slot), false);

@@ -12,6 +12,7 @@ mod output;
 mod process;
 pub mod raw;
 mod receiver;
+mod redis_cluster;
 #[path = "../../support/redis_server.rs"]
 mod redis_server;
 pub mod ruby;
@@ -21,7 +22,8 @@ pub use bus::{Bus, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver};
-pub use redis_server::RedisServer;
+pub use redis_cluster::RedisCluster;
+pub use redis_server::{RedisServer, free_port};
 pub use run::{Store, eventually, run, soon, within};
 
 /// Makes a test on SQLite and the same one on Redis: `name::sqlite` and `name::redis`.

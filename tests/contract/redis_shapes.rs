@@ -1,0 +1,310 @@
+//! Redis in its other shapes (§0): behind TLS and a password, behind Sentinels, as a Cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::support::{
+    Bus, Client, Receiver, RedisCluster, RedisServer, Store, event, eventually, free_port, run,
+};
+
+fn bus_on(redis_url: &str) -> Bus {
+    Bus::new(&Store::sqlite()).set("ROUTEMASTER_REDIS_URL", redis_url)
+}
+
+/// A certificate authority, and certificates it has given to a Redis and to the bus.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn make() -> Self {
+        let made = Self(TempDir::new().unwrap());
+        let mut ca = CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        made.write("ca.pem", &ca.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(ca, key);
+        for (name, purpose) in [
+            ("server", ExtendedKeyUsagePurpose::ServerAuth),
+            ("client", ExtendedKeyUsagePurpose::ClientAuth),
+        ] {
+            let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.extended_key_usages = vec![purpose];
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            made.write(&format!("{name}.pem"), &certificate.pem());
+            made.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        made
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    /// A Redis that takes who shows a certificate and knows the password, and its TLS port.
+    fn redis(&self) -> (RedisServer, u16) {
+        let port = free_port();
+        let server = RedisServer::start_with(&[
+            "--save",
+            "",
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &self.path("server.pem"),
+            "--tls-key-file",
+            &self.path("server.key"),
+            "--tls-ca-cert-file",
+            &self.path("ca.pem"),
+            "--tls-auth-clients",
+            "yes",
+        ]);
+        let user = ["ACL", "SETUSER", "bus", "on", ">s3cr3t", "~rm:*", "&rm:*", "+@all"];
+        server.command(&user).unwrap();
+        (server, port)
+    }
+}
+
+#[test]
+fn a_redis_behind_tls_takes_the_bus_with_its_certificate_and_password() {
+    run(async {
+        let certificates = Certificates::make();
+        let (server, port) = certificates.redis();
+        let url = format!("rediss://bus:s3cr3t@localhost:{port}");
+        let bus = bus_on(&url)
+            .set("ROUTEMASTER_REDIS_CA_FILE", &certificates.path("ca.pem"))
+            .set("ROUTEMASTER_REDIS_CERT", &certificates.path("client.pem"))
+            .set("ROUTEMASTER_REDIS_KEY", &certificates.path("client.key"));
+        let (web, _worker) = (bus.web().await, bus.worker().await);
+        let (demo, receiver) = (web.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        demo.publishes("widgets", 1..=3).await;
+        assert_eq!(receiver.numbers(3).await, [1, 2, 3]);
+        let users = server.command(&["CLIENT", "LIST"]).unwrap();
+        assert!(users.contains("user=bus"), "{users}");
+        assert!(!web.stderr.text().contains("s3cr3t") && !web.stdout.text().contains("s3cr3t"));
+    });
+}
+
+#[test]
+fn a_redis_behind_tls_is_refused_with_what_is_wrong_and_without_the_password() {
+    run(async {
+        let certificates = Certificates::make();
+        let (_server, port) = certificates.redis();
+        let ca = certificates.path("ca.pem");
+        let (cert, key) = (certificates.path("client.pem"), certificates.path("client.key"));
+        let with = |password: &str, files: &[(&str, &str)]| {
+            let url = format!("rediss://bus:{password}@localhost:{port}");
+            let bus = bus_on(&url);
+            files.iter().fold(bus, |bus, (name, file)| bus.set(name, file))
+        };
+        let trusted = ("ROUTEMASTER_REDIS_CA_FILE", ca.as_str());
+        let shown =
+            [("ROUTEMASTER_REDIS_CERT", cert.as_str()), ("ROUTEMASTER_REDIS_KEY", key.as_str())];
+        for (what, bus, expected) in [
+            ("an unknown authority", with("s3cr3t", &shown), "UnknownIssuer"),
+            ("no certificate", with("s3cr3t", &[trusted]), "ertificate"),
+            ("a wrong password", with("wr0ng", &[trusted, shown[0], shown[1]]), "WRONGPASS"),
+        ] {
+            let ended = bus.run(&["doctor", "--json"]).await;
+            assert_eq!(ended.code, Some(1), "{what}: {}", ended.stdout);
+            assert!(ended.stdout.contains(expected), "{what}: {}", ended.stdout);
+            for secret in ["s3cr3t", "wr0ng"] {
+                assert!(!ended.stdout.contains(secret) && !ended.stderr.contains(secret), "{what}");
+            }
+        }
+        let half = with("s3cr3t", &[trusted, shown[0]]).run(&["serve"]).await;
+        assert_eq!(half.code, Some(2));
+        assert!(
+            half.stderr.contains("ROUTEMASTER_REDIS_KEY must be set together"),
+            "{}",
+            half.stderr
+        );
+    });
+}
+
+/// Publishes numbered events, one after the other, until it is told to stop; what is refused, or not
+/// answered, is published again under the next number.
+struct Publishing {
+    accepted: Arc<AtomicU64>,
+    task: JoinHandle<Vec<u64>>,
+}
+
+impl Publishing {
+    fn start(client: Client, topic: &'static str) -> Self {
+        let accepted = Arc::new(AtomicU64::new(0));
+        let count = accepted.clone();
+        let task = tokio::spawn(async move {
+            let mut numbers = Vec::new();
+            for number in 1.. {
+                if count.load(Ordering::SeqCst) == u64::MAX {
+                    break;
+                }
+                if client.try_publish(topic, &event(number)).await {
+                    numbers.push(number);
+                    let _ = count.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                        (count != u64::MAX).then(|| count + 1)
+                    });
+                }
+            }
+            numbers
+        });
+        Self { accepted, task }
+    }
+
+    /// Waits until so many more events are accepted.
+    async fn goes_on(&self, more: u64) -> Duration {
+        let before = self.accepted.load(Ordering::SeqCst);
+        let reached =
+            async || (self.accepted.load(Ordering::SeqCst) >= before + more).then_some(());
+        eventually("publishing goes on", reached).await.1
+    }
+
+    /// Stops, and returns the numbers of all events that were accepted.
+    async fn stop(self) -> Vec<u64> {
+        self.accepted.store(u64::MAX, Ordering::SeqCst);
+        self.task.await.unwrap()
+    }
+}
+
+/// Checks that every accepted event arrived, and that each was first seen in order.
+async fn has_all_in_order(receiver: &Receiver, accepted: &[u64]) {
+    let last = *accepted.last().unwrap();
+    let arrived = receiver
+        .until("the last event arrives", |attempts| {
+            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
+        })
+        .await;
+    let mut seen = Vec::new();
+    for number in arrived.iter().flat_map(|attempt| attempt.numbers()) {
+        if !seen.contains(&number) {
+            seen.push(number);
+        }
+    }
+    assert!(seen.is_sorted(), "out of order: {seen:?}");
+    let missing: Vec<_> = accepted.iter().filter(|number| !seen.contains(number)).collect();
+    assert!(missing.is_empty(), "accepted and lost: {missing:?}");
+}
+
+#[test]
+fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
+    run(async {
+        let options = ["--save", "", "--repl-diskless-sync-delay", "0"];
+        let master = RedisServer::start_with(&options);
+        let replica = RedisServer::start_with(&options);
+        let (host, port) = ("127.0.0.1", master.port().to_string());
+        replica.command(&["REPLICAOF", host, &port]).unwrap();
+        let linked = async || {
+            replica
+                .command(&["INFO", "replication"])
+                .unwrap()
+                .contains("master_link_status:up")
+                .then_some(())
+        };
+        eventually("the replica follows its master", linked).await;
+        let sentinels =
+            [RedisServer::start_sentinel_of(&master), RedisServer::start_sentinel_of(&master)];
+        let know_each_other = async || {
+            let ready = sentinels.iter().all(|sentinel| {
+                let state = sentinel.command(&["INFO", "sentinel"]).unwrap();
+                state.contains("slaves=1,sentinels=2")
+            });
+            ready.then_some(())
+        };
+        eventually("the Sentinels know each other and the replica", know_each_other).await;
+
+        let url = format!(
+            "redis-sentinel://{host}:{}?sentinelServiceName=bus&node={host}:{}",
+            sentinels[0].port(),
+            sentinels[1].port()
+        );
+        let bus = bus_on(&url).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
+        let (web, _worker) = (bus.web().await, bus.worker().await);
+        let (demo, receiver) = (web.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        let publishing = Publishing::start(demo, "widgets");
+        publishing.goes_on(100).await;
+        sentinels[0].command(&["SENTINEL", "FAILOVER", "bus"]).unwrap();
+        let promoted =
+            async || replica.command(&["ROLE"]).unwrap().starts_with("master").then_some(());
+        eventually("the replica is promoted", promoted).await;
+        let back = publishing.goes_on(100).await;
+        println!("publishing was back {back:?} after the promotion");
+        let accepted = publishing.stop().await;
+        has_all_in_order(&receiver, &accepted).await;
+    });
+}
+
+#[test]
+fn publishers_hear_503_while_too_few_replicas_are_there() {
+    run(async {
+        let store = Store::redis();
+        let bus = Bus::new(&store).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
+        let web = bus.web().await;
+        let reply = web.client("demo").publish("widgets", &event(1)).await;
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        reply.expect_reason(503);
+        assert!(web.stderr.line_with("0 of 1 replicas have the change").await.is_some());
+    });
+}
+
+/// The first lanes' slots in a Cluster: what CRC16 makes of `{1}` and `{3}`.
+const SLOT_OF_LANE_1: u16 = 9842;
+const SLOT_OF_LANE_3: u16 = 1584;
+const SUBSCRIBERS: usize = 12;
+
+#[test]
+fn a_cluster_delivers_from_all_nodes_while_slots_move() {
+    run(async {
+        let cluster = RedisCluster::start().await;
+        let names: Vec<String> = (0..SUBSCRIBERS).map(|number| format!("s{number}")).collect();
+        let clients = format!("demo,{}", names.join(","));
+        let bus = bus_on(&cluster.url()).set("ROUTEMASTER_CLIENTS", &clients);
+        let web = bus.web().await;
+        let _workers = (bus.worker().await, bus.worker().await);
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        let mut receivers = Vec::new();
+        for name in &names {
+            let receiver = bus.receiver().await;
+            let more = json!({"timeout": 0, "max": 50});
+            web.client(name).subscribes(&receiver, &["widgets"], more).await;
+            receivers.push(receiver);
+        }
+        assert!(cluster.keys().iter().all(|keys| *keys > 0), "{:?}", cluster.keys());
+
+        let publishing = Publishing::start(demo.clone(), "widgets");
+        publishing.goes_on(100).await;
+        for slot in [SLOT_OF_LANE_1, SLOT_OF_LANE_3, SLOT_OF_LANE_1] {
+            let to = (cluster.owner_of(slot) + 1) % 3;
+            // Publishers and workers meet the lane in two halves.
+            let meanwhile = tokio::time::sleep(Duration::from_millis(700));
+            cluster.move_slot(slot, to, meanwhile).await;
+            let back = publishing.goes_on(50).await;
+            println!("50 events were published {back:?} after slot {slot} had moved to {to}");
+        }
+        let accepted = publishing.stop().await;
+        for receiver in &receivers {
+            has_all_in_order(receiver, &accepted).await;
+        }
+        let subscriptions = demo.get("/subscriptions").await.expect(200).json();
+        assert_eq!(subscriptions.as_array().unwrap().len(), SUBSCRIBERS);
+        demo.delete("/topics/widgets").await.expect(204);
+        let topics = |row: &serde_json::Value| row["topics"].as_array().unwrap().len();
+        let left = demo.get("/subscriptions").await.expect(200).json();
+        assert!(left.as_array().unwrap().iter().all(|row| topics(row) == 0), "{left}");
+    });
+}
