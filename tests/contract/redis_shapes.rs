@@ -231,18 +231,23 @@ fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
             sentinels[1].port()
         );
         let bus = bus_on(&url).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
-        let (web, _worker) = (bus.web().await, bus.worker().await);
+        // Without a worker: what an old master still accepts must not get out before it is lost.
+        let web = bus.web().await;
         let (demo, receiver) = (web.client("demo"), bus.receiver().await);
         demo.claims("widgets").await;
         demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
         let publishing = Publishing::start(demo, "widgets");
         publishing.goes_on(100).await;
         sentinels[0].command(&["SENTINEL", "FAILOVER", "bus"]).unwrap();
-        let promoted =
-            async || replica.command(&["ROLE"]).unwrap().starts_with("master").then_some(());
-        eventually("the replica is promoted", promoted).await;
+        let has_role = async |server: &RedisServer, role: &str| {
+            server.command(&["ROLE"]).unwrap().starts_with(role).then_some(())
+        };
+        eventually("the replica is promoted", async || has_role(&replica, "master").await).await;
+        // A Sentinel tells the old master at its next look, which can take 10 s.
+        eventually("its master is demoted", async || has_role(&master, "slave").await).await;
         let back = publishing.goes_on(100).await;
-        println!("publishing was back {back:?} after the promotion");
+        println!("publishing was back {back:?} after the old master had been demoted");
+        let _worker = bus.worker().await;
         let accepted = publishing.stop().await;
         has_all_in_order(&receiver, &accepted).await;
     });

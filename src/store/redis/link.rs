@@ -107,10 +107,9 @@ enum Failure {
     Final,
 }
 
-/// How Redis begins an answer that means: not yet. `MOVING` is our own scripts' word; see
-/// `scripts/common.lua`.
-const NOT_YET: [&str; 8] =
-    ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "MOVED", "ASK", "MOVING"];
+/// How Redis begins an answer that means: not yet. fred reports `MOVED` and `ASK`, which are not
+/// followed, as errors of routing.
+const NOT_YET: [&str; 5] = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"];
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {

@@ -69,8 +69,9 @@ impl RedisOptions {
                 connection.connection_timeout = CALL_TIMEOUT;
                 connection.internal_command_timeout = CALL_TIMEOUT;
                 connection.max_command_attempts = 1;
-                // Where a Cluster has a slot now is learned from its answer, and the call is made
-                // anew: fred's own way of following ends its task when it has one attempt only.
+                // Where a Cluster has a lane now is learned from its answer, and the call is made
+                // anew. A lane that is on its way must not be followed to its new node (ASK): only
+                // a part of its keys may be there; see scripts/common.lua.
                 connection.max_redirections = 0;
                 connection.max_command_buffer_len = WAITING_MAX;
                 connection.reconnect_on_auth_error = true;

@@ -1,4 +1,6 @@
--- Shared by all scripts. KEYS[1] is the prefix of all keys of a lane; it carries the hash tag.
+-- Shared by all scripts. KEYS[1] is the prefix of all keys of a lane; it carries the hash tag. No key
+-- has that very name: so, while a Cluster moves the lane from one node to another, and each has a part
+-- of the keys, it answers ASK to every script instead of running it.
 --
 -- Of the home lane alone:
 -- <p>lanes                 string  how many lanes there are
@@ -29,14 +31,6 @@
 -- names it. `held` marks a queue that lost such a batch, or a part of it: it keeps its pause.
 
 local P = KEYS[1]
-
--- While a Cluster moves a lane from one node to another, each has a part of the keys: nothing may be
--- read from that or written to it. On either node, two keys that are not there, asked for together,
--- are an error for as long as the move takes.
-local asked = redis.pcall('EXISTS', P .. 'absent', P .. 'absent too')
-if type(asked) == 'table' and asked.err then
-  return redis.error_reply('MOVING the lane is on its way to another node: ' .. asked.err)
-end
 
 -- Digits of the time in front of each item of a queue.
 local STAMP = 13
