@@ -25,9 +25,9 @@ impl LaneKeys {
     }
 }
 
-/// The channel on which a lane tells that a queue has come due; for all lanes, with `*`.
-pub fn wake_channel(lane: &str) -> String {
-    format!("rm:{{{lane}}}:wake")
+/// The channel on which a lane tells that a queue has come due.
+pub fn wake_channel(lane: Lane) -> String {
+    format!("{}wake", LaneKeys::of(lane).prefix)
 }
 
 /// The lane of a subscriber. The same for ever: its queue is there.

@@ -34,12 +34,14 @@ async fn forward(subscriber: SubscriberClient, origin: String, alarms: Vec<Weak<
     // Subscribes again after each reconnect.
     let resubscribe = subscriber.manage_subscriptions();
     subscriber.connect();
-    while let Err(error) = subscriber.psubscribe(wake_channel("*")).await {
-        tracing::debug!(%error, "failed to subscribe to wake-ups; trying again");
+    let channels: Vec<String> = Lane::first(alarms.len()).map(wake_channel).collect();
+    let mut told = false;
+    while let Err(error) = subscriber.subscribe(channels.clone()).await {
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(%error, "failed to listen for wake-ups; deliveries start later");
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let channels: Vec<String> =
-        Lane::first(alarms.len()).map(|lane| wake_channel(&lane.index().to_string())).collect();
     loop {
         let (heard, delay) = match messages.recv().await {
             Ok(message) => match delay_of(&message, &origin) {
