@@ -6,7 +6,8 @@ use std::time::Duration;
 use fred::types::Value;
 use fred::types::scripts::Script;
 
-use super::{RedisStore, ms, script};
+use super::scripts::script;
+use super::{RedisStore, ms};
 use crate::bus::health::Health;
 use crate::bus::subscription::Subscription;
 use crate::bus::token::{ClientToken, random_hex};

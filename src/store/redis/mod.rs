@@ -13,6 +13,7 @@ mod options;
 mod publish;
 mod replicas;
 mod reply;
+mod scripts;
 mod server_check;
 mod server_time;
 pub mod source;
@@ -47,6 +48,7 @@ use link::Resend;
 use options::CALL_TIMEOUT;
 pub use options::RedisOptions;
 use reply::Reply;
+use scripts::Scripts;
 use server_time::ServerTime;
 
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
@@ -76,71 +78,6 @@ struct RedisLane {
     keys: LaneKeys,
     server_time: ServerTime,
     alarm: Arc<Alarm>,
-}
-
-struct Scripts {
-    publish: Script,
-    claim: Script,
-    settle: Script,
-    renew: Script,
-    subscribe: Script,
-    unsubscribe: Script,
-    unsubscribe_topic: Script,
-    delete_topic: Script,
-    topics: Script,
-    subscriptions: Script,
-    due_batches: Script,
-    ping: Script,
-    drop_oldest: Script,
-    preview_drop: Script,
-    drop_expired: Script,
-    take_duty: Script,
-    lanes: Script,
-    require_topics: Script,
-    unsubscribe_all: Script,
-    add_api_token: Script,
-    delete_api_token: Script,
-}
-
-/// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
-/// Redis has none left. The others are refused as a whole then, before they change anything.
-macro_rules! script {
-    ($flags:literal, $($file:literal),+) => {
-        Script::from_lua(concat!(
-            "#!lua", $flags, "\n",
-            include_str!("scripts/common.lua"),
-            $(include_str!(concat!("scripts/", $file, ".lua"))),+
-        ))
-    };
-}
-use script;
-
-impl Scripts {
-    fn new() -> Self {
-        Self {
-            publish: script!("", "publish"),
-            claim: script!(" flags=allow-oom", "queue", "claim"),
-            settle: script!(" flags=allow-oom", "due", "queue", "settle"),
-            renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "due", "unknown_topic", "subscribe"),
-            unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
-            unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
-            delete_topic: script!(" flags=allow-oom", "forget_topic", "delete_topic"),
-            topics: script!(" flags=no-writes", "topics"),
-            subscriptions: script!(" flags=no-writes", "subscriptions"),
-            due_batches: script!(" flags=no-writes", "due_batches"),
-            ping: script!("", "ping"),
-            drop_oldest: script!(" flags=allow-oom", "due", "trim", "oldest", "drop_oldest"),
-            preview_drop: script!(" flags=no-writes", "due", "trim", "oldest", "preview_drop"),
-            drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
-            take_duty: script!(" flags=allow-oom", "take_duty"),
-            lanes: script!(" flags=allow-oom", "lanes"),
-            require_topics: script!("", "unknown_topic", "require_topics"),
-            unsubscribe_all: script!(" flags=allow-oom", "forget_topic", "unsubscribe_all"),
-            add_api_token: script!("", "add_api_token"),
-            delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
-        }
-    }
 }
 
 impl RedisStore {

@@ -1,0 +1,69 @@
+//! The Lua scripts that the store runs. Each is put together from what it shares with others and its
+//! own part, all of them in `scripts/`; `common.lua`, which lists the keys, comes first.
+
+use fred::types::scripts::Script;
+
+/// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
+/// Redis has none left. The others are refused as a whole then, before they change anything.
+macro_rules! script {
+    ($flags:literal, $($file:literal),+) => {
+        Script::from_lua(concat!(
+            "#!lua", $flags, "\n",
+            include_str!("scripts/common.lua"),
+            $(include_str!(concat!("scripts/", $file, ".lua"))),+
+        ))
+    };
+}
+pub(super) use script;
+
+pub struct Scripts {
+    pub publish: Script,
+    pub claim: Script,
+    pub settle: Script,
+    pub renew: Script,
+    pub subscribe: Script,
+    pub unsubscribe: Script,
+    pub unsubscribe_topic: Script,
+    pub delete_topic: Script,
+    pub topics: Script,
+    pub subscriptions: Script,
+    pub due_batches: Script,
+    pub ping: Script,
+    pub drop_oldest: Script,
+    pub preview_drop: Script,
+    pub drop_expired: Script,
+    pub take_duty: Script,
+    pub lanes: Script,
+    pub require_topics: Script,
+    pub unsubscribe_all: Script,
+    pub add_api_token: Script,
+    pub delete_api_token: Script,
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Self {
+            publish: script!("", "publish"),
+            claim: script!(" flags=allow-oom", "queue", "claim"),
+            settle: script!(" flags=allow-oom", "due", "queue", "settle"),
+            renew: script!(" flags=allow-oom", "renew"),
+            subscribe: script!("", "due", "unknown_topic", "subscribe"),
+            unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
+            unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
+            delete_topic: script!(" flags=allow-oom", "forget_topic", "delete_topic"),
+            topics: script!(" flags=no-writes", "topics"),
+            subscriptions: script!(" flags=no-writes", "subscriptions"),
+            due_batches: script!(" flags=no-writes", "due_batches"),
+            ping: script!("", "ping"),
+            drop_oldest: script!(" flags=allow-oom", "due", "trim", "oldest", "drop_oldest"),
+            preview_drop: script!(" flags=no-writes", "due", "trim", "oldest", "preview_drop"),
+            drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
+            take_duty: script!(" flags=allow-oom", "take_duty"),
+            lanes: script!(" flags=allow-oom", "lanes"),
+            require_topics: script!("", "unknown_topic", "require_topics"),
+            unsubscribe_all: script!(" flags=allow-oom", "forget_topic", "unsubscribe_all"),
+            add_api_token: script!("", "add_api_token"),
+            delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
+        }
+    }
+}
