@@ -170,9 +170,9 @@ impl Duty {
     }
 }
 
-/// A part of the store whose queues are worked off by themselves, so that trouble with one part,
-/// such as the node of a Cluster that has it, holds up no other one. Each subscriber has its queue
-/// in one lane. An embedded store, and a Redis that is no Cluster, has one.
+/// A part of the store whose queues are worked off by themselves, so that a part which is on its way
+/// from one node of a Cluster to another holds up no other one. Each subscriber has its queue in one
+/// lane. An embedded store, and a Redis that is no Cluster, has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lane(usize);
 

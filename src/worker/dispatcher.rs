@@ -3,8 +3,8 @@
 //! One task works on one queue at a time, so a subscriber that hangs holds a task, not the
 //! worker. The alarm says when to look for work; a slow poll covers an alarm that was lost.
 //!
-//! Each lane of the store has a dispatcher of its own, so that a node of a Cluster that hangs holds
-//! up neither the claims nor the leases of the others.
+//! Each lane of the store has a dispatcher of its own, so that one which is on its way to another node
+//! of a Cluster holds up neither the claims nor the leases of the others.
 
 use std::sync::Arc;
 use std::time::Duration;
