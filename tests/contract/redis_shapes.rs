@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Bus, Client, Receiver, RedisCluster, RedisServer, Store, event, eventually, free_port, run,
+    Attempt, Bus, Client, Receiver, RedisCluster, RedisServer, Store, event, eventually, free_port,
+    run,
 };
 
 fn bus_on(redis_url: &str) -> Bus {
@@ -204,14 +205,20 @@ async fn has_all_in_order(receiver: &Receiver, accepted: &[u64]) {
     assert!(missing.is_empty(), "accepted and lost: {missing:?}");
 }
 
-#[test]
-fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
-    run(async {
+/// A master with a replica, and two Sentinels that watch it.
+struct Watched {
+    master: RedisServer,
+    replica: RedisServer,
+    sentinels: [RedisServer; 2],
+}
+
+impl Watched {
+    async fn start() -> Self {
         let options = ["--save", "", "--repl-diskless-sync-delay", "0"];
         let master = RedisServer::start_with(&options);
         let replica = RedisServer::start_with(&options);
-        let (host, port) = ("127.0.0.1", master.port().to_string());
-        replica.command(&["REPLICAOF", host, &port]).unwrap();
+        let port = master.port().to_string();
+        replica.command(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
         let linked = async || {
             replica
                 .command(&["INFO", "replication"])
@@ -230,13 +237,27 @@ fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
             ready.then_some(())
         };
         eventually("the Sentinels know each other and the replica", know_each_other).await;
+        Self { master, replica, sentinels }
+    }
 
-        let url = format!(
-            "redis-sentinel://{host}:{}?sentinelServiceName=bus&node={host}:{}",
-            sentinels[0].port(),
-            sentinels[1].port()
-        );
-        let bus = bus_on(&url).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
+    /// The value of `ROUTEMASTER_REDIS_URL`.
+    fn url(&self) -> String {
+        let [one, other] = self.sentinels.each_ref().map(RedisServer::port);
+        format!("redis-sentinel://127.0.0.1:{one}?sentinelServiceName=bus&node=127.0.0.1:{other}")
+    }
+
+    /// Waits until a server is `master` or `slave`.
+    async fn becomes(&self, server: &RedisServer, role: &str) {
+        let has_role = async || server.command(&["ROLE"]).unwrap().starts_with(role).then_some(());
+        eventually(role, has_role).await;
+    }
+}
+
+#[test]
+fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
+    run(async {
+        let redis = Watched::start().await;
+        let bus = bus_on(&redis.url()).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
         // Without a worker: what an old master still accepts must not get out before it is lost.
         let web = bus.web().await;
         let (demo, receiver) = (web.client("demo"), bus.receiver().await);
@@ -244,18 +265,41 @@ fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
         demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
         let publishing = Publishing::start(demo, "widgets");
         publishing.goes_on(100).await;
-        sentinels[0].command(&["SENTINEL", "FAILOVER", "bus"]).unwrap();
-        let has_role = async |server: &RedisServer, role: &str| {
-            server.command(&["ROLE"]).unwrap().starts_with(role).then_some(())
-        };
-        eventually("the replica is promoted", async || has_role(&replica, "master").await).await;
+        redis.sentinels[0].command(&["SENTINEL", "FAILOVER", "bus"]).unwrap();
+        redis.becomes(&redis.replica, "master").await;
         // A Sentinel tells the old master at its next look, which can take 10 s.
-        eventually("its master is demoted", async || has_role(&master, "slave").await).await;
+        redis.becomes(&redis.master, "slave").await;
         let back = publishing.goes_on(100).await;
         println!("publishing was back {back:?} after the old master had been demoted");
         let _worker = bus.worker().await;
         let accepted = publishing.stop().await;
         has_all_in_order(&receiver, &accepted).await;
+    });
+}
+
+#[test]
+fn a_master_that_hangs_is_left_for_the_one_that_took_over() {
+    run(async {
+        let redis = Watched::start().await;
+        let bus = bus_on(&redis.url());
+        let (web, _worker) = (bus.web().await, bus.worker().await);
+        let (demo, receiver) = (web.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        demo.publishes("widgets", 1..=1).await;
+        receiver.numbers(1).await;
+        let publishing = Publishing::start(demo.clone(), "widgets");
+        publishing.goes_on(20).await;
+        redis.master.pause();
+        redis.becomes(&redis.replica, "master").await;
+        let back = publishing.goes_on(20).await;
+        println!("publishing was back {back:?} after the promotion");
+        let accepted = publishing.stop().await;
+        let last = accepted[accepted.len() - 1];
+        let arrived = |attempts: &Vec<Attempt>| {
+            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
+        };
+        receiver.until("what the new master took is delivered", arrived).await;
     });
 }
 

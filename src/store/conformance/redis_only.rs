@@ -205,3 +205,37 @@ async fn publications_over_connections_that_are_cut_stay_in_order_and_single() {
     received.retain(|number| !unknown.contains(number));
     assert_eq!(received, stored);
 }
+
+/// Subscribers for all of the lanes that [`Fixture::redis_in_lanes`] has, most likely.
+const IN_ALL_LANES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lost_its_data_gets_its_number_of_lanes_back() {
+    let mut f = Fixture::redis_in_lanes();
+    f.publish("a", &["lost"]).await;
+    f.server().command(&["FLUSHALL"]).unwrap();
+    f.publish("a", &["0"]).await;
+    for subscriber in IN_ALL_LANES {
+        f.subscribe(subscriber, &["a"], plain).await;
+    }
+    // One that is not told how many there are, and asks the store.
+    f.reopen();
+    f.publish("a", &["1"]).await;
+    let received = f.drain().await;
+    assert_eq!(received.len(), IN_ALL_LANES.len());
+    assert!(received.values().all(|texts| *texts == ["1"]), "{received:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_disagree_about_the_lanes_do_not_publish_past_each_other() {
+    let mut f = Fixture::redis_in_lanes();
+    f.publish("a", &["lost"]).await;
+    f.server().command(&["FLUSHALL"]).unwrap();
+    let other = f.open_another();
+    let published = other.publish(vec![publication(PUBLISHER, "a", &["1"])], soon()).await;
+    assert_eq!(published.unwrap(), [Stored]);
+    let refused = f.store.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains("ROUTEMASTER_REDIS_LANES"), "{error}");
+}

@@ -37,7 +37,7 @@ impl Connection {
         give_up: Instant,
     ) -> StoreResult<Reply> {
         let call = || run_once(self.link.client(), script, lane, args.clone());
-        self.link.call(give_up, resend, call).await.map(Reply::from)
+        self.link.call(lane.slot, give_up, resend, call).await.map(Reply::from)
     }
 
     /// Runs a script on a lane, and answers when as many replicas have what it changed as the
@@ -58,12 +58,15 @@ impl Connection {
     /// The account that the server which has a lane gives of itself.
     pub async fn info(&self, lane: &LaneKeys) -> StoreResult<String> {
         let give_up = Instant::now() + CALL_TIMEOUT;
-        self.link.call(give_up, Resend::Yes, || info(self.link.client(), lane.slot)).await
+        let call = || info(self.link.client(), lane.slot);
+        self.link.call(lane.slot, give_up, Resend::Yes, call).await
     }
 
-    pub async fn hash(&self, key: &str) -> StoreResult<HashMap<String, String>> {
+    /// A hash of a lane.
+    pub async fn hash(&self, lane: &LaneKeys, name: &str) -> StoreResult<HashMap<String, String>> {
         let give_up = Instant::now() + CALL_TIMEOUT;
-        self.link.call(give_up, Resend::Yes, || self.link.client().hgetall(key)).await
+        let call = || self.link.client().hgetall(format!("{}{name}", lane.prefix));
+        self.link.call(lane.slot, give_up, Resend::Yes, call).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! A client that connects to Redis anew whenever the connection is lost, and calls that are made
 //! over it: how long one may take, and when it is sent again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::error::{Error, ErrorKind};
@@ -11,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::lanes::LaneKeys;
+use super::options::UNRESPONSIVE;
 use super::server_check;
 use crate::store::{Lane, StoreError, StoreResult};
 
@@ -31,6 +33,8 @@ pub struct Link {
     client: Client,
     /// Why it was last lost, or could not be made.
     lost: LastError,
+    /// Since when each slot's server, as far as calls tell, has answered nothing.
+    silent: Mutex<HashMap<u16, Instant>>,
 }
 
 type LastError = Arc<Mutex<Option<String>>>;
@@ -42,16 +46,18 @@ impl Link {
         let lost = LastError::default();
         log_changes(&client, name, lost.clone());
         tokio::spawn(keep_connecting(client.clone()));
-        Ok(Self { client, lost })
+        Ok(Self { client, lost, silent: Mutex::default() })
     }
 
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Makes a call while there is a connection, again and again where that is right and may help.
+    /// Makes a call on a slot while there is a connection, again and again where that is right and
+    /// may help.
     pub async fn call<T, F, Fut>(
         &self,
+        slot: u16,
         deadline: Instant,
         resend: Resend,
         call: F,
@@ -69,17 +75,28 @@ impl Link {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+            let asked = Instant::now();
             let error = match tokio::time::timeout_at(deadline, call()).await {
-                Err(_) => return Err(unavailable("no answer in time")),
-                Ok(Ok(value)) => return Ok(value),
+                Err(_) => {
+                    self.was_silent(slot, asked);
+                    return Err(unavailable("no answer in time"));
+                }
+                Ok(Ok(value)) => {
+                    self.silences().remove(&slot);
+                    return Ok(value);
+                }
                 Ok(Err(error)) => error,
             };
+            if *error.kind() == ErrorKind::Timeout {
+                self.was_silent(slot, asked);
+            }
             let again = match Failure::from(&error) {
                 Failure::NotYet => true,
                 Failure::Unknown => resend == Resend::Yes,
                 Failure::Full => {
                     return Err(StoreError::Full(format!("Redis: {}", error.details())));
                 }
+                Failure::Lanes => return Err(StoreError::Corrupt(error.details().to_owned())),
                 Failure::Final => false,
             };
             if !again || Instant::now() >= deadline {
@@ -87,6 +104,28 @@ impl Link {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+impl Link {
+    /// A server that hangs keeps its connection for ever: who answers in its place now, if anybody
+    /// does, is only found on a new one.
+    fn was_silent(&self, slot: u16, asked: Instant) {
+        let mut silences = self.silences();
+        let since = *silences.entry(slot).or_insert(asked);
+        if since.elapsed() < UNRESPONSIVE {
+            return;
+        }
+        silences.clear();
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let again = tokio::time::timeout(UNRESPONSIVE, client.force_reconnection()).await;
+            tracing::debug!(?again, "Redis was silent for too long: connecting anew");
+        });
+    }
+
+    fn silences(&self) -> MutexGuard<'_, HashMap<u16, Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +142,8 @@ enum Failure {
     Unknown,
     /// There is no room for what it was to store.
     Full,
+    /// This process and the store do not agree on how many lanes there are.
+    Lanes,
     /// It will not be done.
     Final,
 }
@@ -121,6 +162,8 @@ impl From<&Error> for Failure {
             ErrorKind::Cluster | ErrorKind::Routing => Self::NotYet,
             ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
             _ if details.starts_with("OOM") => Self::Full,
+            // Our own word; see `scripts/lane_count.lua`.
+            _ if details.starts_with("LANES") => Self::Lanes,
             _ => Self::Final,
         }
     }

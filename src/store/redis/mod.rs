@@ -195,7 +195,7 @@ impl RedisStore {
         about: &str,
         topics: &BTreeSet<TopicName>,
     ) -> StoreResult<Option<TopicName>> {
-        let mut args: Vec<Value> = vec![about.into()];
+        let mut args: Vec<Value> = vec![(self.lane_count().await? as i64).into(), about.into()];
         args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
         named_topic(self.change(&self.scripts.require_topics, Lane::HOME, args).await?)
     }
@@ -233,13 +233,14 @@ impl Store for RedisStore {
     ) -> StoreResult<Vec<Published>> {
         let lanes = self.lane_count().await?;
         let slot = self.slots.take();
-        let outcomes = self.append(Lane::HOME, &slot, &publications, give_up).await?;
-        if lanes > 1 {
-            let mut outcome = outcomes.bytes();
-            publications.retain(|_| outcome.next() == Some(STORED));
+        let outcomes = self.append(Lane::HOME, lanes, &slot, &publications, give_up).await?;
+        let mut outcome = outcomes.bytes();
+        publications.retain(|_| outcome.next() == Some(STORED));
+        if !publications.is_empty() {
             let (slot, publications) = (&slot, &publications);
             let others = Lane::first(lanes).skip(1);
-            try_join_all(others.map(|lane| self.append(lane, slot, publications, give_up))).await?;
+            try_join_all(others.map(|lane| self.append(lane, lanes, slot, publications, give_up)))
+                .await?;
         }
         self.slots.give_back(slot);
         let published = outcomes.bytes().map(|outcome| match outcome {
@@ -286,11 +287,10 @@ impl Store for RedisStore {
         }
         // A topic that was deleted meanwhile may have been taken out of this lane before it came in.
         if lane != Lane::HOME {
-            for topic in topics {
-                let one = BTreeSet::from([topic.clone()]);
-                if self.unknown_topic("refuse", &one).await?.is_some() {
-                    self.unsubscribe_topic(subscriber, topic).await?;
-                }
+            let mut topics = topics.clone();
+            while let Some(deleted) = self.unknown_topic("refuse", &topics).await? {
+                self.unsubscribe_topic(subscriber, &deleted).await?;
+                topics.remove(&deleted);
             }
         }
         Ok(Subscribed::Done)
@@ -358,10 +358,7 @@ impl Store for RedisStore {
     }
 
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
-        let tokens = self
-            .connection
-            .hash(&format!("{}api_tokens", self.lane(Lane::HOME).keys.prefix))
-            .await?;
+        let tokens = self.connection.hash(&self.lane(Lane::HOME).keys, "api_tokens").await?;
         let mut tokens: Vec<ApiToken> = tokens
             .into_iter()
             .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })

@@ -11,8 +11,8 @@ use anyhow::anyhow;
 use fred::prelude::{Builder, Config};
 use fred::types::config::{
     ReconnectError, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector, TlsHostMapping,
-    UnresponsiveConfig,
 };
+use socket2::TcpKeepalive;
 
 use crate::tls::client;
 use crate::tls::server::CertificateFiles;
@@ -20,8 +20,11 @@ use crate::tls::server::CertificateFiles;
 /// Longest time any call takes before it gives
 /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// A connection that owes an answer for longer than this is closed and opened anew.
-const UNRESPONSIVE: Duration = Duration::from_secs(6);
+/// A server that has answered nothing for longer than this is connected to anew, or another one in
+/// its place.
+pub const UNRESPONSIVE: Duration = Duration::from_secs(6);
+/// How long a connection may say nothing until its other end is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
 const RECONNECT_MS: (u32, u32) = (50, 2_000);
 /// How many calls wait for the connection at most.
@@ -81,10 +84,9 @@ impl RedisOptions {
                 connection.tcp.nodelay = Some(true);
                 // What was not acknowledged by then is not retransmitted behind newer calls.
                 connection.tcp.user_timeout = Some(CALL_TIMEOUT);
-                connection.unresponsive = UnresponsiveConfig {
-                    max_timeout: Some(UNRESPONSIVE),
-                    interval: Duration::from_secs(1),
-                };
+                // Wake-ups are only listened to: nothing else tells that their connection is dead.
+                connection.tcp.keepalive =
+                    Some(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
             })
             .with_performance_config(|performance| {
                 performance.default_command_timeout = CALL_TIMEOUT;

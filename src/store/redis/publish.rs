@@ -14,16 +14,17 @@ use super::{LATE, RedisStore};
 use crate::store::{Lane, Publication, StoreError, StoreResult};
 
 impl RedisStore {
-    /// Appends publications in one lane; returns a digit for each.
+    /// Appends publications in one of so many lanes; returns a digit for each.
     pub(super) async fn append(
         &self,
         lane: Lane,
+        lanes: usize,
         slot: &CommitSlot,
         publications: &[Publication],
         give_up: Instant,
     ) -> StoreResult<String> {
         loop {
-            let args = self.append_args(lane, slot, publications, give_up);
+            let args = self.append_args(lane, lanes, slot, publications, give_up);
             let (script, keys) = (&self.scripts.publish, &self.lane(lane).keys);
             let mut reply = self.connection.run_replicated(script, keys, args, give_up).await?;
             let outcomes = reply.part()?.text()?;
@@ -45,6 +46,7 @@ impl RedisStore {
     fn append_args(
         &self,
         lane: Lane,
+        lanes: usize,
         slot: &CommitSlot,
         publications: &[Publication],
         give_up: Instant,
@@ -56,7 +58,7 @@ impl RedisStore {
         args.push(slot.number.to_string().into());
         args.push(self.origin.as_str().into());
         args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
-        args.push(i64::from(lane == Lane::HOME).into());
+        args.push(if lane == Lane::HOME { lanes as i64 } else { 0 }.into());
         for publication in publications {
             args.push(publication.topic.as_str().into());
             args.push(publication.publisher.reveal().into());

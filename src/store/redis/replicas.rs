@@ -52,7 +52,7 @@ impl Replicas {
         give_up: Instant,
     ) -> StoreResult<Value> {
         let call = || self.run_once(script, lane, args.clone(), give_up);
-        let (value, replicas) = self.link.call(give_up, Resend::Yes, call).await?;
+        let (value, replicas) = self.link.call(lane.slot, give_up, Resend::Yes, call).await?;
         if replicas < self.count {
             let count = self.count;
             return Err(unavailable(&format!("{replicas} of {count} replicas have the change")));

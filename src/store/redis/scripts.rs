@@ -43,7 +43,7 @@ pub struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            publish: script!("", "publish"),
+            publish: script!("", "lane_count", "publish"),
             claim: script!(" flags=allow-oom", "queue", "claim"),
             settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
@@ -60,7 +60,7 @@ impl Scripts {
             drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
             take_duty: script!(" flags=allow-oom", "take_duty"),
             lanes: script!(" flags=allow-oom", "lanes"),
-            require_topics: script!("", "unknown_topic", "require_topics"),
+            require_topics: script!("", "lane_count", "unknown_topic", "require_topics"),
             unsubscribe_all: script!(" flags=allow-oom", "forget_topic", "unsubscribe_all"),
             add_api_token: script!("", "add_api_token"),
             delete_api_token: script!(" flags=allow-oom", "delete_api_token"),

@@ -4,9 +4,7 @@
 local key = P .. 'lanes'
 local lanes = redis.call('GET', key)
 if not lanes then
-  -- A store that was used before there were several has one.
-  local used = redis.call('EXISTS', P .. 'topics', P .. 'subscribers', P .. 'api_tokens') > 0
-  lanes = used and '1' or ARGV[1]
+  lanes = ARGV[1]
   if ARGV[2] == '0' then return { tonumber(lanes), 0 } end
   redis.call('SET', key, lanes)
 end

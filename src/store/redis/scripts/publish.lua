@@ -1,8 +1,8 @@
 -- Appends a group of publications, in order, to the queues of their topics' subscribers.
 --
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
---       nobody waits for the answer, or '', 1 in the home lane, which knows who may publish and
---       counts the events; in another lane the publications are known to be allowed,
+--       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
+--       may publish and counts the events; 0 in another lane, where they are known to be allowed,
 --       then for each publication: topic, publisher, n, n items.
 -- Returns { one digit for each publication (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
@@ -30,7 +30,9 @@ local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
 
 local stamp = text(now)
-local is_home = ARGV[5] == '1'
+local is_home = ARGV[5] ~= '0'
+local mismatch = is_home and keep_lane_count(ARGV[5])
+if mismatch then return mismatch end
 local owners, received, subscribers = {}, {}, {}
 local buffers, settings, order = {}, {}, {}
 local results = {}
