@@ -75,16 +75,22 @@ pub async fn run(args: AutodropArgs, settings: &Settings) -> anyhow::Result<()> 
     if !args.json {
         writeln!(std::io::stdout(), "{}", store.describe())?;
     }
+    let mut enough = true;
     for autodrop in &autodrops {
         if !args.json && autodrops.len() > 1 {
             writeln!(std::io::stdout(), "\nLane {}", autodrop.lane().index())?;
         }
-        run_one(&args, autodrop).await?;
+        // Where several lanes share a server, what one cannot give the next one may.
+        enough = run_one(&args, autodrop).await?;
+    }
+    if !enough {
+        bail!("nothing more can be dropped, and the store still holds more than it should");
     }
     Ok(())
 }
 
-async fn run_one(args: &AutodropArgs, autodrop: &Autodrop) -> anyhow::Result<()> {
+/// Returns whether there was enough to drop.
+async fn run_one(args: &AutodropArgs, autodrop: &Autodrop) -> anyhow::Result<bool> {
     let (run, failure) = if args.dry_run {
         (Some(autodrop.preview().await.context(FAILED)?), None)
     } else {
@@ -103,13 +109,7 @@ async fn run_one(args: &AutodropArgs, autodrop: &Autodrop) -> anyhow::Result<()>
     } else {
         print(&mut out, &run, args.dry_run)?;
     }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    if !run.enough {
-        bail!("nothing more can be dropped, and the store still holds more than it should");
-    }
-    Ok(())
+    failure.map_or(Ok(run.enough), Err)
 }
 
 const FAILED: &str = "failed to look at the store";

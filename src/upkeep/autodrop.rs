@@ -82,12 +82,6 @@ impl Autodrop {
         self.lane
     }
 
-    /// Bytes that are missing to what should be free; 0 also if the store cannot be asked.
-    pub async fn shortage(&self) -> u64 {
-        let usage = self.store.usage(self.lane).await;
-        usage.map_or(0, |usage| self.budget.limited_by(&usage).excess(&usage))
-    }
-
     /// Makes room if there is too little.
     pub async fn look(&mut self, cause: Cause) {
         let started = Instant::now();
@@ -117,7 +111,8 @@ impl Autodrop {
         self.run(cause, run).await
     }
 
-    async fn is_short(&self) -> StoreResult<bool> {
+    /// Whether less is free than should be.
+    pub async fn is_short(&self) -> StoreResult<bool> {
         let usage = self.store.usage(self.lane).await?;
         Ok(self.budget.limited_by(&usage).is_exceeded_by(&usage))
     }

@@ -50,8 +50,12 @@ pub async fn run(
             }
             () = full.notified() => {
                 let autodrops = know_lanes(&mut autodrops, &store, budget, &stop).await;
-                if let Some(autodrop) = fullest(autodrops).await {
-                    autodrop.look(Cause::Refusal).await;
+                let is_only_one = autodrops.len() == 1;
+                for autodrop in autodrops {
+                    // A refusal does not tell which lane it came from.
+                    if is_only_one || matches!(autodrop.is_short().await, Ok(true)) {
+                        autodrop.look(Cause::Refusal).await;
+                    }
                 }
                 // Many may be refused where nothing helps, such as a full disk.
                 tokio::time::sleep(AFTER_REFUSAL).await;
@@ -77,18 +81,4 @@ async fn know_lanes<'a>(
         }
     }
     autodrops
-}
-
-/// The one where most is missing: a refusal does not tell which lane it came from.
-async fn fullest(autodrops: &mut [Autodrop]) -> Option<&mut Autodrop> {
-    let (mut fullest, mut most) = (0, 0);
-    if autodrops.len() > 1 {
-        for (index, autodrop) in autodrops.iter().enumerate() {
-            let shortage = autodrop.shortage().await;
-            if shortage > most {
-                (fullest, most) = (index, shortage);
-            }
-        }
-    }
-    autodrops.get_mut(fullest)
 }

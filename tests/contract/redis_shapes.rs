@@ -246,9 +246,11 @@ impl Watched {
         format!("redis-sentinel://127.0.0.1:{one}?sentinelServiceName=bus&node=127.0.0.1:{other}")
     }
 
-    /// Waits until a server is `master` or `slave`.
+    /// Waits until a server is `master` or `slave`. One that changes cuts its connections.
     async fn becomes(&self, server: &RedisServer, role: &str) {
-        let has_role = async || server.command(&["ROLE"]).unwrap().starts_with(role).then_some(());
+        let has_role = async || {
+            server.command(&["ROLE"]).is_ok_and(|state| state.starts_with(role)).then_some(())
+        };
         eventually(role, has_role).await;
     }
 }
