@@ -55,7 +55,7 @@ impl RedisServer {
         let config = format!(
             "sentinel monitor bus 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds bus 1000\n\
-             sentinel failover-timeout bus 5000\n",
+             sentinel failover-timeout bus 2500\n",
             master.port
         );
         std::fs::write(&file, config).expect("failed to write the Sentinel's settings");
