@@ -3,6 +3,7 @@
 //! Each publisher waits for the commit that holds its events. While one runs, the next group
 //! gathers, so groups grow with the load and a lone publish does not wait for company.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published, Store, StoreError, StoreResult};
 use crate::telemetry::metrics::record;
 
@@ -21,7 +23,7 @@ const GROUP_MAX_ITEMS: usize = 2_000;
 const GROUP_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How many groups are committed at once: the store works on one while the other one's
 /// publishers are answered.
-const COMMITTERS: usize = 2;
+const COMMITTERS: usize = 1;
 /// Longest time until a publisher has its answer. A busy store answers 503 within 5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(4500);
 /// A publication that has less time left is not begun with: a commit takes some, too, and the
@@ -90,12 +92,8 @@ async fn commit_groups(
             .collect();
         match store.publish(publications, give_up).await {
             Ok(published) => {
-                for (published, (topic, events)) in published.iter().zip(&counts) {
-                    // Counted here: the events are stored, whether their publisher waits or not.
-                    if *published == Published::Stored {
-                        record::published(topic, *events);
-                    }
-                }
+                // Counted here: the events are stored, whether their publisher waits or not.
+                record_stored(&counts, &published);
                 for (answer, published) in answers.into_iter().zip(published) {
                     // A publisher that has gone away needs no answer.
                     let _ = answer.send(Ok(published));
@@ -113,11 +111,26 @@ async fn commit_groups(
     }
 }
 
+/// Counts the events that were stored, once for each topic.
+fn record_stored(counts: &[(TopicName, usize)], published: &[Published]) {
+    let mut stored: HashMap<&TopicName, usize> = HashMap::new();
+    for ((topic, events), published) in counts.iter().zip(published) {
+        if *published == Published::Stored {
+            *stored.entry(topic).or_default() += events;
+        }
+    }
+    for (topic, events) in stored {
+        record::published(topic, events);
+    }
+}
+
 /// Waits for a publication and takes along what else waits. Empty when all handles are gone.
 async fn gather(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let mut group = Vec::new();
     let (mut items, mut bytes) = (0, 0);
     let mut next = receiver.recv().await;
+    // Those whose requests are being read already come along.
+    tokio::task::yield_now().await;
     while let Some(waiting) = next {
         // A publisher that gave up, or is about to, is told that its events are not stored.
         let in_time = waiting.give_up > Instant::now() + COMMIT_TIME_MIN;

@@ -225,7 +225,7 @@ fn api(
         ingest: Ingest::start(store, full, tasks),
         limits: Arc::new(Limits::new(settings)),
         callback_rules: settings.callback_rules(),
-        tokens: Arc::new(Tokens::new(settings, store.clone())?),
+        tokens: Arc::new(Tokens::new(settings, store.clone())),
         clock: Clock::system(),
         exposition,
         openapi: openapi_document()?.into(),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::bus::batch::Item;
-use crate::bus::json::{self, Rejection, check_portable, https_url, parse_object};
+use crate::bus::json::{self, Rejection, check_https_url, check_portable, parse_object};
 use crate::bus::schema;
 use crate::bus::topic::TopicName;
 
@@ -127,10 +127,10 @@ impl<'a> Event<'a> {
     ) -> Result<Self, Rejection> {
         let kind = EventType::parse(kind)
             .ok_or_else(|| Rejection::new("`type` must be create, update, delete or noop"))?;
-        if url.chars().count() > URL_MAX {
+        if url.len() > URL_MAX && url.chars().count() > URL_MAX {
             return Err(Rejection::new(format!("`url` is longer than {URL_MAX} characters")));
         }
-        https_url(&url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
+        check_https_url(&url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
         if let Some(data) = data {
             if data.get().len() > data_max {
                 return Err(Rejection::new(format!("`data` is larger than {data_max} bytes")));

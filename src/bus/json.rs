@@ -100,9 +100,62 @@ pub fn https_url(text: &str) -> Result<Url, &'static str> {
     Url::parse(text).map_err(|_| "must be a URL with a valid host")
 }
 
+/// Checks a URL as [`https_url`] does, without making one.
+pub fn check_https_url(text: &str) -> Result<(), &'static str> {
+    if is_plain_https_url(text) { Ok(()) } else { https_url(text).map(drop) }
+}
+
+/// Whether a URL is of the kind that nearly all are, and that takes no parser to see: a host name of
+/// lower-case letters, digits, hyphens and dots that is neither an address nor punycode, perhaps
+/// a port, and ASCII.
+fn is_plain_https_url(text: &str) -> bool {
+    const LABEL_MAX: usize = 63;
+    const HOST_MAX: usize = 253;
+    let Some(rest) = text.strip_prefix("https://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        (1..=LABEL_MAX).contains(&label.len()) && label.bytes().all(allowed)
+    };
+    let last_label = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= HOST_MAX
+        && host.split('.').all(is_label)
+        && last_label.starts_with(|first: char| first.is_ascii_lowercase())
+        && !host.contains("--")
+        && (1..=4).contains(&port.len())
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && rest[authority.len()..].bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_short_way_takes_nothing_that_the_parser_refuses(
+            url in "https://[a-z0-9.-]{0,12}(xn--)?[a-z0-9.:@%A-Zé-]{0,8}(:[0-9]{0,6})?([/?#][ -~]{0,8})?"
+        ) {
+            prop_assert!(!is_plain_https_url(&url) || https_url(&url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_takes_what_is_usual() {
+        for usual in [
+            "https://a.example/bookings/17?x=1#y",
+            "https://localhost:8443/",
+            "https://a-1.b2.example",
+        ] {
+            assert!(is_plain_https_url(usual), "{usual}");
+        }
+        for unusual in ["https://127.0.0.1/", "https://a.0x1/", "https://xn--a.example/", "https://u@a/"] {
+            assert!(!is_plain_https_url(unusual), "{unusual}");
+        }
+    }
 
     #[test]
     fn depth_counts_brackets_outside_of_strings() {

@@ -4,6 +4,7 @@
 //! The home lane comes first: it knows who may publish. A lane that does not answer makes the whole
 //! group fail, though others may have stored it; publishing again is right (docs/durability.md).
 
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use fred::types::Value;
@@ -34,7 +35,8 @@ impl RedisStore {
                 self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
             }
             if outcomes != LATE {
-                return Ok(outcomes);
+                let runs = runs(publications).zip(outcomes.chars());
+                return Ok(runs.flat_map(|(run, outcome)| repeat_n(outcome, run.len())).collect());
             }
             // Late by a clock that has jumped, or really late.
             if Instant::now() >= give_up {
@@ -59,12 +61,19 @@ impl RedisStore {
         args.push(self.origin.as_str().into());
         args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
         args.push(if lane == Lane::HOME { lanes as i64 } else { 0 }.into());
-        for publication in publications {
-            args.push(publication.topic.as_str().into());
-            args.push(publication.publisher.reveal().into());
-            args.push((publication.items.len() as i64).into());
-            args.extend(publication.items.iter().cloned().map(Value::Bytes));
+        for run in runs(publications) {
+            let items = || run.iter().flat_map(|publication| &publication.items);
+            args.push(run[0].topic.as_str().into());
+            args.push(run[0].publisher.reveal().into());
+            args.push((items().count() as i64).into());
+            args.extend(items().cloned().map(Value::Bytes));
         }
         args
     }
+}
+
+/// Splits a group where the topic or the publisher changes.
+fn runs(publications: &[Publication]) -> impl Iterator<Item = &[Publication]> {
+    publications
+        .chunk_by(|one, next| one.topic == next.topic && one.publisher == next.publisher)
 }

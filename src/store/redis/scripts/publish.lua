@@ -3,8 +3,9 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       then for each publication: topic, publisher, n, n items.
--- Returns { one digit for each publication (1 stored, 0 owned by another client), or 'late' and
+--       then for each run of publications with the same topic and publisher: topic, publisher, n,
+--       n items.
+-- Returns { one digit for each run (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
 --           milliseconds until a queue is due, or -1, the time in ms }.
 --
@@ -34,7 +35,7 @@ local is_home = ARGV[5] ~= '0'
 local mismatch = is_home and keep_lane_count(ARGV[5])
 if mismatch then return mismatch end
 local owners, received, subscribers = {}, {}, {}
-local buffers, settings, order = {}, {}, {}
+local buffers, is_shared, settings, order = {}, {}, {}, {}
 local results = {}
 
 local i = 6
@@ -67,12 +68,19 @@ while i <= #ARGV do
         local token = subscribed[s]
         local buffer = buffers[token]
         if not buffer then
-          buffer = {}
-          buffers[token] = buffer
+          -- Most groups have one run for a subscriber, which it shares with all others of the topic.
+          buffers[token], is_shared[token] = entries, true
           settings[token] = subscribed[s + 1]
           order[#order + 1] = token
+        else
+          if is_shared[token] then
+            local shared = buffer
+            buffer = {}
+            for j = 1, #shared do buffer[j] = shared[j] end
+            buffers[token], is_shared[token] = buffer, false
+          end
+          for j = 1, n do buffer[#buffer + 1] = entries[j] end
         end
-        for j = 1, n do buffer[#buffer + 1] = entries[j] end
       end
     end
   end
