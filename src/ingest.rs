@@ -21,9 +21,6 @@ const WAITING_MAX: usize = 4096;
 const GROUP_MAX: usize = 512;
 const GROUP_MAX_ITEMS: usize = 2_000;
 const GROUP_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How many groups are committed at once: the store works on one while the other one's
-/// publishers are answered.
-const COMMITTERS: usize = 1;
 /// Longest time until a publisher has its answer. A busy store answers 503 within 5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(4500);
 /// A publication that has less time left is not begun with: a commit takes some, too, and the
@@ -48,7 +45,7 @@ impl Ingest {
     pub fn start(store: &Arc<dyn Store>, full: &Arc<Notify>, tasks: &TaskTracker) -> Self {
         let (waiting, receiver) = mpsc::channel(WAITING_MAX);
         let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..COMMITTERS {
+        for _ in 0..store.commits_at_once() {
             tasks.spawn(commit_groups(store.clone(), full.clone(), receiver.clone()));
         }
         Self { waiting }

@@ -161,9 +161,8 @@ impl Tokens {
         let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
         user_names(credentials).find_map(|name| {
             let mut alike = allowed.get(&self.hasher.hash_one(name))?.iter();
-            let is_it = |token: &ClientToken| {
-                bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()))
-            };
+            let is_it =
+                |token: &ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
             alike.find(|(token, _)| is_it(token)).map(|(_, caller)| caller.clone())
         })
     }

@@ -152,7 +152,9 @@ mod tests {
         ] {
             assert!(is_plain_https_url(usual), "{usual}");
         }
-        for unusual in ["https://127.0.0.1/", "https://a.0x1/", "https://xn--a.example/", "https://u@a/"] {
+        for unusual in
+            ["https://127.0.0.1/", "https://a.0x1/", "https://xn--a.example/", "https://u@a/"]
+        {
             assert!(!is_plain_https_url(unusual), "{unusual}");
         }
     }

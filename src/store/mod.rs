@@ -242,6 +242,10 @@ pub trait Store: Send + Sync + 'static {
         give_up: Instant,
     ) -> StoreResult<Vec<Published>>;
 
+    /// How many calls of [`Store::publish`] are worth having under way at once; more of them would
+    /// only make the groups smaller.
+    fn commits_at_once(&self) -> usize;
+
     /// Makes `subscription` the subscriber's whole subscription; queued items stay. A new
     /// callback or uuid starts with full health, and a batch that waits to be sent again is due
     /// at once. A batch in flight to an old callback loses its lease, and is due

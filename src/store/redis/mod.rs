@@ -250,6 +250,10 @@ impl Store for RedisStore {
         Ok(published.collect())
     }
 
+    fn commits_at_once(&self) -> usize {
+        1
+    }
+
     async fn subscribe(
         &self,
         subscriber: &ClientToken,

@@ -74,6 +74,5 @@ impl RedisStore {
 
 /// Splits a group where the topic or the publisher changes.
 fn runs(publications: &[Publication]) -> impl Iterator<Item = &[Publication]> {
-    publications
-        .chunk_by(|one, next| one.topic == next.topic && one.publisher == next.publisher)
+    publications.chunk_by(|one, next| one.topic == next.topic && one.publisher == next.publisher)
 }

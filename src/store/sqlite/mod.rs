@@ -17,7 +17,8 @@ mod watcher;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +36,8 @@ use crate::bus::subscription::{Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use reader::Reader;
-use writer::{Durability, Writer};
+use watcher::Watcher;
+use writer::{Durability, SyncLog, Writer};
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -46,13 +48,16 @@ pub struct SqliteStore {
     writer: Writer,
     reader: Reader,
     alarm: Arc<Alarm>,
-    watcher: OnceLock<()>,
+    /// Whether a worker of this process waits for the alarm.
+    is_watched: Arc<AtomicBool>,
     /// Names this process in the duties that it takes.
     process: String,
 }
 
 /// How many portions of removed subscribers' items go with one look for expired ones.
 const REMOVED_PORTIONS: usize = 10;
+/// One group of publications runs while another one is synced, and a third one is answered.
+const COMMITS_AT_ONCE: usize = 3;
 /// The file's name in its directory.
 const FILE: &str = "routemaster.db";
 
@@ -101,20 +106,23 @@ impl SqliteStore {
         let path = directory.join(FILE);
         schema::create_private(directory, &path)
             .with_context(|| format!("failed to create {}", path.display()))?;
-        let open = || -> anyhow::Result<(Connection, Connection)> {
+        let open = || -> anyhow::Result<(Connection, Connection, SyncLog)> {
             let connection = schema::connect(&path)?;
             schema::migrate(&connection)?;
-            Ok((connection, schema::connect(&path)?))
+            let log = schema::open_log(&path)?;
+            Ok((connection, schema::connect(&path)?, Box::new(move || log.sync_data())))
         };
-        let (connection, reader) =
+        let (connection, reader, sync_log) =
             open().with_context(|| format!("failed to open the store {}", path.display()))?;
+        let alarm = Arc::new(Alarm::default());
+        let watcher = Watcher::new(&alarm);
         Ok(Self {
             path,
             clock,
-            writer: Writer::start(connection)?,
+            is_watched: watcher.switch(),
+            writer: Writer::start(connection, sync_log, watcher)?,
             reader: Reader::start(reader)?,
-            alarm: Arc::new(Alarm::default()),
-            watcher: OnceLock::new(),
+            alarm,
             process: random_hex()?,
         })
     }
@@ -153,6 +161,10 @@ impl Store for SqliteStore {
             self.alarm.ring_in(delay);
         }
         Ok(published)
+    }
+
+    fn commits_at_once(&self) -> usize {
+        COMMITS_AT_ONCE
     }
 
     async fn subscribe(
@@ -338,7 +350,7 @@ impl Store for SqliteStore {
     }
 
     fn alarm(&self, _lane: Lane) -> &Alarm {
-        self.watcher.get_or_init(|| watcher::start(&self.path, &self.alarm));
+        self.is_watched.store(true, Ordering::Relaxed);
         &self.alarm
     }
 

@@ -1,6 +1,6 @@
 //! The tables, and how a connection is set up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -138,17 +138,28 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     if mode != "wal" {
         bail!("the file system does not support SQLite's write-ahead log (it offers {mode})");
     }
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The log is synced apart from the commits; see `writer`.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
-/// Opens a file that is a store of this version, and changes nothing about it.
-pub fn connect_to_existing(path: &Path) -> anyhow::Result<Connection> {
+/// Opens the log of a file that is open, for syncing it. SQLite keeps it for as long as a connection
+/// is open, and has no lock on it that closing this would lose.
+pub fn open_log(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).write(true).open(log_path(path))
+}
+
+fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    let has_log = Path::new(&log).exists();
+    PathBuf::from(log)
+}
+
+/// Opens a file that is a store of this version, and changes nothing about it.
+pub fn connect_to_existing(path: &Path) -> anyhow::Result<Connection> {
+    let has_log = log_path(path).exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_PAUSE * LOCK_TRIES as u32)?;

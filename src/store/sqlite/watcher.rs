@@ -1,51 +1,64 @@
 //! Notices what other processes write to the file.
 //!
-//! Another process cannot ring this one's alarm, so a thread asks SQLite for its `data_version`,
-//! which is a look into shared memory, and rings the alarm when it has moved. This process's own
-//! commits move it as well, which costs a look for work that finds nothing.
+//! Another process cannot ring this one's alarm, so the writing connection is asked every few
+//! milliseconds for its `data_version`, which is a look into shared memory and moves when another
+//! connection has committed. The alarm is rung then.
 
-use std::path::Path;
-use std::sync::{Arc, Weak};
-use std::thread;
-use std::time::Duration;
+use std::sync::Weak;
+use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+use std::time::{Duration, Instant};
 
-use super::schema;
+use rusqlite::Connection;
+
 use crate::store::Alarm;
 
 /// How late the wake-up from another process may come.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// The pause after a failure, before the file is opened anew.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long nobody looks while no worker of this process waits for an alarm.
+const IDLE: Duration = Duration::from_millis(500);
 
-/// Starts watching; ends when the alarm is dropped. Failing to start costs speed, not
-/// correctness: the worker looks for work from time to time anyway.
-pub fn start(path: &Path, alarm: &Arc<Alarm>) {
-    let (path, alarm) = (path.to_owned(), Arc::downgrade(alarm));
-    let started = thread::Builder::new().name("sqlite-watcher".into()).spawn(move || {
-        while alarm.strong_count() > 0 {
-            if let Err(error) = watch(&path, &alarm) {
-                tracing::warn!(%error, "failed to watch the SQLite file; trying again");
-                thread::sleep(RETRY);
-            }
-        }
-    });
-    if let Err(error) = started {
-        tracing::warn!(%error, "failed to start the thread that watches the SQLite file");
-    }
+/// Belongs to the thread with the writing connection.
+pub struct Watcher {
+    alarm: Weak<Alarm>,
+    is_wanted: Arc<AtomicBool>,
+    next_look: Instant,
+    seen: Option<i64>,
 }
 
-fn watch(path: &Path, alarm: &Weak<Alarm>) -> anyhow::Result<()> {
-    let connection = schema::connect(path)?;
-    let mut version = connection.prepare("PRAGMA data_version")?;
-    let mut seen: i64 = version.query_row([], |row| row.get(0))?;
-    while let Some(alarm) = alarm.upgrade() {
-        let current: i64 = version.query_row([], |row| row.get(0))?;
-        if current != seen {
-            seen = current;
-            alarm.ring_in(Duration::ZERO);
-        }
-        drop(alarm);
-        thread::sleep(INTERVAL);
+impl Watcher {
+    pub fn new(alarm: &Arc<Alarm>) -> Self {
+        let is_wanted = Arc::default();
+        Self { alarm: Arc::downgrade(alarm), is_wanted, next_look: Instant::now(), seen: None }
     }
-    Ok(())
+
+    /// Set it once somebody waits for the alarm.
+    pub fn switch(&self) -> Arc<AtomicBool> {
+        self.is_wanted.clone()
+    }
+
+    /// Looks if it is time to; returns in how long it will be again.
+    pub fn look(&mut self, connection: &Connection) -> Duration {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            return IDLE;
+        }
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + INTERVAL;
+            let version = connection
+                .prepare_cached("PRAGMA data_version")
+                .and_then(|mut version| version.query_row([], |row| row.get(0)));
+            match version {
+                Ok(version) => {
+                    if self.seen.replace(version).is_some_and(|seen| seen != version)
+                        && let Some(alarm) = self.alarm.upgrade()
+                    {
+                        alarm.ring_in(Duration::ZERO);
+                    }
+                }
+                // The worker looks for work from time to time anyway.
+                Err(error) => tracing::debug!(%error, "failed to ask SQLite for changes"),
+            }
+        }
+        self.next_look.saturating_duration_since(now)
+    }
 }

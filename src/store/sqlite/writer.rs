@@ -1,19 +1,27 @@
-//! The committer: one thread that owns the writing connection.
+//! The committer: one thread that owns the writing connection, and one that syncs.
 //!
-//! It takes all changes that wait, runs them in one transaction, and answers them after the
-//! commit, so that one fsync serves all (group commit). While it commits, the next ones gather.
+//! The first takes all changes that wait, runs them in one transaction, and commits it to the log,
+//! which puts it into the hands of the operating system. The second one syncs the log, and answers
+//! for all that was committed by then: one sync serves many (group commit), and while the disk
+//! works, the next transactions run. What an answer promises is what `PRAGMA synchronous = FULL`
+//! would, at whose commits everything stands still for the sync.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 
 use anyhow::Context;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::watcher::Watcher;
 use crate::store::{StoreError, StoreResult};
 
 /// What a power loss may do to a change that was answered for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// It may be undone; the file stays consistent.
     Eventually,
@@ -26,25 +34,46 @@ pub enum Durability {
 type Change = Box<dyn FnOnce(StoreResult<&Connection>) -> Option<Answer> + Send>;
 /// Tells the caller, given how the commit went.
 type Answer = Box<dyn FnOnce(&StoreResult<()>) + Send>;
+/// Brings SQLite's log to disk.
+pub type SyncLog = Box<dyn Fn() -> io::Result<()> + Send>;
 
-/// How many changes wait at most; callers beyond that wait for a place, within their time.
+/// A change that waits for a transaction, and its place among those.
+struct Waiting {
+    durability: Durability,
+    change: Change,
+    place: OwnedSemaphorePermit,
+}
+
+/// How many changes are under way at most; callers beyond that wait for a place, within their time.
 const WAITING_MAX: usize = 1024;
 /// How many changes one transaction takes at most.
 const GROUP_MAX: usize = 256;
 
-/// A handle to the committer. The thread ends when the handle is dropped.
+/// A handle to the committer. Its threads end when the handle is dropped.
 pub struct Writer {
-    changes: mpsc::Sender<(Durability, Change)>,
+    changes: Sender<Waiting>,
+    places: Arc<Semaphore>,
 }
 
 impl Writer {
-    pub fn start(connection: Connection) -> anyhow::Result<Self> {
-        let (changes, waiting) = mpsc::channel(WAITING_MAX);
+    pub fn start(
+        connection: Connection,
+        sync_log: SyncLog,
+        watcher: Watcher,
+    ) -> anyhow::Result<Self> {
+        let (changes, waiting) = mpsc::channel();
+        let (committed, unsynced) = mpsc::channel();
+        let is_hollow = Arc::new(AtomicBool::new(false));
+        let committer = Committer { connection, committed, is_hollow: is_hollow.clone() };
         thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || commit_groups(&connection, waiting))
+            .spawn(move || committer.commit_groups(&waiting, watcher))
             .context("failed to start the thread that writes to SQLite")?;
-        Ok(Self { changes })
+        thread::Builder::new()
+            .name("sqlite-syncer".into())
+            .spawn(move || answer_synced(&unsynced, &sync_log, &is_hollow))
+            .context("failed to start the thread that syncs SQLite's log")?;
+        Ok(Self { changes, places: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
 
     /// Runs `change` in the next transaction and answers after its commit, or gives up.
@@ -73,10 +102,11 @@ impl Writer {
             }))
         });
         let exchange = async {
-            let gone = |what: &str| StoreError::Unavailable(what.into());
-            let sent = self.changes.send((durability, change)).await;
-            sent.map_err(|_| gone("the thread that writes to SQLite has ended"))?;
-            answer.await.map_err(|_| gone("the thread that writes to SQLite gave no answer"))?
+            let gone = || StoreError::Unavailable("the thread that writes to SQLite ended".into());
+            let place = self.places.clone().acquire_owned().await.map_err(|_| gone())?;
+            let sent = self.changes.send(Waiting { durability, change, place });
+            sent.map_err(|_| gone())?;
+            answer.await.map_err(|_| gone())?
         };
         match tokio::time::timeout_at(give_up, exchange).await {
             Ok(result) => result,
@@ -99,35 +129,74 @@ fn run_alone<T>(
     result
 }
 
-fn commit_groups(connection: &Connection, mut waiting: mpsc::Receiver<(Durability, Change)>) {
-    let mut group = Vec::with_capacity(GROUP_MAX);
-    while waiting.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-        let durability = group.iter().map(|(durability, _)| *durability).max();
-        let transaction = begin(connection, durability).map_err(StoreError::from);
+/// An answer that waits for the log to be synced.
+type Unsynced = (Answer, OwnedSemaphorePermit);
+
+struct Committer {
+    connection: Connection,
+    /// Takes the answers for what was committed and must be on disk.
+    committed: Sender<Unsynced>,
+    /// Whether a sync has failed: what was committed before may be missing on disk, and what comes
+    /// after it in the log would not survive a power loss either, though a later sync succeeds.
+    is_hollow: Arc<AtomicBool>,
+}
+
+impl Committer {
+    fn commit_groups(&self, waiting: &Receiver<Waiting>, mut watcher: Watcher) {
+        loop {
+            let first = match waiting.recv_timeout(watcher.look(&self.connection)) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let others = waiting.try_iter().take(GROUP_MAX - 1);
+            self.commit(std::iter::once(first).chain(others));
+        }
+    }
+
+    fn commit(&self, group: impl Iterator<Item = Waiting>) {
+        let transaction = self.fill_hollow().and_then(|()| Ok(begin(&self.connection)?));
         let begun = || {
             transaction.clone()?;
             // When the disk is full, SQLite undoes the whole transaction by itself; a change after
             // that would be committed although everybody is told that nothing was.
-            match connection.is_autocommit() {
-                false => Ok(connection),
+            match self.connection.is_autocommit() {
+                false => Ok(&self.connection),
                 true => Err(StoreError::Unavailable("SQLite undid the transaction".into())),
             }
         };
-        let answers: Vec<Answer> =
-            group.drain(..).filter_map(|(_, change)| change(begun())).collect();
-        let committed = begun().and_then(|connection| Ok(commit(connection)?));
-        for answer in answers {
-            answer(&committed);
+        let mut answers = Vec::new();
+        for Waiting { durability, change, place } in group {
+            if let Some(answer) = change(begun()) {
+                answers.push((durability, answer, place));
+            }
         }
+        let committed = begun().and_then(|connection| Ok(commit(connection)?));
+        for (durability, answer, place) in answers {
+            if committed.is_err() || durability == Durability::Eventually {
+                answer(&committed);
+            } else if let Err(mpsc::SendError((answer, _))) = self.committed.send((answer, place)) {
+                answer(&Err(StoreError::Unavailable("SQLite's log is not synced".into())));
+            }
+        }
+    }
+
+    /// After a sync that failed, brings all that the log has into the file itself, on disk.
+    fn fill_hollow(&self) -> StoreResult<()> {
+        if !self.is_hollow.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self.connection.query_row(checkpoint, [], |row| row.get(0))?;
+        if busy {
+            return Err(StoreError::Unavailable("SQLite's log could not be synced".into()));
+        }
+        self.is_hollow.store(false, Ordering::Release);
+        Ok(())
     }
 }
 
-fn begin(connection: &Connection, durability: Option<Durability>) -> rusqlite::Result<()> {
-    // In WAL mode, FULL syncs the log at each commit and NORMAL leaves that to the checkpoints.
-    connection.execute_batch(match durability {
-        Some(Durability::OnDisk) => "PRAGMA synchronous = FULL",
-        Some(Durability::Eventually) | None => "PRAGMA synchronous = NORMAL",
-    })?;
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     Ok(())
 }
@@ -138,4 +207,75 @@ fn commit(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch("ROLLBACK")?;
     }
     committed.map(drop)
+}
+
+/// Answers for what was committed once it is on disk, until the committer ends.
+fn answer_synced(unsynced: &Receiver<Unsynced>, sync_log: &SyncLog, is_hollow: &AtomicBool) {
+    while let Ok(first) = unsynced.recv() {
+        let answers: Vec<_> = std::iter::once(first).chain(unsynced.try_iter()).collect();
+        let synced = match is_hollow.load(Ordering::Acquire) {
+            true => Err(io::Error::other("an earlier sync of SQLite's log failed")),
+            false => sync_log(),
+        };
+        if let Err(error) = &synced {
+            tracing::error!(%error, "failed to sync SQLite's log");
+            is_hollow.store(true, Ordering::Release);
+        }
+        let synced = synced.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => StoreError::Full(error.to_string()),
+            _ => StoreError::Unavailable(format!("SQLite's log: {error}")),
+        });
+        for (answer, _place) in answers {
+            answer(&synced);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::schema;
+    use super::*;
+    use crate::store::Alarm;
+
+    #[tokio::test]
+    async fn after_a_sync_that_failed_nothing_is_answered_for_until_the_file_has_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.db");
+        let connection = schema::connect(&path).unwrap();
+        connection.execute_batch("CREATE TABLE numbers (number INTEGER)").unwrap();
+        let reader = schema::connect(&path).unwrap();
+        let fails = Arc::new(AtomicBool::new(false));
+        let sync_log: SyncLog = {
+            let fails = fails.clone();
+            Box::new(move || match fails.load(Ordering::SeqCst) {
+                true => Err(io::Error::other("the disk is broken")),
+                false => Ok(()),
+            })
+        };
+        let watcher = Watcher::new(&Arc::new(Alarm::default()));
+        let writer = Writer::start(connection, sync_log, watcher).unwrap();
+        let insert = async |number: i64| {
+            let give_up = Instant::now() + Duration::from_secs(10);
+            let change = move |db: &Connection| {
+                db.execute("INSERT INTO numbers VALUES (?1)", [number]).map(drop)
+            };
+            writer.run(Durability::OnDisk, give_up, change).await
+        };
+        let log_bytes = || std::fs::metadata(directory.path().join("t.db-wal")).unwrap().len();
+        insert(1).await.unwrap();
+        assert!(log_bytes() > 0, "what is committed goes to the log at first");
+        fails.store(true, Ordering::SeqCst);
+        let error = insert(2).await.unwrap_err().to_string();
+        assert!(error.contains("the disk is broken"), "{error}");
+        fails.store(false, Ordering::SeqCst);
+        // A reader that holds on to the log keeps it from being brought into the file.
+        reader.execute_batch("BEGIN; SELECT count(*) FROM numbers").unwrap();
+        assert!(insert(3).await.is_err(), "what the log lacks on disk is not there yet");
+        reader.execute_batch("COMMIT").unwrap();
+        insert(4).await.unwrap();
+        let whole = std::fs::read(&path).unwrap().len();
+        assert!(whole > 4096, "the file has what the log had: {whole} bytes");
+    }
 }
