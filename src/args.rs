@@ -4,6 +4,7 @@ mod help;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::autodrop::AutodropArgs;
+use routemaster::cli::bench::BenchArgs;
 use routemaster::cli::completions::CompletionsArgs;
 use routemaster::cli::doctor::DoctorArgs;
 use routemaster::cli::import::ImportArgs;
@@ -48,6 +49,8 @@ enum Subcommands {
     /// Move in from a Ruby Routemaster: topics, tokens, subscribers and queued events from its Redis
     #[command(after_help = help::IMPORT)]
     Import(ImportArgs),
+    /// Measure a bus: how much goes through, how long it takes, and whether all of it arrives
+    Bench(BenchArgs),
     #[command(flatten)]
     Chore(Chore),
 }
@@ -76,11 +79,35 @@ pub enum Chore {
 
 /// What the process is to do.
 pub enum Command {
-    Role { role: Role, settings: Box<Settings>, unknown: Vec<String> },
-    Autodrop { args: AutodropArgs, settings: Box<Settings>, unknown: Vec<String> },
-    Doctor { args: DoctorArgs, survey: Box<Survey>, dotenv: Option<SettingError> },
-    Completions { args: CompletionsArgs, command: Box<clap::Command> },
-    Import { args: ImportArgs, settings: Box<Settings>, unknown: Vec<String> },
+    Role {
+        role: Role,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Autodrop {
+        args: AutodropArgs,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Doctor {
+        args: DoctorArgs,
+        survey: Box<Survey>,
+        dotenv: Option<SettingError>,
+    },
+    Completions {
+        args: CompletionsArgs,
+        command: Box<clap::Command>,
+    },
+    Import {
+        args: ImportArgs,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Bench(BenchArgs),
+    /// What `bench` measures the bus against.
+    BareServer {
+        settings: Box<Settings>,
+    },
     Chore(Chore),
 }
 
@@ -117,6 +144,13 @@ pub fn parse() -> anyhow::Result<Command> {
         }
         Some(Subcommands::Completions(args)) => {
             return Ok(Command::Completions { args, command: Box::new(to_complete()) });
+        }
+        Some(Subcommands::Bench(args)) if args.is_bare_server() => {
+            return Ok(Command::BareServer { settings: settings()? });
+        }
+        Some(Subcommands::Bench(args)) => {
+            dotenv?;
+            return Ok(Command::Bench(args));
         }
         Some(Subcommands::Chore(chore)) => {
             dotenv?;

@@ -67,6 +67,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
             cli::import::run(args, &settings).await
         }
         Command::Doctor { args, survey, dotenv } => cli::doctor::run(args, &survey, dotenv).await,
+        Command::Bench(args) => cli::bench::run(args).await,
+        Command::BareServer { settings } => roles::run_bare(*settings).await,
         Command::Completions { args, command } => cli::completions::run(&args, *command),
         Command::Chore(chore) => run_chore(chore).await,
     }

@@ -57,6 +57,20 @@ pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     start_and_finish(role, settings).await.inspect_err(log_the_end)
 }
 
+/// Serves HTTPS as `web` does, with nothing behind it, until a signal stops it.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run_bare(settings: Settings) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let stop = signals::stop_on_signal(Duration::ZERO)?;
+    let store = open_store(&settings, Access::Look)?;
+    let api = api(&settings, &store, &Arc::default(), &TaskTracker::new(), None)?;
+    let server = Server::bind(api, Routes::Bare, Arc::default()).await?;
+    welcome::print_bare(&settings, server.local_address()?)?;
+    server.serve(stop).await
+}
+
 /// The last words of a process are for whoever started it; these are for the log and reports.
 fn log_the_end(error: &anyhow::Error) {
     if !error.is::<SettingError>() {

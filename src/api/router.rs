@@ -2,7 +2,9 @@
 //! that does not cannot be added.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -18,6 +20,11 @@ pub fn router(api: Shared) -> Router {
 /// What a process without the API answers to.
 pub fn metrics_router(api: Shared) -> Router {
     for_all_routes(health_routes().routes(routes!(metrics::metrics)), api)
+}
+
+/// Reads each request whole, and accepts it.
+pub fn bare_router() -> Router {
+    Router::new().fallback(async |_body: Bytes| StatusCode::NO_CONTENT)
 }
 
 /// All routes of the contract. `subscription` and `subscriber` are the same word here.

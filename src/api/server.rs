@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::Acceptor;
-use super::router::{metrics_router, router};
+use super::router::{bare_router, metrics_router, router};
 use super::state::Api;
 use crate::config::SettingError;
 use crate::tls::reload::FreshCertificate;
@@ -32,6 +32,9 @@ pub enum Routes {
     Api,
     /// `GET /metrics` alone, on `ROUTEMASTER_METRICS_PORT`, for a process without the API.
     Metrics,
+    /// Everything, with nothing behind it, on `PORT`: what the web stack itself can do, for
+    /// `routemaster bench`.
+    Bare,
 }
 
 /// A server that is bound to its address.
@@ -63,7 +66,7 @@ impl Server {
             false => None,
         };
         let (port, setting) = match routes {
-            Routes::Api => (settings.port, "PORT"),
+            Routes::Api | Routes::Bare => (settings.port, "PORT"),
             Routes::Metrics => {
                 (settings.metrics_port.unwrap_or_default(), "ROUTEMASTER_METRICS_PORT")
             }
@@ -115,6 +118,7 @@ impl Server {
         let router = match self.routes {
             Routes::Api => router(self.api),
             Routes::Metrics => metrics_router(self.api),
+            Routes::Bare => bare_router(),
         };
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {

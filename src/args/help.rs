@@ -8,6 +8,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
         "For its operator",
         &[
             "doctor",
+            "bench",
             "pulse",
             "topics",
             "subscriptions",

@@ -90,6 +90,16 @@ impl BusOptions {
         options
     }
 
+    /// Whether it was said where the bus is.
+    pub fn has_url(&self) -> bool {
+        self.address.has_url()
+    }
+
+    /// What was said, as it was said.
+    pub fn url(&self) -> Option<&str> {
+        self.address.url.as_deref()
+    }
+
     /// The data directory that is meant.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| setting("ROUTEMASTER_DATA_DIR").into())
@@ -119,15 +129,7 @@ impl BusAddress {
         // The value is not repeated: a token with a slip of the pen is still most of a secret.
         let token = ClientToken::parse(&token)
             .map_err(|error| UsageError::new(format!("{token_from} is not allowed: {error}")))?;
-        let ca_files = self.ca_files(data_dir);
-        let client = client::build(&ClientOptions {
-            ca_files: ca_files.clone(),
-            verify: true,
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-            resolver: None,
-        })?;
-        Ok(Bus { client, url, token, token_from, ca_files })
+        Bus::new(url, token, token_from, self.ca_files(data_dir))
     }
 
     fn ca_files(&self, data_dir: &Path) -> Vec<PathBuf> {
@@ -200,6 +202,35 @@ pub struct Bus {
 }
 
 impl Bus {
+    /// A bus that this process has started, and so knows all about.
+    ///
+    /// # Errors
+    /// If a certificate authority cannot be used.
+    pub fn at(url: &str, token: &str, ca_files: Vec<PathBuf>) -> anyhow::Result<Self> {
+        Self::new(base_url(url)?, ClientToken::parse(token)?, "this command", ca_files)
+    }
+
+    fn new(
+        url: String,
+        token: ClientToken,
+        token_from: &'static str,
+        ca_files: Vec<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        let client = client::build(&ClientOptions {
+            ca_files: ca_files.clone(),
+            verify: true,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+            resolver: None,
+        })?;
+        Ok(Self { client, url, token, token_from, ca_files })
+    }
+
+    /// The same bus, for another client of it.
+    pub fn with_token(&self, token: ClientToken) -> Self {
+        Self { token, token_from: "this command", ..self.clone() }
+    }
+
     /// Its address, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url

@@ -5,6 +5,7 @@
 //! and [`doctor`] open the store themselves.
 
 pub mod autodrop;
+pub mod bench;
 pub mod completions;
 mod confirm;
 pub mod connect;

@@ -57,6 +57,14 @@ pub fn print_worker(
     Ok(())
 }
 
+/// Says where a server is that has nothing behind it.
+pub fn print_bare(settings: &Settings, address: SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "a bare server is listening on {}", url_of(settings, address))?;
+    out.flush()?;
+    Ok(())
+}
+
 fn url_of(settings: &Settings, address: SocketAddr) -> String {
     let scheme = if settings.tls { "https" } else { "http" };
     let loopback = address.ip().is_loopback() || address.ip().is_unspecified();

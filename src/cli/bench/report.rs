@@ -1,0 +1,203 @@
+//! What was measured, for programs: one JSON document. Times are in milliseconds, if their name does
+//! not say otherwise.
+
+use serde::Serialize;
+
+use super::latency::Quantiles;
+use super::publishers::Published;
+use super::receivers::Receivers;
+use super::stage::Stage;
+use super::tally::Faults;
+use super::usage::Usage;
+
+/// One measurement. What it does not have is null.
+#[derive(Default, Serialize)]
+pub struct Run {
+    pub scenario: &'static str,
+    pub subscribers: usize,
+    pub topics: usize,
+    pub connections: usize,
+    /// Events in a request.
+    pub array: usize,
+    /// What subscribers ask for.
+    pub max: u32,
+    pub timeout_ms: u64,
+    pub published: Option<PublishedFigures>,
+    pub received: Option<ReceivedFigures>,
+    pub ceiling: Option<CeilingFigures>,
+    pub fan_out: Option<FanOutFigures>,
+    pub backlog: Option<BacklogFigures>,
+    pub noisy: Option<NoisyFigures>,
+    pub cost: Option<Cost>,
+}
+
+#[derive(Serialize)]
+pub struct PublishedFigures {
+    pub requests: u64,
+    pub events: u64,
+    /// Requests that were sent again because they were refused for the moment or not answered.
+    pub sent_again: u64,
+    pub seconds: f64,
+    pub requests_per_s: f64,
+    pub events_per_s: f64,
+    /// From sending a request, or from when it should have been sent, to its answer.
+    pub latency: Option<Quantiles>,
+}
+
+#[derive(Serialize)]
+pub struct ReceivedFigures {
+    /// Each event counts once for each subscriber.
+    pub events: u64,
+    pub batches: u64,
+    /// From the first publish to the last receipt.
+    pub events_per_s: f64,
+    /// From sending the publish, or from when it should have been sent, to receipt.
+    pub latency: Option<Quantiles>,
+    /// The same without the subscriber's `timeout`, where there is one to wait for.
+    pub lateness: Option<Quantiles>,
+    /// From the last publish's answer to the last receipt.
+    pub empty_after_s: f64,
+    pub missing: u64,
+    pub duplicated: u64,
+    pub out_of_order: u64,
+    /// Delivered to somebody who has not subscribed to them.
+    pub strange: u64,
+}
+
+/// What the web stack does with the same requests and nothing behind it, in requests a second.
+#[derive(Serialize)]
+pub struct CeilingFigures {
+    pub before: f64,
+    pub after: f64,
+    pub mean: f64,
+    pub share: f64,
+}
+
+#[derive(Serialize)]
+pub struct FanOutFigures {
+    /// An event is appended to the queue of each subscriber.
+    pub appends_per_s: f64,
+    /// Whether deliveries waited until everything was published.
+    pub appends_alone: bool,
+}
+
+#[derive(Serialize)]
+pub struct BacklogFigures {
+    pub events: u64,
+    /// From the first delivery to the last.
+    pub drained_per_s: f64,
+    /// Of the first and of the last tenth.
+    pub first_tenth_per_s: f64,
+    pub last_tenth_per_s: f64,
+    /// From when deliveries were let go to the first one.
+    pub first_delivery_after_s: f64,
+    pub stored: Option<StoredFigures>,
+}
+
+/// What the store holds, in bytes: files on disk, or Redis's memory.
+#[derive(Serialize)]
+pub struct StoredFigures {
+    pub before: u64,
+    pub full: u64,
+    pub drained: u64,
+    /// What was added for one queued event.
+    pub per_event: f64,
+}
+
+#[derive(Serialize)]
+pub struct NoisyFigures {
+    /// Publish to receipt of all others, while one answers like them, and while it hangs.
+    pub without: Option<Quantiles>,
+    pub with: Option<Quantiles>,
+    pub p50_ratio: Option<f64>,
+    pub p99_ratio: Option<f64>,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+pub struct Cost {
+    /// Of all its processes, if this command has started it.
+    pub bus: Option<Usage>,
+    pub redis: Option<Usage>,
+    /// Publishers and receivers.
+    pub bench: Usage,
+}
+
+impl PublishedFigures {
+    pub fn of(published: &Published) -> Self {
+        Self {
+            requests: published.requests,
+            events: published.events(),
+            sent_again: published.again,
+            seconds: published.took.as_secs_f64(),
+            requests_per_s: published.requests_per_s(),
+            events_per_s: published.events_per_s(),
+            latency: Quantiles::of(&published.latency),
+        }
+    }
+}
+
+impl ReceivedFigures {
+    /// What arrived, against what was published. Times are for the caller to add.
+    pub fn of(receivers: &Receivers, published: &Published) -> Self {
+        let totals = receivers.totals();
+        let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
+        let took = seconds(published.first_micros, totals.last_micros());
+        let Faults { missing, duplicated, out_of_order, strange } =
+            receivers.faults(&published.accepted);
+        Self {
+            events: totals.events(),
+            batches: totals.batches(),
+            events_per_s: if took > 0.0 { totals.events() as f64 / took } else { 0.0 },
+            latency: None,
+            lateness: None,
+            empty_after_s: seconds(published.last_micros, totals.last_micros()),
+            missing,
+            duplicated,
+            out_of_order,
+            strange,
+        }
+    }
+}
+
+impl CeilingFigures {
+    pub fn of(before: f64, after: f64, requests_per_s: f64) -> Self {
+        let mean = (before + after) / 2.0;
+        Self { before, after, mean, share: requests_per_s / mean }
+    }
+}
+
+impl Run {
+    /// What was published and received, and at which cost.
+    pub fn measured(mut self, stage: &Stage<'_>, published: &Published) -> Self {
+        self.published = Some(PublishedFigures::of(published));
+        if self.subscribers > 0 {
+            self.received = Some(ReceivedFigures::of(stage.receivers(), published));
+        }
+        self.cost = Some(stage.cost());
+        self
+    }
+
+    /// Whether the bus has kept what it promises.
+    pub fn is_good(&self) -> bool {
+        let good = |received: &ReceivedFigures| {
+            received.missing == 0 && received.out_of_order == 0 && received.strange == 0
+        };
+        self.received.as_ref().is_none_or(good)
+    }
+}
+
+/// All measurements.
+#[derive(Serialize)]
+pub struct Report {
+    /// The version of this command, and of a bus that it has started.
+    pub version: &'static str,
+    /// `sqlite`, `redis`, or null for a bus that was running.
+    pub store: Option<&'static str>,
+    pub redis_aof: Option<&'static str>,
+    pub url: Option<String>,
+    /// Processors of this machine.
+    pub processors: usize,
+    pub runs: Vec<Run>,
+    /// Whether nothing was missing or out of order.
+    pub good: bool,
+}

@@ -1,0 +1,144 @@
+//! The scenarios: what is published, who receives it, and what is looked at.
+
+mod backlog;
+mod fan_out;
+mod many;
+mod noisy;
+mod throughput;
+
+use std::time::Duration;
+
+use super::publishers::{Pace, Published, Until};
+use super::report::Run;
+use super::stage::{Crew, Script};
+use super::target::Terms;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// One event a request: with no subscriber, with one, with five
+    Publish,
+    /// Few events a second, delivered at once: how long one takes
+    Latency,
+    /// Arrays of 100 events to one subscriber
+    Bulk,
+    /// One topic with 1,000 subscribers
+    FanOut,
+    /// 2,000 subscriptions with one event a second each: how late deliveries are
+    Many,
+    /// A long queue, filled and then drained
+    Backlog,
+    /// 100 subscribers, of which one hangs: what the others notice
+    Noisy,
+    /// The web stack alone, with nothing behind it
+    Ceiling,
+    /// All of them
+    All,
+}
+
+impl Scenario {
+    const EACH: [Self; 8] = [
+        Self::Ceiling,
+        Self::Publish,
+        Self::Bulk,
+        Self::Latency,
+        Self::FanOut,
+        Self::Many,
+        Self::Backlog,
+        Self::Noisy,
+    ];
+
+    /// Those that are meant, each once.
+    pub fn chosen(given: &[Self]) -> Vec<Self> {
+        if given.contains(&Self::All) {
+            return Self::EACH.to_vec();
+        }
+        let mut chosen = Vec::new();
+        for scenario in given {
+            if !chosen.contains(scenario) {
+                chosen.push(*scenario);
+            }
+        }
+        chosen
+    }
+}
+
+/// What was asked for on the command line.
+pub struct Wishes {
+    pub seconds: Duration,
+    pub connections: usize,
+    /// Requests a second.
+    pub rate: Option<f64>,
+    /// Events of a backlog.
+    pub events: u64,
+    pub max: Option<u32>,
+    pub timeout: Option<Duration>,
+    /// How many subscribers, where a scenario has many.
+    pub subscribers: Option<usize>,
+}
+
+impl Wishes {
+    fn terms(&self, max: u32, timeout_ms: u64) -> Terms {
+        Terms {
+            max: self.max.unwrap_or(max),
+            timeout: self.timeout.unwrap_or(Duration::from_millis(timeout_ms)),
+        }
+    }
+
+    /// One event a request for the given time, from all connections as fast as they go, or at the
+    /// rate that was asked for.
+    fn script(&self) -> Script {
+        Script {
+            array: 1,
+            connections: self.connections,
+            pace: self.rate.map_or(Pace::Closed, Pace::Rate),
+            until: Until::after(self.seconds),
+            first_stream: 0,
+        }
+    }
+}
+
+impl Script {
+    /// A run that is about to be played like this.
+    fn run(&self, scenario: &'static str, subscribers: usize, terms: Terms) -> Run {
+        Run {
+            scenario,
+            subscribers,
+            topics: 1,
+            connections: self.connections,
+            array: self.array,
+            max: terms.max,
+            timeout_ms: terms.timeout.as_millis() as u64,
+            ..Run::default()
+        }
+    }
+}
+
+/// What all subscribers of one topic are to receive.
+fn due(published: &Published, subscribers: usize) -> u64 {
+    published.events() * subscribers as u64
+}
+
+/// Plays one scenario; some are more than one measurement.
+///
+/// # Errors
+/// Why it could not be played to its end.
+pub async fn play(
+    scenario: Scenario,
+    crew: &Crew,
+    wishes: &Wishes,
+    runs: &mut Vec<Run>,
+) -> anyhow::Result<()> {
+    match scenario {
+        Scenario::Publish => throughput::publish(crew, wishes, runs).await?,
+        Scenario::Bulk => throughput::bulk(crew, wishes, runs).await?,
+        Scenario::Latency => runs.push(throughput::latency(crew, wishes).await?),
+        Scenario::FanOut => runs.push(fan_out::play(crew, wishes).await?),
+        Scenario::Many => runs.push(many::play(crew, wishes).await?),
+        Scenario::Backlog => runs.push(backlog::play(crew, wishes).await?),
+        Scenario::Noisy => runs.push(noisy::play(crew, wishes).await?),
+        Scenario::Ceiling => runs.push(throughput::ceiling(crew, wishes).await?),
+        Scenario::All => {}
+    }
+    Ok(())
+}

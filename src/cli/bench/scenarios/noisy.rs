@@ -1,0 +1,53 @@
+//! Many subscribers of one topic at a steady rate, of which one hangs: what do the others notice?
+
+use std::time::Duration;
+
+use super::{Wishes, due};
+use crate::cli::bench::latency::Quantiles;
+use crate::cli::bench::publishers::Pace;
+use crate::cli::bench::receivers::{Conduct, Subscriber, Times};
+use crate::cli::bench::report::{NoisyFigures, Run};
+use crate::cli::bench::stage::{Cast, Crew, Script};
+use crate::roles::Role;
+
+const SUBSCRIBERS: usize = 100;
+/// Publishes a second; each is delivered to all.
+const RATE: f64 = 10.0;
+
+pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
+    crew.progress.subject("noisy");
+    let subscribers = wishes.subscribers.unwrap_or(SUBSCRIBERS).max(2);
+    let pace = Pace::Rate(wishes.rate.unwrap_or(RATE));
+    let script = Script { pace, ..wishes.script() };
+    let terms = wishes.terms(100, 0);
+    // Each of the two phases has its own streams.
+    let connections = script.connections as u32;
+    let streams = 0..2 * connections;
+    let (others, noisy) = (Times::new(Duration::ZERO)?, Times::new(Duration::ZERO)?);
+    let neighbour = Subscriber::new(&streams, &noisy);
+    let mut cast = Cast::of(subscribers - 1, &streams, &others, terms);
+    cast.subscribers.push(neighbour.clone());
+    crew.play(cast, Role::Serve, async |stage| {
+        let mut published = stage.publish(script).await?;
+        stage.drain(due(&published, subscribers)).await;
+        let without = Quantiles::of(&others.take()?);
+        neighbour.set_conduct(Conduct::Hangs);
+        let script = Script { first_stream: connections, ..script };
+        let second = stage.publish(script).await?;
+        stage.drain(due(&published, subscribers) + due(&second, subscribers - 1)).await;
+        let with = Quantiles::of(&others.take()?);
+        neighbour.set_conduct(Conduct::Takes);
+        published.add(&second)?;
+        stage.drain(due(&published, subscribers)).await;
+        let mut run = script.run("noisy", subscribers, terms).measured(stage, &published);
+        let ratio = |of: fn(Quantiles) -> f64| Some(of(with?) / of(without?));
+        run.noisy = Some(NoisyFigures {
+            p50_ratio: ratio(|quantiles| quantiles.p50),
+            p99_ratio: ratio(|quantiles| quantiles.p99),
+            without,
+            with,
+        });
+        Ok(run)
+    })
+    .await
+}
