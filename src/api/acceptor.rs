@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::Request;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use futures_util::future::BoxFuture;
@@ -15,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tower::Service;
 
+use super::entrance::Entrance;
 use super::transport::Transport;
 
 /// The first byte of a TLS connection: a handshake record. No HTTP request begins with it.
@@ -38,12 +37,12 @@ impl Acceptor {
     }
 }
 
-impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
+impl Accept<TcpStream, Entrance> for Acceptor {
     type Stream = Connection;
-    type Service = Marked<S>;
-    type Future = BoxFuture<'static, io::Result<(Connection, Marked<S>)>>;
+    type Service = Entrance;
+    type Future = BoxFuture<'static, io::Result<(Connection, Entrance)>>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+    fn accept(&self, stream: TcpStream, mut entrance: Entrance) -> Self::Future {
         let acceptor = self.clone();
         Box::pin(async move {
             let full = |_| io::Error::other("ROUTEMASTER_MAX_CONNECTIONS are open already");
@@ -51,12 +50,12 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
             stream.set_nodelay(true)?;
             let open = open(acceptor.tls, stream);
             let stream = tokio::time::timeout(acceptor.timeout, open).await??;
-            let transport = match &stream {
+            entrance.transport = match &stream {
                 Stream::Tls(_) => Transport::Tls,
                 Stream::Plain(_) => Transport::Plain,
             };
             let connection = Connection { stream, _place: place };
-            Ok((connection, Marked { service, transport }))
+            Ok((connection, entrance))
         })
     }
 }
@@ -134,30 +133,5 @@ impl AsyncWrite for Connection {
             Stream::Tls(stream) => stream.is_write_vectored(),
             Stream::Plain(stream) => stream.is_write_vectored(),
         }
-    }
-}
-
-/// Marks each request with the transport of its connection.
-#[derive(Clone)]
-pub struct Marked<S> {
-    service: S,
-    transport: Transport,
-}
-
-impl<S, B> Service<Request<B>> for Marked<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(self.transport);
-        self.service.call(request)
     }
 }

@@ -3,14 +3,13 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::state::Shared;
-use super::{api_tokens, health, metrics, openapi, pulse, subscriptions, topics, transport};
+use super::{api_tokens, health, metrics, openapi, pulse, subscriptions, topics};
 
 /// What a process with the API answers to.
 pub fn router(api: Shared) -> Router {
@@ -75,7 +74,5 @@ fn also_at(
 fn for_all_routes(routes: OpenApiRouter<Shared>, api: Shared) -> Router {
     Router::from(routes)
         .fallback(async || ApiError::NotFound("there is no such route".into()))
-        .layer(DefaultBodyLimit::max(api.settings.max_body))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), transport::require_https))
         .with_state(api)
 }

@@ -1,5 +1,6 @@
 //! The HTTPS server: limits on what a connection may do, and the graceful stop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use axum_server::Handle;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tower::service_fn;
 
 use super::acceptor::Acceptor;
+use super::entrance::{Answers, Entrance};
 use super::router::{bare_router, metrics_router, router};
 use super::state::Api;
+use super::transport::Transport;
 use crate::config::SettingError;
 use crate::tls::reload::FreshCertificate;
 use crate::tls::server::CertificateFiles;
@@ -115,12 +119,17 @@ impl Server {
         let shutdown_timeout = settings.shutdown_timeout;
         let tokens = self.api.tokens.clone();
         let limits = self.api.limits.clone();
-        let router = match self.routes {
-            Routes::Api => router(self.api),
-            Routes::Metrics => metrics_router(self.api),
-            Routes::Bare => bare_router(),
-        };
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let answers = Arc::new(match self.routes {
+            Routes::Api => Answers { router: router(self.api.clone()), api: Some(self.api) },
+            Routes::Metrics => {
+                Answers { router: metrics_router(self.api.clone()), api: Some(self.api) }
+            }
+            Routes::Bare => Answers { router: bare_router(), api: None },
+        });
+        let service = service_fn(async |peer: SocketAddr| {
+            let (answers, transport) = (answers.clone(), Transport::Plain);
+            Ok::<_, Infallible>(Entrance { answers, peer, transport })
+        });
         tokio::select! {
             served = server.serve(service) => return Ok(served?),
             () = tokens.keep_fresh() => {}

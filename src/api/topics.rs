@@ -1,10 +1,12 @@
 //! `/topics`: publishing, listing and deleting (contract §2, §3, §5).
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use axum::Json;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -55,11 +57,23 @@ pub async fn publish(
     Path(name): Path<String>,
     Body(body): Body,
 ) -> Result<StatusCode, ApiError> {
-    let started = Instant::now();
-    let answer = accept(&api, caller, &name, &body).await;
-    let status = answer.as_ref().map_or_else(ApiError::status, |status| *status);
-    record::publish_answered(status, started.elapsed());
-    answer
+    accept(&api, caller, &name, &body).await
+}
+
+/// What [`publish`] does with a request that did not come through the router, which says who calls
+/// by its headers and where it comes from.
+pub async fn publish_to<B>(
+    api: &Api,
+    name: &str,
+    (headers, peer): (&HeaderMap, Option<SocketAddr>),
+    body: B,
+) -> Result<StatusCode, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let caller = Caller::authenticate(headers, peer, api).await?;
+    let Body(body) = Body::read(body, api).await?;
+    accept(api, caller, name, &body).await
 }
 
 async fn accept(
@@ -68,12 +82,20 @@ async fn accept(
     name: &str,
     body: &[u8],
 ) -> Result<StatusCode, ApiError> {
+    let started = Instant::now();
+    let answer = store(api, caller, name, body).await;
+    let status = answer.as_ref().map_or_else(ApiError::status, |()| StatusCode::NO_CONTENT);
+    record::publish_answered(status, started.elapsed());
+    answer.map(|()| status)
+}
+
+async fn store(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<(), ApiError> {
     let publisher = caller.into_client()?;
     api.limits.publish(&publisher)?;
     let topic = api.topic_name(name)?;
     let items = parse_publish(body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
     match api.ingest.publish(Publication { topic, publisher, items }).await? {
-        Published::Stored => Ok(StatusCode::NO_CONTENT),
+        Published::Stored => Ok(()),
         Published::OwnedByAnother => Err(ApiError::Forbidden(OWNED)),
     }
 }

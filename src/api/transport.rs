@@ -1,42 +1,29 @@
 //! HTTPS or nothing: plain HTTP is sent to the same place over HTTPS (contract §1).
 
-use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::state::Shared;
 
-/// How a request reached us. The acceptor puts it into the request's extensions.
+/// How a connection's requests reach us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     Tls,
     Plain,
 }
 
-const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// Tells browsers to use HTTPS for a year.
+pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Lets a request pass that came over TLS, to us or to a trusted proxy; redirects any other.
-pub async fn require_https(State(api): State<Shared>, request: Request, next: Next) -> Response {
-    let over_tls = request.extensions().get() == Some(&Transport::Tls);
-    let is_https = over_tls || (api.settings.trust_proxy && forwarded_https(request.headers()));
-    if !is_https {
-        return redirect(&request);
-    }
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
-    response
-}
-
-fn forwarded_https(headers: &HeaderMap) -> bool {
+/// Whether a proxy says that the request came to it over HTTPS.
+pub fn forwarded_https(headers: &HeaderMap) -> bool {
     let forwarded = headers.get("x-forwarded-proto");
     forwarded.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
-/// Same host, port, path and query, over HTTPS.
-fn redirect(request: &Request) -> Response {
+/// Sends a request to the same host, port, path and query, over HTTPS.
+pub fn redirect<B>(request: &Request<B>) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(Authority::as_str).or(host);
     let authority = authority.and_then(|authority| authority.parse::<Authority>().ok());

@@ -111,21 +111,34 @@ pub fn check_https_url(text: &str) -> Result<(), &'static str> {
 fn is_plain_https_url(text: &str) -> bool {
     const LABEL_MAX: usize = 63;
     const HOST_MAX: usize = 253;
-    let Some(rest) = text.strip_prefix("https://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
-    let is_label = |label: &str| {
-        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        (1..=LABEL_MAX).contains(&label.len()) && label.bytes().all(allowed)
-    };
-    let last_label = host.rsplit('.').next().unwrap_or_default();
-    host.len() <= HOST_MAX
-        && host.split('.').all(is_label)
-        && last_label.starts_with(|first: char| first.is_ascii_lowercase())
-        && !host.contains("--")
-        && (1..=4).contains(&port.len())
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-        && rest[authority.len()..].bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    let Some(rest) = text.as_bytes().strip_prefix(b"https://") else { return false };
+    let is_label_byte = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let mut host_length = 0;
+    let mut tail = rest;
+    loop {
+        let length = tail.iter().take_while(|byte| is_label_byte(byte)).count();
+        let (label, after) = tail.split_at(length);
+        if !(1..=LABEL_MAX).contains(&length) || label.windows(2).any(|pair| pair == b"--") {
+            return false;
+        }
+        host_length += length + 1;
+        tail = after;
+        match after.split_first() {
+            Some((b'.', after)) => tail = after,
+            // What ends like a number would have to be an address.
+            _ if !label[0].is_ascii_lowercase() || host_length > HOST_MAX => return false,
+            _ => break,
+        }
+    }
+    if let Some((b':', after)) = tail.split_first() {
+        let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=4).contains(&digits) {
+            return false;
+        }
+        tail = &after[digits..];
+    }
+    matches!(tail.first(), None | Some(b'/' | b'?' | b'#'))
+        && tail.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\')
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 
 use anyhow::Context;
@@ -51,7 +51,8 @@ const GROUP_MAX: usize = 256;
 
 /// A handle to the committer. Its threads end when the handle is dropped.
 pub struct Writer {
-    changes: Sender<Waiting>,
+    changes: SyncSender<Waiting>,
+    /// As many as the channels hold, so that sending to them never waits.
     places: Arc<Semaphore>,
 }
 
@@ -61,8 +62,8 @@ impl Writer {
         sync_log: SyncLog,
         watcher: Watcher,
     ) -> anyhow::Result<Self> {
-        let (changes, waiting) = mpsc::channel();
-        let (committed, unsynced) = mpsc::channel();
+        let (changes, waiting) = mpsc::sync_channel(WAITING_MAX);
+        let (committed, unsynced) = mpsc::sync_channel(WAITING_MAX);
         let is_hollow = Arc::new(AtomicBool::new(false));
         let committer = Committer { connection, committed, is_hollow: is_hollow.clone() };
         thread::Builder::new()
@@ -135,7 +136,7 @@ type Unsynced = (Answer, OwnedSemaphorePermit);
 struct Committer {
     connection: Connection,
     /// Takes the answers for what was committed and must be on disk.
-    committed: Sender<Unsynced>,
+    committed: SyncSender<Unsynced>,
     /// Whether a sync has failed: what was committed before may be missing on disk, and what comes
     /// after it in the log would not survive a power loss either, though a later sync succeeds.
     is_hollow: Arc<AtomicBool>,

@@ -1,0 +1,102 @@
+//! Where requests come in: over TLS or not at all, and publishes by the short way.
+//!
+//! Publishing is what most requests are there for. They go straight to their handler: what a router
+//! spends on finding it is a fifth of what such a request costs. Everything else, and a publish that
+//! is not written as usual, goes through the router, which has the same handler.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Bytes, HttpBody};
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request, header};
+use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router};
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+use super::state::Shared;
+use super::topics;
+use super::transport::{HSTS, Transport, forwarded_https, redirect};
+
+/// What a server answers with.
+pub struct Answers {
+    /// `None` if publishing is not among it, and plain HTTP is not redirected.
+    pub api: Option<Shared>,
+    pub router: Router,
+}
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub struct Entrance {
+    pub answers: Arc<Answers>,
+    pub peer: SocketAddr,
+    pub transport: Transport,
+}
+
+impl Entrance {
+    async fn answer<B>(self, mut request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Answers { api, router } = &*self.answers;
+        let Some(api) = api else { return route(router, request).await };
+        let is_https = self.transport == Transport::Tls
+            || api.settings.trust_proxy && forwarded_https(request.headers());
+        if !is_https {
+            return redirect(&request);
+        }
+        let mut response = if let Some(topic) = published_topic(&request) {
+            let topic = topic.to_owned();
+            let (parts, body) = request.into_parts();
+            let caller = (&parts.headers, Some(self.peer));
+            topics::publish_to(api, &topic, caller, body).await.into_response()
+        } else {
+            request.extensions_mut().insert(ConnectInfo(self.peer));
+            route(router, request).await
+        };
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        response
+    }
+}
+
+/// The topic's name that a publish has in its path, as it was written; `None` if it is not as simple
+/// as that.
+fn published_topic<B>(request: &Request<B>) -> Option<&str> {
+    let topic = request.uri().path().strip_prefix("/topics/")?;
+    let is_simple = topic.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    (request.method() == Method::POST && is_simple && !topic.is_empty()).then_some(topic)
+}
+
+async fn route<B>(router: &Router, request: Request<B>) -> Response
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    match router.clone().call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+impl<B> Service<Request<B>> for Entrance
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let entrance = self.clone();
+        Box::pin(async { Ok(entrance.answer(request).await) })
+    }
+}
