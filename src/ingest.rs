@@ -126,8 +126,12 @@ async fn gather(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let mut group = Vec::new();
     let (mut items, mut bytes) = (0, 0);
     let mut next = receiver.recv().await;
-    // Those whose requests are being read already come along.
-    tokio::task::yield_now().await;
+    // Those whose requests are being read come along, for as long as there are any.
+    let mut waiting = None;
+    while waiting != Some(receiver.len()) && receiver.len() < GROUP_MAX {
+        waiting = Some(receiver.len());
+        tokio::task::yield_now().await;
+    }
     while let Some(waiting) = next {
         // A publisher that gave up, or is about to, is told that its events are not stored.
         let in_time = waiting.give_up > Instant::now() + COMMIT_TIME_MIN;
