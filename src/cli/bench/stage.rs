@@ -116,10 +116,11 @@ impl<'a> Stage<'a> {
     }
 
     fn own(&self) -> Option<&OwnBus> {
-        self.fresh.as_ref().or_else(|| match &self.crew.site {
+        let shared = match &self.crew.site {
             Site::Running(running) => running.own.as_ref(),
             Site::Fresh(_) => None,
-        })
+        };
+        self.fresh.as_ref().or(shared)
     }
 
     pub fn receivers(&self) -> &Receivers {
@@ -206,7 +207,7 @@ impl<'a> Stage<'a> {
     async fn end<T>(self, played: anyhow::Result<T>) -> anyhow::Result<T> {
         let played = match self.own() {
             Some(own) => played.map_err(|error| {
-                error.context(format!("the bus's last words:\n{}\n  so it failed", own.tail()))
+                anyhow::anyhow!("{error:#}; the bus's last words:\n{}", own.tail())
             }),
             None => played,
         };
