@@ -30,6 +30,28 @@ pub fn notify_on_hangup() -> anyhow::Result<Arc<Notify>> {
 /// Signals that come within `echo` of the first count as the same: what stops a whole process
 /// group, `timeout` for one, may signal each process twice.
 pub fn stop_on_signal(echo: Duration) -> anyhow::Result<CancellationToken> {
+    let Stops { stop, at_once } = stops_on_signals(echo)?;
+    let first = stop.clone();
+    tokio::spawn(async move {
+        first.cancelled().await;
+        tracing::info!("stopping: finishing what was accepted; a second signal ends at once");
+        at_once.cancelled().await;
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(CUT_SHORT);
+    });
+    Ok(stop)
+}
+
+/// What SIGTERM and SIGINT cancel.
+pub struct Stops {
+    /// By the first one.
+    pub stop: CancellationToken,
+    /// By the second one.
+    pub at_once: CancellationToken,
+}
+
+/// As [`stop_on_signal`], for who has something to do even then.
+pub fn stops_on_signals(echo: Duration) -> anyhow::Result<Stops> {
     let mut terminate = listen_to(SignalKind::terminate(), "SIGTERM")?;
     let mut interrupt = listen_to(SignalKind::interrupt(), "SIGINT")?;
     let mut next = async move || {
@@ -38,12 +60,11 @@ pub fn stop_on_signal(echo: Duration) -> anyhow::Result<CancellationToken> {
             _ = interrupt.recv() => {}
         }
     };
-    let stop = CancellationToken::new();
-    let first = stop.clone();
+    let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+    let stops = Stops { stop: stop.clone(), at_once: at_once.clone() };
     tokio::spawn(async move {
         next().await;
-        tracing::info!("stopping: finishing what was accepted; a second signal ends at once");
-        first.cancel();
+        stop.cancel();
         if !echo.is_zero() {
             let same = async {
                 loop {
@@ -53,10 +74,9 @@ pub fn stop_on_signal(echo: Duration) -> anyhow::Result<CancellationToken> {
             let _: Result<(), _> = tokio::time::timeout(echo, same).await;
         }
         next().await;
-        tracing::warn!("a second signal: ending at once");
-        std::process::exit(CUT_SHORT);
+        at_once.cancel();
     });
-    Ok(stop)
+    Ok(stops)
 }
 
 fn listen_to(kind: SignalKind, name: &str) -> anyhow::Result<Signal> {

@@ -31,7 +31,7 @@ use crate::cli::credentials::{Capacity, variable};
 use crate::cli::outcome::{AlreadyTold, UsageError};
 use crate::cli::table::{Screen, print, print_json};
 use crate::roles::Role;
-use crate::signals::stop_on_signal;
+use crate::signals::{Stops, notify_on_hangup, stops_on_signals};
 use crate::tls::development::DevelopmentCa;
 use mark::Clock;
 use own::{OwnBus, Store};
@@ -173,7 +173,9 @@ fn rate(text: &str) -> Result<f64, String> {
 /// # Errors
 /// If something cannot be measured, or the bus did not keep what it promises.
 pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
-    let stop = stop_on_signal(SAME_SIGNAL)?;
+    // Processes that were started must not outlive this one, whatever ends it.
+    let Stops { stop, at_once } = stops_on_signals(SAME_SIGNAL)?;
+    let hangup = notify_on_hangup()?;
     let store = args.store()?;
     let crew = Crew {
         site: site(&args, store.as_ref()).await?,
@@ -186,11 +188,15 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     let played = tokio::select! {
         // First, so that what a signal interrupts is not reported as a failure of its own.
         biased;
-        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted: nothing is reported")),
+        () = stop.cancelled() => Err(interrupted()),
+        () = hangup.notified() => Err(interrupted()),
         played = play(&args, &crew, &mut runs) => played,
     };
     let cleaned = match &crew.site {
-        Site::Running(running) => running.target.clean_up(true).await,
+        Site::Running(running) => tokio::select! {
+            cleaned = running.target.clean_up(true) => cleaned,
+            () = at_once.cancelled() => Err(running.target.left_behind()),
+        },
         Site::Fresh(_) => Ok(()),
     };
     crew.progress.end();
@@ -204,6 +210,10 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         false => print(&show::text(&report, Screen::stdout()))?,
     }
     if report.good { Ok(()) } else { Err(AlreadyTold.into()) }
+}
+
+fn interrupted() -> anyhow::Error {
+    anyhow::anyhow!("interrupted: nothing is reported")
 }
 
 async fn play(args: &BenchArgs, crew: &Crew, runs: &mut Vec<Run>) -> anyhow::Result<()> {

@@ -43,6 +43,7 @@ mod exceptions;
 
 mod openapi;
 
+mod bench;
 mod commands;
 mod doctor;
 mod import;

@@ -44,6 +44,7 @@ pub async fn measure(
         array,
         connections,
         pace: Pace::Closed,
+        warm_up: Duration::ZERO,
         until: Until::after(seconds),
         first_stream: 0,
     };

@@ -62,6 +62,9 @@ impl Process {
         let output = directory.join(format!("{name}.log"));
         let file = File::create(&output)
             .with_context(|| format!("failed to make {}", output.display()))?;
+        // A Ctrl-C is for the benchmark, which may have to clean up with the help of the process.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("failed to start {program}"))?;

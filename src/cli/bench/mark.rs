@@ -43,6 +43,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// The time of an event whose time on the way is not asked for.
+    pub const UNMEASURED: u64 = 0;
+
     /// An event as it is published, with room for the mark.
     pub fn event() -> String {
         let mark = format!("{:0STREAM_DIGITS$}/{:0NUMBER_DIGITS$}/{:0MICROS_DIGITS$}", 0, 0, 0);

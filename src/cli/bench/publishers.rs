@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{Answer, Connection, Endpoint};
 use super::latency;
-use super::mark::Clock;
+use super::mark::{Clock, Mark};
 use super::request::Request;
 use crate::bus::token::ClientToken;
 
@@ -60,6 +60,9 @@ pub struct Load {
     pub array: usize,
     pub connections: usize,
     pub pace: Pace,
+    /// What is published so long is not measured: connections are made meanwhile.
+    pub warm_up: Duration,
+    /// When publishing ends; its time counts from the end of the warm-up.
     pub until: Until,
     /// The number of the first stream. A connection is a stream where all share a topic; else each
     /// topic is one.
@@ -68,13 +71,16 @@ pub struct Load {
 
 /// What became of it.
 pub struct Published {
+    /// Requests after the warm-up.
     pub requests: u64,
-    /// Accepted events by stream, from stream 0.
+    /// Events in one request.
+    pub array: u64,
+    /// Accepted events by stream, from stream 0, those of the warm-up included.
     pub accepted: Vec<u64>,
     /// Requests that were sent again because they were refused for the moment or not answered.
     pub again: u64,
     pub latency: Histogram<u64>,
-    /// From the first request to the last answer.
+    /// From the end of the warm-up to the last answer.
     pub took: Duration,
     /// When the first request was sent.
     pub first_micros: u64,
@@ -88,11 +94,12 @@ impl Published {
     }
 
     pub fn requests_per_s(&self) -> f64 {
-        self.requests as f64 / self.took.as_secs_f64()
+        let seconds = self.took.as_secs_f64();
+        if seconds > 0.0 { self.requests as f64 / seconds } else { 0.0 }
     }
 
     pub fn events_per_s(&self) -> f64 {
-        self.events() as f64 / self.took.as_secs_f64()
+        self.requests_per_s() * self.array as f64
     }
 
     /// Adds what was published after it on other streams.
@@ -126,11 +133,15 @@ struct Publisher {
     latency: Histogram<u64>,
     requests: u64,
     again: u64,
+    /// When the last answer came.
+    last: Instant,
 }
 
 /// What the connections of one load share.
 struct Shared {
     start: Instant,
+    /// When what is measured begins.
+    measured: Instant,
     interval: Option<Duration>,
     until: Until,
     /// Events that somebody has set out to publish.
@@ -154,8 +165,10 @@ pub async fn publish(
         Pace::Closed => None,
         Pace::Rate(rate) => Some(Duration::from_secs_f64(publishers.len() as f64 / rate)),
     };
+    let start = Instant::now();
     let shared = Arc::new(Shared {
-        start: Instant::now(),
+        start,
+        measured: start + load.warm_up,
         interval,
         until: load.until,
         begun: AtomicU64::new(0),
@@ -170,6 +183,7 @@ pub async fn publish(
     }
     let mut sum = Published {
         requests: 0,
+        array: load.array as u64,
         accepted: Vec::new(),
         again: 0,
         latency: latency::histogram()?,
@@ -177,8 +191,10 @@ pub async fn publish(
         first_micros: clock.micros_at(shared.start),
         last_micros: 0,
     };
+    let mut last = shared.measured;
     while let Some(ended) = running.join_next().await {
         let publisher = ended.context("a publisher panicked")??;
+        last = last.max(publisher.last);
         sum.requests += publisher.requests;
         sum.again += publisher.again;
         sum.latency.add(&publisher.latency)?;
@@ -188,8 +204,8 @@ pub async fn publish(
             sum.accepted[index] += stream.accepted;
         }
     }
-    sum.took = shared.start.elapsed();
-    sum.last_micros = clock.micros();
+    sum.took = last - shared.measured;
+    sum.last_micros = clock.micros_at(last);
     Ok(sum)
 }
 
@@ -224,6 +240,7 @@ async fn connect(
             latency: latency::histogram()?,
             requests: 0,
             again: 0,
+            last: Instant::now(),
         });
     }
     Ok(publishers)
@@ -236,21 +253,30 @@ impl Publisher {
         let many = self.streams.len() > 1;
         let mut turn = 0;
         loop {
+            let end = shared.measured.checked_add(shared.until.after);
+            let in_time = |begin: Instant| end.is_none_or(|end| begin < end);
+            if shared.interval.is_some() && !in_time(due) {
+                break;
+            }
             let begin = self.wait(&shared, due).await;
-            let Until { after, events: all } = shared.until;
-            let late = begin >= shared.start + after;
-            if late || shared.begun.fetch_add(events, Ordering::Relaxed) >= all {
+            let late = shared.interval.is_none() && !in_time(begin);
+            if late || shared.begun.fetch_add(events, Ordering::Relaxed) >= shared.until.events {
                 break;
             }
             let stream = &self.streams[turn];
             if many {
                 self.request.set_topic(&stream.topic);
             }
-            let micros = self.clock.micros_at(begin);
+            let measured = begin >= shared.measured;
+            let micros = if measured { self.clock.micros_at(begin) } else { Mark::UNMEASURED };
             self.request.set_marks(stream.number, stream.accepted, micros);
             self.insist().await?;
-            latency::record(&mut self.latency, self.clock.micros().saturating_sub(micros));
-            self.requests += 1;
+            self.last = Instant::now();
+            if measured {
+                let took = self.clock.micros_at(self.last).saturating_sub(micros);
+                latency::record(&mut self.latency, took);
+                self.requests += 1;
+            }
             self.streams[turn].accepted += events;
             turn = (turn + 1) % self.streams.len();
             shared.progress.fetch_add(events, Ordering::Relaxed);

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::content_length;
 use super::latency;
-use super::mark::{Clock, Marks};
+use super::mark::{Clock, Mark, Marks};
 use super::tally::{Faults, Tally};
 use crate::tls::development::Identity;
 use crate::tls::server;
@@ -264,6 +264,9 @@ fn receive(shared: &Shared, subscriber: &Subscriber, body: &[u8]) {
         for mark in Marks::of(body) {
             if tally.receive(mark.stream, mark.number) {
                 fresh += 1;
+                if mark.micros == Mark::UNMEASURED {
+                    continue;
+                }
                 let took = now.saturating_sub(mark.micros);
                 latency::record(&mut times, took.saturating_sub(subscriber.times.allowed));
             }

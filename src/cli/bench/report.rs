@@ -33,10 +33,12 @@ pub struct Run {
 
 #[derive(Serialize)]
 pub struct PublishedFigures {
+    /// Requests and accepted events, those included that were published before the measuring began.
     pub requests: u64,
     pub events: u64,
     /// Requests that were sent again because they were refused for the moment or not answered.
     pub sent_again: u64,
+    /// How long it was measured.
     pub seconds: f64,
     pub requests_per_s: f64,
     pub events_per_s: f64,
@@ -125,7 +127,7 @@ pub struct Cost {
 impl PublishedFigures {
     pub fn of(published: &Published) -> Self {
         Self {
-            requests: published.requests,
+            requests: published.events() / published.array,
             events: published.events(),
             sent_again: published.again,
             seconds: published.took.as_secs_f64(),

@@ -63,6 +63,9 @@ impl Scenario {
     }
 }
 
+/// Before a steady rate is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
+
 /// What was asked for on the command line.
 pub struct Wishes {
     pub seconds: Duration,
@@ -92,8 +95,19 @@ impl Wishes {
             array: 1,
             connections: self.connections,
             pace: self.rate.map_or(Pace::Closed, Pace::Rate),
+            warm_up: Duration::ZERO,
             until: Until::after(self.seconds),
             first_stream: 0,
+        }
+    }
+
+    /// As [`Wishes::script`], at this rate if none was asked for, and in full swing before anything
+    /// is measured: each subscriber's connection is made with its first delivery.
+    fn steady(&self, rate: f64) -> Script {
+        Script {
+            pace: Pace::Rate(self.rate.unwrap_or(rate)),
+            warm_up: WARM_UP.min(self.seconds),
+            ..self.script()
         }
     }
 }

@@ -64,6 +64,7 @@ pub struct Script {
     pub array: usize,
     pub connections: usize,
     pub pace: Pace,
+    pub warm_up: Duration,
     pub until: Until,
     pub first_stream: u32,
 }
@@ -115,10 +116,11 @@ impl<'a> Stage<'a> {
     }
 
     fn own(&self) -> Option<&OwnBus> {
-        self.fresh.as_ref().or_else(|| match &self.crew.site {
+        let shared = match &self.crew.site {
             Site::Running(running) => running.own.as_ref(),
             Site::Fresh(_) => None,
-        })
+        };
+        self.fresh.as_ref().or(shared)
     }
 
     pub fn receivers(&self) -> &Receivers {
@@ -133,12 +135,22 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub async fn publish(&self, script: Script) -> anyhow::Result<Published> {
-        let Script { array, connections, pace, until, first_stream } = script;
+    /// Publishes. What was spent before the end of the warm-up does not count.
+    pub async fn publish(&mut self, script: Script) -> anyhow::Result<Published> {
+        let Script { array, connections, pace, warm_up, until, first_stream } = script;
         let (token, topics) = (self.target.publisher().clone(), self.topics.clone());
-        let load = Load { token, topics, array, connections, pace, until, first_stream };
+        let load = Load { token, topics, array, connections, pace, warm_up, until, first_stream };
         let (accepted, _shown) = self.crew.progress.publishing();
-        publish(self.target.endpoint(), &load, self.crew.clock, &accepted).await
+        let publish = publish(self.target.endpoint(), &load, self.crew.clock, &accepted);
+        if warm_up.is_zero() {
+            return publish.await;
+        }
+        let (published, spent) = tokio::join!(publish, async {
+            tokio::time::sleep(warm_up).await;
+            self.spent()
+        });
+        self.before = spent;
+        published
     }
 
     /// Waits until subscribers have received that many events in all, or nothing comes any more.
@@ -195,7 +207,7 @@ impl<'a> Stage<'a> {
     async fn end<T>(self, played: anyhow::Result<T>) -> anyhow::Result<T> {
         let played = match self.own() {
             Some(own) => played.map_err(|error| {
-                error.context(format!("the bus's last words:\n{}\n  so it failed", own.tail()))
+                anyhow::anyhow!("{error:#}; the bus's last words:\n{}", own.tail())
             }),
             None => played,
         };

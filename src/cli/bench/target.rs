@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::StatusCode;
@@ -29,7 +29,7 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// What was made on the bus, or may have been.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Made {
     topics: Vec<String>,
     tokens: Vec<ClientToken>,
@@ -228,14 +228,10 @@ impl Target {
     /// # Errors
     /// If something stays; the error says what its name begins with.
     pub async fn clean_up(&self, last: bool) -> anyhow::Result<()> {
-        let (topics, subscribers, tokens) = {
-            let mut made = self.made();
-            let publisher = |token: &ClientToken| *token == self.publisher;
-            let all = std::mem::take(&mut made.tokens);
-            let (kept, tokens) = all.into_iter().partition(|token| !last && publisher(token));
-            made.tokens = kept;
-            (std::mem::take(&mut made.topics), std::mem::take(&mut made.subscribers), tokens)
-        };
+        // Nothing is forgotten before it is gone: this may be broken off, and tried again.
+        let Made { topics, tokens, subscribers } = self.made().clone();
+        let kept = |token: &ClientToken| !last && *token == self.publisher;
+        let tokens: Vec<_> = tokens.into_iter().filter(|token| !kept(token)).collect();
         let work = async {
             let mut paths: Vec<_> = topics.iter().map(|topic| format!("/topics/{topic}")).collect();
             paths.extend(subscribers.iter().map(|token| match self.is_root {
@@ -249,13 +245,21 @@ impl Target {
         };
         let done = tokio::time::timeout(CLEAN_UP, work).await;
         let done = done.unwrap_or_else(|_| bail!("it takes longer than {} s", CLEAN_UP.as_secs()));
-        done.with_context(|| {
-            format!(
-                "failed to clean up: topics and tokens that begin with {} stay on {}",
-                self.name,
-                self.bus.url()
-            )
-        })
+        done.map_err(|error| error.context(self.left_behind()))?;
+        let mut made = self.made();
+        made.topics.clear();
+        made.subscribers.clear();
+        made.tokens.retain(kept);
+        Ok(())
+    }
+
+    /// What may still be there when it was not cleaned up.
+    pub fn left_behind(&self) -> anyhow::Error {
+        anyhow!(
+            "failed to clean up: topics and tokens that begin with {} stay on {}",
+            self.name,
+            self.bus.url()
+        )
     }
 
     async fn delete(&self, path: &str) -> anyhow::Result<()> {

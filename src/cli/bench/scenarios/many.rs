@@ -6,10 +6,9 @@
 
 use super::Wishes;
 use crate::cli::bench::latency::Quantiles;
-use crate::cli::bench::publishers::Pace;
 use crate::cli::bench::receivers::{Subscriber, Times};
 use crate::cli::bench::report::Run;
-use crate::cli::bench::stage::{Cast, Crew, Script};
+use crate::cli::bench::stage::{Cast, Crew};
 use crate::roles::Role;
 
 const SUBSCRIBERS: usize = 2000;
@@ -17,8 +16,7 @@ const SUBSCRIBERS: usize = 2000;
 pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     crew.progress.subject("many");
     let subscribers = wishes.subscribers.unwrap_or(SUBSCRIBERS);
-    let pace = Pace::Rate(wishes.rate.unwrap_or(subscribers as f64));
-    let script = Script { pace, ..wishes.script() };
+    let script = wishes.steady(subscribers as f64);
     let terms = wishes.terms(100, 500);
     let times = Times::new(terms.timeout)?;
     let each = (0..subscribers as u32).map(|stream| Subscriber::new(&(stream..stream + 1), &times));

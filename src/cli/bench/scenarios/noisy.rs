@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{Wishes, due};
 use crate::cli::bench::latency::Quantiles;
-use crate::cli::bench::publishers::Pace;
 use crate::cli::bench::receivers::{Conduct, Subscriber, Times};
 use crate::cli::bench::report::{NoisyFigures, Run};
 use crate::cli::bench::stage::{Cast, Crew, Script};
@@ -17,8 +16,7 @@ const RATE: f64 = 10.0;
 pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     crew.progress.subject("noisy");
     let subscribers = wishes.subscribers.unwrap_or(SUBSCRIBERS).max(2);
-    let pace = Pace::Rate(wishes.rate.unwrap_or(RATE));
-    let script = Script { pace, ..wishes.script() };
+    let script = wishes.steady(RATE);
     let terms = wishes.terms(100, 0);
     // Each of the two phases has its own streams.
     let connections = script.connections as u32;
@@ -32,12 +30,13 @@ pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
         stage.drain(due(&published, subscribers)).await;
         let without = Quantiles::of(&others.take()?);
         neighbour.set_conduct(Conduct::Hangs);
-        let script = Script { first_stream: connections, ..script };
-        let second = stage.publish(script).await?;
-        stage.drain(due(&published, subscribers) + due(&second, subscribers - 1)).await;
+        let warm_up = Duration::ZERO;
+        let script = Script { first_stream: connections, warm_up, ..script };
+        let hanging = stage.publish(script).await?;
+        stage.drain(due(&published, subscribers) + due(&hanging, subscribers - 1)).await;
         let with = Quantiles::of(&others.take()?);
         neighbour.set_conduct(Conduct::Takes);
-        published.add(&second)?;
+        published.add(&hanging)?;
         stage.drain(due(&published, subscribers)).await;
         let mut run = script.run("noisy", subscribers, terms).measured(stage, &published);
         let ratio = |of: fn(Quantiles) -> f64| Some(of(with?) / of(without?));

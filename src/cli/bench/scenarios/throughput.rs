@@ -54,9 +54,7 @@ pub async fn bulk(crew: &Crew, wishes: &Wishes, runs: &mut Vec<Run>) -> anyhow::
 
 pub async fn latency(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     crew.progress.subject("latency");
-    let pace = Pace::Rate(wishes.rate.unwrap_or(CALM));
-    let script = Script { pace, ..wishes.script() };
-    one_topic(crew, script, "latency", 1, wishes.terms(100, 0)).await
+    one_topic(crew, wishes.steady(CALM), "latency", 1, wishes.terms(100, 0)).await
 }
 
 /// The ceiling as a measurement of its own.
