@@ -54,6 +54,8 @@ use server_time::ServerTime;
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
 /// nodes to have some, and few enough for each group of publications to go to all of them.
 const CLUSTER_LANES: usize = 8;
+/// One group of publications is in the server's hands while the next one is on its way to it.
+const COMMITS_AT_ONCE: usize = 2;
 /// What `publish.lua` answers when nobody waits for it any more, and for a publication that is
 /// stored.
 const LATE: &str = "late";
@@ -251,7 +253,7 @@ impl Store for RedisStore {
     }
 
     fn commits_at_once(&self) -> usize {
-        1
+        COMMITS_AT_ONCE
     }
 
     async fn subscribe(

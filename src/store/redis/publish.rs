@@ -7,10 +7,12 @@
 use std::iter::repeat_n;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use fred::types::Value;
 use tokio::time::Instant;
 
 use super::commit_slots::CommitSlot;
+use super::reply::STAMP;
 use super::{LATE, RedisStore};
 use crate::store::{Lane, Publication, StoreError, StoreResult};
 
@@ -53,20 +55,32 @@ impl RedisStore {
         publications: &[Publication],
         give_up: Instant,
     ) -> Vec<Value> {
-        let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
-        let mut args: Vec<Value> = Vec::with_capacity(5 + 3 * publications.len() + items);
-        let deadline_ms = self.lane(lane).server_time.at(give_up);
+        let all_items = || publications.iter().flat_map(|publication| &publication.items);
+        let (items, bytes) =
+            (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
+        let mut args: Vec<Value> = Vec::with_capacity(6 + 3 * publications.len() + items);
+        let server_time = &self.lane(lane).server_time;
+        let deadline_ms = server_time.at(give_up);
+        // The script corrects it where it is wrong.
+        let now_ms = server_time.at(Instant::now()).unwrap_or(0);
+        let stamp = format!("{now_ms:0STAMP$}");
         args.push(slot.name.as_str().into());
         args.push(slot.number.to_string().into());
         args.push(self.origin.as_str().into());
         args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
         args.push(if lane == Lane::HOME { lanes as i64 } else { 0 }.into());
+        args.push(stamp.as_str().into());
+        let mut entries = BytesMut::with_capacity(bytes + items * STAMP);
         for run in runs(publications) {
             let items = || run.iter().flat_map(|publication| &publication.items);
             args.push(run[0].topic.as_str().into());
             args.push(run[0].publisher.reveal().into());
             args.push((items().count() as i64).into());
-            args.extend(items().cloned().map(Value::Bytes));
+            args.extend(items().map(|item| {
+                entries.extend_from_slice(stamp.as_bytes());
+                entries.extend_from_slice(item);
+                Value::Bytes(entries.split().freeze())
+            }));
         }
         args
     }

@@ -16,7 +16,7 @@ use crate::bus::topic::{Topic, TopicName};
 use crate::store::{Dropped, Drops, Lease, LeasedBatch, StoreError, StoreResult};
 
 /// Digits of the time in front of each item of a queue.
-const STAMP_LENGTH: usize = 13;
+pub const STAMP: usize = 13;
 
 /// An answer, or a part of one. As an iterator, it gives the parts of a list.
 pub enum Reply {
@@ -90,10 +90,10 @@ impl Reply {
     /// An item without the time in front of it.
     fn item(self) -> StoreResult<Bytes> {
         let mut entry = self.value()?.into_bytes().ok_or_else(|| unexpected("an item"))?;
-        if entry.len() < STAMP_LENGTH {
+        if entry.len() < STAMP {
             return Err(unexpected("an item with its time"));
         }
-        Ok(entry.split_off(STAMP_LENGTH))
+        Ok(entry.split_off(STAMP))
     }
 
     fn token(self) -> StoreResult<ClientToken> {

@@ -108,6 +108,10 @@ const FROM_1_TO_2: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy
+/// store's pages are written many times over, and go into the file once.
+const LOG_PAGES: u32 = 4_000;
+
 /// Makes the directory and the file if they are not there, for their owner's eyes only: tokens
 /// and uuids are in it. SQLite gives the files beside it the same permissions.
 pub fn create_private(directory: &Path, path: &Path) -> io::Result<()> {
@@ -141,6 +145,7 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     // The log is synced apart from the commits; see `writer`.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

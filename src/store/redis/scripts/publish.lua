@@ -29,16 +29,28 @@ if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(no
 
 local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
+-- By how many ms the time that entries came with may be wrong.
+local STAMP_TOLERANCE = 50
 
 local stamp = text(now)
 local is_home = ARGV[5] ~= '0'
 local mismatch = is_home and keep_lane_count(ARGV[5])
 if mismatch then return mismatch end
+local wrong_stamp = math.abs(now - tonumber(ARGV[6])) > STAMP_TOLERANCE
 local owners, received, subscribers = {}, {}, {}
-local buffers, is_shared, settings, order = {}, {}, {}, {}
+local settings, before, after, order = {}, {}, {}, {}
 local results = {}
 
-local i = 6
+-- Appends the entries from ARGV[from] to ARGV[to]; returns how many are in the list then.
+local function push(list, from, to)
+  local length
+  for first = from, to, PUSH_MAX do
+    length = redis.call('RPUSH', list, unpack(ARGV, first, math.min(first + PUSH_MAX - 1, to)))
+  end
+  return length
+end
+
+local i = 7
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
@@ -61,27 +73,17 @@ while i <= #ARGV do
       subscribed = redis.call('HGETALL', P .. 'topic:' .. topic)
       subscribers[topic] = subscribed
     end
-    if #subscribed > 0 then
-      local entries = {}
-      for j = 1, n do entries[j] = stamp .. ARGV[i + j] end
-      for s = 1, #subscribed, 2 do
-        local token = subscribed[s]
-        local buffer = buffers[token]
-        if not buffer then
-          -- Most groups have one run for a subscriber, which it shares with all others of the topic.
-          buffers[token], is_shared[token] = entries, true
-          settings[token] = subscribed[s + 1]
-          order[#order + 1] = token
-        else
-          if is_shared[token] then
-            local shared = buffer
-            buffer = {}
-            for j = 1, #shared do buffer[j] = shared[j] end
-            buffers[token], is_shared[token] = buffer, false
-          end
-          for j = 1, n do buffer[#buffer + 1] = entries[j] end
-        end
+    if wrong_stamp and #subscribed > 0 then
+      for j = i + 1, i + n do ARGV[j] = stamp .. string.sub(ARGV[j], STAMP + 1) end
+    end
+    for s = 1, #subscribed, 2 do
+      local token = subscribed[s]
+      local length = push(P .. 'queue:' .. token, i + 1, i + n)
+      if not before[token] then
+        before[token], settings[token] = length - n, subscribed[s + 1]
+        order[#order + 1] = token
       end
+      after[token] = length
     end
   end
   i = i + n + 1
@@ -94,16 +96,11 @@ end
 
 local earliest
 for _, token in ipairs(order) do
-  local buffer, length = buffers[token], 0
-  for from = 1, #buffer, PUSH_MAX do
-    local to = math.min(from + PUSH_MAX - 1, #buffer)
-    length = redis.call('RPUSH', P .. 'queue:' .. token, unpack(buffer, from, to))
-  end
   local max, timeout = string.match(settings[token], '^(%d+):(%d+)$')
   max = tonumber(max)
-  local before = length - #buffer
+  local length = after[token]
   -- While a batch is in a worker's hands, the worker says when the queue is due.
-  if (before == 0 or (before < max and length >= max)) and not in_hand(token) then
+  if (before[token] == 0 or (before[token] < max and length >= max)) and not in_hand(token) then
     local due = length >= max and now or now + tonumber(timeout)
     redis.call('ZADD', DUE, text(due), token)
     if not earliest or due < earliest then earliest = due end
