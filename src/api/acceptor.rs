@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, Version};
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Map};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::transport::Transport;
@@ -29,12 +32,19 @@ pub struct Acceptor {
     tls: Option<RustlsConfig>,
     places: Arc<Semaphore>,
     timeout: Duration,
+    stop: CancellationToken,
 }
 
 impl Acceptor {
-    pub fn new(tls: Option<RustlsConfig>, max_connections: usize, timeout: Duration) -> Self {
+    /// From `stop` on, every answer ends its connection.
+    pub fn new(
+        tls: Option<RustlsConfig>,
+        max_connections: usize,
+        timeout: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { tls, places, timeout }
+        Self { tls, places, timeout, stop }
     }
 }
 
@@ -56,7 +66,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
                 Stream::Plain(_) => Transport::Plain,
             };
             let connection = Connection { stream, _place: place };
-            Ok((connection, Marked { service, transport }))
+            Ok((connection, Marked { service, transport, stop: acceptor.stop }))
         })
     }
 }
@@ -137,27 +147,39 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Marks each request with the transport of its connection.
+/// Marks each request with the transport of its connection, and tells clients when to leave.
 #[derive(Clone)]
 pub struct Marked<S> {
     service: S,
     transport: Transport,
+    stop: CancellationToken,
 }
 
-impl<S, B> Service<Request<B>> for Marked<S>
+type Answer<C, E> = Result<Response<C>, E>;
+
+impl<S, B, C> Service<Request<B>> for Marked<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<C>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Map<S::Future, fn(Answer<C, S::Error>) -> Answer<C, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         request.extensions_mut().insert(self.transport);
-        self.service.call(request)
+        // HTTP/2 has a way of its own to say so.
+        let last = request.version() <= Version::HTTP_11 && self.stop.is_cancelled();
+        self.service.call(request).map(if last { closing } else { std::convert::identity })
     }
+}
+
+fn closing<C, E>(answer: Answer<C, E>) -> Answer<C, E> {
+    answer.map(|mut response| {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    })
 }
