@@ -145,6 +145,23 @@ fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
 }
 
 #[test]
+fn an_event_that_was_just_refused_is_not_stored_by_a_redis_that_wakes_up() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let web = bus.web().await;
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        store.server().pause();
+        is_refused_for_now(&demo, 99).await;
+        // The command still waits in front of it.
+        store.server().resume();
+        publishes_again(&demo, 1).await;
+        assert_eq!(demo.topic("widgets").await["events"], 2, "the claim and event 1");
+    });
+}
+
+#[test]
 fn a_delivery_during_an_outage_is_not_lost() {
     run(async {
         let mut store = Store::redis_with_aof();

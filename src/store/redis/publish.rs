@@ -10,6 +10,7 @@ use fred::types::Value;
 use tokio::time::Instant;
 
 use super::commit_slots::CommitSlot;
+use super::options::CALL_TIMEOUT;
 use super::{LATE, RedisStore};
 use crate::store::{Lane, Publication, StoreError, StoreResult};
 
@@ -53,7 +54,9 @@ impl RedisStore {
     ) -> Vec<Value> {
         let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
         let mut args: Vec<Value> = Vec::with_capacity(5 + 3 * publications.len() + items);
-        let deadline_ms = self.lane(lane).server_time.at(give_up);
+        // The call itself may be given up before the publishers do.
+        let nobody_waits = give_up.min(Instant::now() + CALL_TIMEOUT);
+        let deadline_ms = self.lane(lane).server_time.at(nobody_waits);
         args.push(slot.name.as_str().into());
         args.push(slot.number.to_string().into());
         args.push(self.origin.as_str().into());
