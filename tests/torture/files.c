@@ -6,7 +6,8 @@
  * TORTURE_LOG    where to write it down
  * TORTURE_FULL   while this file exists, no file can grow
  *
- * A record: operation, length of the name, offset, length, then the name and, of a write, the data.
+ * A record: a mark, operation, length of the name, offset, length, then the name and, of a write, the
+ * data. It may be cut off by the death of its process; others go on behind it.
  * A write is recorded when it has been done. A sync is recorded when it has been done, with the place
  * in the log where it began as its offset: what was recorded before that place is on disk.
  */
@@ -24,7 +25,10 @@
 
 enum { WRITE = 1, SYNC = 2, TRUNCATE = 3, UNLINK = 4 };
 
+static const uint64_t MARK = UINT64_C(0x9d1f0c5eb7a3e641);
+
 struct record {
+    uint64_t mark;
     uint32_t operation, name_length;
     uint64_t offset, length;
 };
@@ -73,7 +77,7 @@ static void record(uint32_t operation, const char *name, uint64_t offset, uint64
                    const void *data) {
     if (log_fd < 0) return;
     int saved = errno;
-    struct record head = {operation, strlen(name), offset, length};
+    struct record head = {MARK, operation, strlen(name), offset, length};
     struct iovec parts[3] = {
         {&head, sizeof head}, {(void *)name, head.name_length}, {(void *)data, data ? length : 0}};
     if (writev(log_fd, parts, 3) < 0) abort();

@@ -16,6 +16,15 @@ pub struct WatchedFiles {
     prefix: PathBuf,
 }
 
+/// Which of the writes that were not synced a power loss may leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Any of them, also a half: what SQLite reckons with.
+    Any,
+    /// The first ones: what Redis reckons with for a file that it only appends to.
+    First,
+}
+
 /// What was done to a file.
 enum Deed<'a> {
     Write(&'a [u8]),
@@ -63,17 +72,20 @@ impl WatchedFiles {
 
     /// Takes all that was written and not synced out of the files again, but for a part that the
     /// dice choose. Whoever used them must be dead. Returns how many writes were not synced.
-    pub fn lose_power(&self, before: &Snapshot, dice: &mut fastrand::Rng) -> usize {
+    pub fn lose_power(&self, before: &Snapshot, kept: Kept, dice: &mut fastrand::Rng) -> usize {
         let log = std::fs::read(self.layer.path("log")).unwrap_or_default();
         let (entries, synced) = read(&log);
         let mut files = before.files.clone();
         let mut unsynced = 0;
         // As luck would have it, all of it may be there, or nothing, or a part.
         let share = [0.0, 0.5, 1.0][dice.usize(..3)];
+        let mut ended = false;
         for Entry { at, file, offset, deed } in entries {
             let durable = synced.get(file).is_some_and(|until| at < *until);
             unsynced += usize::from(!durable);
-            if !durable && dice.f64() >= share {
+            let lost = !durable && dice.f64() >= share;
+            ended |= lost && kept == Kept::First;
+            if lost || (ended && !durable) {
                 continue;
             }
             let offset = offset as usize;
@@ -81,7 +93,7 @@ impl WatchedFiles {
             match deed {
                 Deed::Write(data) => {
                     // A write that was under way may be torn.
-                    let torn = !durable && dice.u8(..4) == 0;
+                    let torn = !durable && kept == Kept::Any && dice.u8(..4) == 0;
                     let end = if torn { data.len() / 2 / SECTOR * SECTOR } else { data.len() };
                     content.resize(content.len().max(offset + end), 0);
                     content[offset..offset + end].copy_from_slice(&data[..end]);
@@ -123,26 +135,35 @@ pub struct Snapshot {
     files: BTreeMap<String, Vec<u8>>,
 }
 
+/// What each record begins with; see `files.c`.
+const MARK: [u8; 8] = 0x9d1f_0c5e_b7a3_e641_u64.to_ne_bytes();
+
 /// The entries of a log, and up to where in the log each file's are on disk.
 fn read(log: &[u8]) -> (Vec<Entry<'_>>, BTreeMap<&str, u64>) {
-    const HEAD: usize = 24;
+    const HEAD: usize = 32;
     let (mut entries, mut synced) = (vec![], BTreeMap::new());
     let mut at = 0;
     while let Some(head) = log.get(at..at + HEAD) {
         let short = |from: usize| u32::from_ne_bytes(head[from..from + 4].try_into().unwrap());
         let long = |from: usize| u64::from_ne_bytes(head[from..from + 8].try_into().unwrap());
-        let (operation, offset, length) = (short(0), long(8), long(16));
-        let name_end = at + HEAD + short(4) as usize;
+        let (operation, offset, length) = (short(8), long(16), long(24));
+        let name_end = at + HEAD + short(12) as usize;
         let data_end = name_end + if operation == 1 { length as usize } else { 0 };
-        // The last record may be cut off by the death of its process.
-        let (Some(name), Some(data)) = (log.get(at + HEAD..name_end), log.get(name_end..data_end))
-        else {
-            break;
-        };
-        let file = std::str::from_utf8(name).unwrap();
+        // A record that was cut off has the next one in it, or the end of the log.
+        let next = log.get(data_end..).map(|rest| rest.is_empty() || rest.starts_with(&MARK));
+        if next != Some(true) {
+            let behind = log[at + 1..].windows(MARK.len()).position(|bytes| bytes == MARK);
+            let Some(behind) = behind else { break };
+            at += 1 + behind;
+            continue;
+        }
+        let file = std::str::from_utf8(&log[at + HEAD..name_end]).unwrap();
         let begin = at as u64;
         match operation {
-            1 => entries.push(Entry { at: begin, file, offset, deed: Deed::Write(data) }),
+            1 => {
+                let deed = Deed::Write(&log[name_end..data_end]);
+                entries.push(Entry { at: begin, file, offset, deed });
+            }
             2 => {
                 let until = synced.entry(file).or_default();
                 *until = offset.max(*until);

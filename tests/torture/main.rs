@@ -46,7 +46,7 @@ struct Options {
     #[arg(long)]
     only: Vec<String>,
     /// How many faults run at the same time, each on a bus of its own
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     jobs: usize,
     /// List the faults
     #[arg(long)]

@@ -1,10 +1,11 @@
 //! A machine that loses power, and a disk that is full.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Order;
 use super::redis::Resumed;
-use crate::files::WatchedFiles;
+use crate::files::{Kept, WatchedFiles};
 use crate::rig::{self, Rig, Row};
 use crate::support::{Client, RedisServer, Store};
 
@@ -39,7 +40,12 @@ pub async fn sqlite(order: Order) -> Row {
             rig.kill_web(index).await;
             rig.kill_worker(index).await;
         }
-        unsynced += files.lose_power(&before, &mut rig.dice);
+        unsynced += files.lose_power(&before, Kept::Any, &mut rig.dice);
+        if let Err(damage) = check_sqlite(&directory) {
+            let mut row = std::mem::take(&mut rig.row);
+            row.violation(format!("the file is damaged: {damage}"));
+            return row;
+        }
         before = files.snapshot();
         for index in 0..2 {
             rig.restart_web(index).await;
@@ -50,6 +56,25 @@ pub async fn sqlite(order: Order) -> Row {
     rig.terms.duplicates_max = 4 * rig.row.cycles * rig.in_flight_max();
     rig.row.notes.push(format!("{unsynced} writes had not been synced when the power went"));
     rig.finish().await
+}
+
+/// Looks at a copy, so that the bus itself has to recover from what is there.
+fn check_sqlite(directory: &Path) -> Result<(), String> {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["routemaster.db", "routemaster.db-wal", "routemaster.db-journal"] {
+        if directory.join(name).exists() {
+            std::fs::copy(directory.join(name), copy.path().join(name)).unwrap();
+        }
+    }
+    let check = || -> rusqlite::Result<String> {
+        let connection = rusqlite::Connection::open(copy.path().join("routemaster.db"))?;
+        connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
+    };
+    match check() {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(found),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 pub async fn redis_always(order: Order) -> Row {
@@ -80,7 +105,7 @@ async fn redis(order: Order, fsync: &str) -> Row {
         rig.sleep_between(300, 2500).await;
         rig.row.cycles += 1;
         rig.store.server().kill();
-        unsynced += files.lose_power(&before, &mut rig.dice);
+        unsynced += files.lose_power(&before, Kept::First, &mut rig.dice);
         before = files.snapshot();
         tokio::task::block_in_place(|| rig.store.server().restart());
         resumed.wait(&rig).await;
