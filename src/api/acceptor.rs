@@ -36,7 +36,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// From `stop` on, every answer ends its connection.
+    /// From `stop` on, no connection is taken, and every answer ends the one it is sent on.
     pub fn new(
         tls: Option<RustlsConfig>,
         max_connections: usize,
@@ -56,6 +56,10 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let acceptor = self.clone();
         Box::pin(async move {
+            // Before the handshake: a client knows then that nothing was read, and goes elsewhere.
+            if acceptor.stop.is_cancelled() {
+                return Err(io::Error::other("the process is stopping"));
+            }
             let full = |_| io::Error::other("ROUTEMASTER_MAX_CONNECTIONS are open already");
             let place = acceptor.places.try_acquire_owned().map_err(full)?;
             stream.set_nodelay(true)?;

@@ -102,7 +102,9 @@ on_both_stores!(a_client_that_keeps_its_connection_is_told_to_leave, |store| asy
     stream.read_exactly(2).await;
     server.signal(Signal::Term);
     soon("it stops", server.stderr.line_with("stopping")).await;
-    // The connection was idle when the stop came; it is answered all the same, for the last time.
+    // A new one is not taken up.
+    assert!(raw::try_connect_tls(server.port(), &bus.ca_path()).await.is_err());
+    // This one was idle when the stop came; it is answered all the same, for the last time.
     assert!(stream.send(&request).await);
     let answer = stream.read_to_end().await;
     assert_eq!(raw::status(&answer), Some(200), "{answer}");

@@ -57,6 +57,8 @@ struct Options {
 const AROUND: Duration = Duration::from_secs(7);
 /// The shortest and longest time in which a bus is hurt.
 const HURT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// From this time on, a run is no short one.
+const LONG: u64 = 60;
 /// What takes so much longer than it should hangs.
 const HANG: Duration = Duration::from_secs(150);
 
@@ -99,6 +101,8 @@ fn chosen(options: &Options) -> Vec<Fault> {
     faults.retain(|fault| {
         let name = options.only.is_empty()
             || options.only.iter().any(|only| fault.name.starts_with(only.as_str()));
+        let fits = !fault.long || !options.only.is_empty() || options.seconds >= LONG;
+        let name = name && (fits || options.list);
         name && options.store.as_deref().is_none_or(|store| store == fault.store.name())
     });
     faults

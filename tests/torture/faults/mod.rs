@@ -19,6 +19,8 @@ use crate::support::Store;
 pub struct Fault {
     pub name: &'static str,
     pub store: Kind,
+    /// Left out of a short run, unless it is asked for by name.
+    pub long: bool,
     pub run: fn(Order) -> Running,
 }
 
@@ -57,12 +59,15 @@ pub struct Order {
     pub time: Duration,
 }
 
-/// Lists faults: `name: run on store, store`.
+/// Lists faults: `name: run, on store, store`; `[long]` behind those that a short run leaves out.
 macro_rules! faults {
-    ($($name:literal: $run:path, on $($store:ident),+;)+) => {
+    (@long) => { false };
+    (@long long) => { true };
+    ($($name:literal: $run:path, on $($store:ident $([$long:ident])?),+;)+) => {
         vec![$($(Fault {
             name: $name,
             store: Kind::$store,
+            long: faults!(@long $($long)?),
             run: |order| Box::pin($run(order)),
         },)+)+]
     };
@@ -75,17 +80,17 @@ pub fn all() -> Vec<Fault> {
         "freeze": processes::freeze, on Sqlite, Redis;
         "rolling": processes::rolling, on Sqlite, Redis;
         "redis-killed-always": redis::killed_always, on Redis;
-        "redis-killed-everysec": redis::killed_everysec, on Redis;
+        "redis-killed-everysec": redis::killed_everysec, on Redis [long];
         "redis-cut-off": redis::cut_off, on Redis;
-        "redis-flushed": redis::flushed, on Redis;
+        "redis-flushed": redis::flushed, on Redis [long];
         "redis-paused": redis::paused, on Redis;
         "network": proxy::network, on Redis;
         "power": power::sqlite, on Sqlite;
         "power-always": power::redis_always, on Redis;
-        "power-everysec": power::redis_everysec, on Redis;
+        "power-everysec": power::redis_everysec, on Redis [long];
         "disk-full": power::disk_full, on Sqlite;
         "clock": time::jumps, on Sqlite, Redis;
-        "hostile": clients::hostile, on Sqlite, Redis;
-        "crowd": crowd::crowd, on Sqlite, Redis;
+        "hostile": clients::hostile, on Sqlite, Redis [long];
+        "crowd": crowd::crowd, on Sqlite, Redis [long];
     }
 }
