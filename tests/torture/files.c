@@ -53,11 +53,9 @@ __attribute__((constructor)) static void begin(void) {
     if (prefix && log) log_fd = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
 
-/* The name of an open file, if it is one that is watched. */
-static int watched(int fd, char *name) {
-    struct stat status;
+/* The name of an open file; empty if it has none. */
+static void name_of(int fd, char *name) {
     char link[64];
-    if (!prefix || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
     char *end = link + sizeof link - 1;
     *end = 0;
     do { *--end = '0' + fd % 10; fd /= 10; } while (fd > 0);
@@ -65,8 +63,15 @@ static int watched(int fd, char *name) {
     end -= strlen(directory);
     memcpy(end, directory, strlen(directory));
     ssize_t length = readlink(end, name, PATH_MAX - 1);
-    if (length < 0) return 0;
-    name[length] = 0;
+    name[length < 0 ? 0 : length] = 0;
+}
+
+/* Whether an open file is one that is watched, and its name. */
+static int watched(int fd, char *name) {
+    struct stat status;
+    if (!prefix || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+    name_of(fd, name);
+    size_t length = strlen(name);
     /* The shared memory of SQLite is not kept on disk. */
     const char *shared = "-shm";
     if (length > 4 && strcmp(name + length - 4, shared) == 0) return 0;
@@ -115,10 +120,19 @@ ssize_t write(int fd, const void *data, size_t length) {
     return written;
 }
 
+/* Whether this is the directory of the watched files; a removal is on disk when that is synced. */
+static int directory(int fd, char *name) {
+    struct stat status;
+    if (!prefix || fstat(fd, &status) != 0 || !S_ISDIR(status.st_mode)) return 0;
+    name_of(fd, name);
+    size_t length = strlen(name);
+    return strncmp(name, prefix, length) == 0 && prefix[length] == '/' && !strchr(prefix + length + 1, '/');
+}
+
 static int sync_file(int fd) {
     char name[PATH_MAX];
     struct stat status;
-    if (log_fd >= 0 && watched(fd, name) && fstat(log_fd, &status) == 0) {
+    if (log_fd >= 0 && (watched(fd, name) || directory(fd, name)) && fstat(log_fd, &status) == 0) {
         /* The disk itself is not part of the test: nothing is waited for. */
         record(SYNC, name, status.st_size, 0, NULL);
     }

@@ -81,7 +81,12 @@ impl WatchedFiles {
         let share = [0.0, 0.5, 1.0][dice.usize(..3)];
         let mut ended = false;
         for Entry { at, file, offset, deed } in entries {
-            let durable = synced.get(file).is_some_and(|until| at < *until);
+            // A removal is one of the directory's.
+            let home = match deed {
+                Deed::Unlink => Path::new(file).parent().and_then(Path::to_str).unwrap_or_default(),
+                _ => file,
+            };
+            let durable = synced.get(home).is_some_and(|until| at < *until);
             unsynced += usize::from(!durable);
             let lost = !durable && dice.f64() >= share;
             ended |= lost && kept == Kept::First;
