@@ -244,3 +244,42 @@ fn an_sqlite_file_that_somebody_locks_is_said_and_the_bus_goes_on() {
         demo.get("/pulse").await.expect(204);
     });
 }
+
+#[test]
+fn a_damaged_sqlite_file_is_refused_with_what_to_do() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let file = bus.data_dir().join("routemaster.db");
+        std::fs::create_dir_all(bus.data_dir()).unwrap();
+        std::fs::write(&file, "this is no store ".repeat(1000)).unwrap();
+        let ended = bus.run(&["serve"]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("restore a backup"), "{}", ended.stderr);
+    });
+}
+
+#[test]
+fn an_sqlite_file_that_is_damaged_inside_accepts_nothing_and_says_what_to_do() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let mut server = bus.serve().await;
+        server.client("demo").publishes("widgets", 1..=3).await;
+        server.signal(Signal::Term);
+        server.exit().await;
+        let file = bus.data_dir().join("routemaster.db");
+        let root = "SELECT rootpage FROM sqlite_master WHERE name = 'topics'";
+        let page: usize = {
+            let connection = rusqlite::Connection::open(&file).unwrap();
+            connection.query_row(root, [], |row| row.get(0)).unwrap()
+        };
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[(page - 1) * 4096..][..4096].fill(0xa5);
+        std::fs::write(&file, bytes).unwrap();
+        let server = bus.serve().await;
+        let reply = server.client("demo").publish("widgets", &event(4)).await;
+        assert_eq!(reply.status, 500, "{reply:?}");
+        assert!(!reply.body.contains("routemaster.db"), "no internals for clients: {reply:?}");
+        let line = server.stderr.line_with("restore a backup");
+        crate::support::soon("the log says what to do", line).await;
+    });
+}

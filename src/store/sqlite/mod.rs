@@ -106,8 +106,12 @@ impl SqliteStore {
             schema::migrate(&connection)?;
             Ok((connection, schema::connect(&path)?))
         };
-        let (connection, reader) =
-            open().with_context(|| format!("failed to open the store {}", path.display()))?;
+        let (connection, reader) = open()
+            .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {
+                true => error.context(DAMAGED),
+                false => error,
+            })
+            .with_context(|| format!("failed to open the store {}", path.display()))?;
         Ok(Self {
             path,
             clock,
@@ -347,25 +351,33 @@ impl Store for SqliteStore {
     }
 }
 
+/// What an operator can do about a file that is not as it was written.
+const DAMAGED: &str = "the file is damaged, or another program's: stop the bus and restore a backup, \
+                       or move the file away to begin with an empty store";
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, DatabaseCorrupt | NotADatabase)
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..) => true,
+        _ => false,
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
-        let damaged = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == DiskFull => {
-                return StoreError::Full(error.to_string());
+        match &error {
+            rusqlite::Error::SqliteFailure(failure, _)
+                if failure.code == rusqlite::ErrorCode::DiskFull =>
+            {
+                StoreError::Full(error.to_string())
             }
-            rusqlite::Error::SqliteFailure(failure, _) => {
-                matches!(failure.code, DatabaseCorrupt | NotADatabase)
-            }
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..) => true,
-            _ => false,
-        };
-        if damaged {
-            StoreError::Corrupt(error.to_string())
-        } else {
-            StoreError::Unavailable(error.to_string())
+            damage if is_damage(damage) => StoreError::Corrupt(format!("{DAMAGED} ({error})")),
+            _ => StoreError::Unavailable(error.to_string()),
         }
     }
 }
