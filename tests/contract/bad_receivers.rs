@@ -183,7 +183,10 @@ on_both_stores!(what_is_no_whole_answer_acknowledges_nothing, |store| async move
         ("alice", Manner::Says(b"HTTP/1.1 100 Continue\r\n\r\n")),
         ("alice", Manner::Says(b"200 OK\r\n\r\n")),
         ("alice", Manner::Says(b"SSH-2.0-x\r\n")),
-        ("alice", Manner::Says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n")),
+        (
+            "alice",
+            Manner::Says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+        ),
         ("alice", Manner::Drips),
         ("alice", Manner::StallsTls),
         ("alice", Manner::NoTls),
@@ -196,7 +199,8 @@ on_both_stores!(what_is_no_whole_answer_acknowledges_nothing, |store| async move
         // One of them is in trouble, the other one notices nothing.
         assert_eq!(good.numbers(2).await, [1, 2], "{manner:?}");
         let acknowledged = bad.acknowledges(2).await;
-        let attempts: Vec<&str> = acknowledged.iter().map(|(_, attempt)| attempt.as_str()).collect();
+        let attempts: Vec<&str> =
+            acknowledged.iter().map(|(_, attempt)| attempt.as_str()).collect();
         assert_eq!(attempts, ["2", "1"], "{manner:?}: the first batch was sent again, as such");
         assert!(acknowledged[0].0.contains("a.example/1\""), "{manner:?}: {acknowledged:?}");
         for token in ["alice", "bob"] {
@@ -223,7 +227,8 @@ on_both_stores!(a_bad_certificate_is_not_delivered_to, |store| async move {
     let for_another = identity("other.example", 2099);
     let files = tempfile::tempdir().unwrap();
     let trusted = files.path().join("trusted.pem");
-    std::fs::write(&trusted, format!("{}{}", expired.certificate, for_another.certificate)).unwrap();
+    std::fs::write(&trusted, format!("{}{}", expired.certificate, for_another.certificate))
+        .unwrap();
     let bus = Bus::new(&store).set("ROUTEMASTER_CALLBACK_CA_FILE", trusted.to_str().unwrap());
     let (_bus, server, ca) = start(bus).await;
     let self_signed = identity("localhost", 2099);

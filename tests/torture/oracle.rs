@@ -260,7 +260,8 @@ fn check_order(
         let latest = latest.entry(stream).or_insert(number);
         if number < *latest && known[stream][&number].answer == Answer::Accepted {
             verdict.reordered += 1;
-            let text = format!("{} saw {latest} of stream {stream} before {number}", subscriber.name);
+            let text =
+                format!("{} saw {latest} of stream {stream} before {number}", subscriber.name);
             verdict.violation("reordered", text);
         }
         *latest = number.max(*latest);
@@ -301,7 +302,8 @@ fn check_complete(
         for publish in &stream.publishes {
             let numbers = (publish.first..).take(publish.events.len());
             let arrived = numbers.filter(|number| got.contains(&(index, *number))).count();
-            if arrived != 0 && arrived != publish.events.len() && publish.answer != Answer::Accepted {
+            if arrived != 0 && arrived != publish.events.len() && publish.answer != Answer::Accepted
+            {
                 let text = format!("{} of stream {index}: {arrived} arrived", publish.first);
                 verdict.violation("torn array", text);
             }
@@ -384,9 +386,8 @@ mod tests {
     }
 
     fn got(numbers: &[u64]) -> Subscriber {
-        let receipts = numbers.iter().map(|number| {
-            receipt(&format!("b{number}"), &[event(*number)], true)
-        });
+        let receipts =
+            numbers.iter().map(|number| receipt(&format!("b{number}"), &[event(*number)], true));
         subscriber(receipts.collect(), numbers.len() as u64)
     }
 

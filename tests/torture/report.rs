@@ -8,8 +8,19 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::rig::Row;
 
 const HEADER: [&str; 13] = [
-    "fault", "store", "cycles", "accepted", "received", "lost", "reordered", "phantom",
-    "duplicated", "503, stored", "publish pause", "delivery pause", "slowest answer",
+    "fault",
+    "store",
+    "cycles",
+    "accepted",
+    "received",
+    "lost",
+    "reordered",
+    "phantom",
+    "duplicated",
+    "503, stored",
+    "publish pause",
+    "delivery pause",
+    "slowest answer",
 ];
 
 /// Prints everything; failure if anything was violated.

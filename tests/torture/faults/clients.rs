@@ -116,7 +116,10 @@ pub async fn hostile(order: Order) -> Row {
     }
     let errors = seen.errors.load(Ordering::Relaxed);
     if errors + quiet.refused + loud.refused > 0 {
-        row.violation(format!("{errors} answers of 5xx, {} refusals", quiet.refused + loud.refused));
+        row.violation(format!(
+            "{errors} answers of 5xx, {} refusals",
+            quiet.refused + loud.refused
+        ));
     }
     let topics = server.client("demo").get("/topics").await.expect(200).json();
     let stored = topics.as_array().into_iter().flatten();
@@ -186,7 +189,9 @@ async fn go_on(deed: Deed, port: u16, ca: PathBuf, mut dice: fastrand::Rng, seen
 /// The head of a publish to a topic that must never be.
 fn publish(headers: &str) -> String {
     let auth = basic("beta:x");
-    format!("POST /topics/smuggled HTTP/1.1\r\nHost: a\r\nAuthorization: {auth}\r\n{headers}\r\n\r\n")
+    format!(
+        "POST /topics/smuggled HTTP/1.1\r\nHost: a\r\nAuthorization: {auth}\r\n{headers}\r\n\r\n"
+    )
 }
 
 /// Does it once; returns the beginning of the answer.
