@@ -48,10 +48,9 @@ pub async fn execute(client: &Client, request: Request) -> reqwest::Result<Respo
 fn was_closed(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-                return true;
-            }
+        let http = error.downcast_ref::<hyper::Error>();
+        if http.is_some_and(|e| e.is_incomplete_message() || e.is_canceled() || e.is_closed()) {
+            return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
