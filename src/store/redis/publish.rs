@@ -14,6 +14,10 @@ use super::options::CALL_TIMEOUT;
 use super::{LATE, RedisStore};
 use crate::store::{Lane, Publication, StoreError, StoreResult};
 
+/// How long the answer of a commit may take on its way: one that is begun later may be stored after
+/// its publishers have been told that it is not.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+
 impl RedisStore {
     /// Appends publications in one of so many lanes; returns a digit for each.
     pub(super) async fn append(
@@ -54,9 +58,10 @@ impl RedisStore {
     ) -> Vec<Value> {
         let items: usize = publications.iter().map(|publication| publication.items.len()).sum();
         let mut args: Vec<Value> = Vec::with_capacity(5 + 3 * publications.len() + items);
-        // The call itself may be given up before the publishers do.
+        // The call itself may be given up before the publishers do, and its answer must arrive by then.
         let nobody_waits = give_up.min(Instant::now() + CALL_TIMEOUT);
-        let deadline_ms = self.lane(lane).server_time.at(nobody_waits);
+        let begin_by = nobody_waits.checked_sub(ANSWER_TIME).unwrap_or(nobody_waits);
+        let deadline_ms = self.lane(lane).server_time.at(begin_by);
         args.push(slot.name.as_str().into());
         args.push(slot.number.to_string().into());
         args.push(self.origin.as_str().into());
