@@ -2,7 +2,11 @@
 //!
 //! The Redis part starts a `redis-server` of its own, and is left out where there is none.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to tell")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot be set up has nothing to tell"
+)]
 
 #[path = "../tests/support/redis_server.rs"]
 mod redis_server;

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::entrance::Entrance;
 use super::transport::Transport;
@@ -28,12 +29,19 @@ pub struct Acceptor {
     tls: Option<RustlsConfig>,
     places: Arc<Semaphore>,
     timeout: Duration,
+    stop: CancellationToken,
 }
 
 impl Acceptor {
-    pub fn new(tls: Option<RustlsConfig>, max_connections: usize, timeout: Duration) -> Self {
+    /// From `stop` on, no connection is taken, and every answer ends the one it is sent on.
+    pub fn new(
+        tls: Option<RustlsConfig>,
+        max_connections: usize,
+        timeout: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { tls, places, timeout }
+        Self { tls, places, timeout, stop }
     }
 }
 
@@ -45,6 +53,10 @@ impl Accept<TcpStream, Entrance> for Acceptor {
     fn accept(&self, stream: TcpStream, mut entrance: Entrance) -> Self::Future {
         let acceptor = self.clone();
         Box::pin(async move {
+            // Before the handshake: a client knows then that nothing was read, and goes elsewhere.
+            if acceptor.stop.is_cancelled() {
+                return Err(io::Error::other("the process is stopping"));
+            }
             let full = |_| io::Error::other("ROUTEMASTER_MAX_CONNECTIONS are open already");
             let place = acceptor.places.try_acquire_owned().map_err(full)?;
             stream.set_nodelay(true)?;

@@ -60,7 +60,7 @@ impl Caller {
 }
 
 /// Decodes `Basic <base64>`; `None` if it is not of that form.
-fn basic_credentials(authorization: &[u8]) -> Option<String> {
+pub fn basic_credentials(authorization: &[u8]) -> Option<String> {
     let (scheme, encoded) = std::str::from_utf8(authorization).ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -70,7 +70,7 @@ fn basic_credentials(authorization: &[u8]) -> Option<String> {
 
 /// The user names that credentials may mean, the longest first. A token can hold colons and the
 /// password is ignored, so a user name may end at any of them.
-fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
+pub fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
     let ends = credentials.bytes().enumerate().take(ClientToken::MAX + 1).rev();
     ends.filter(|(_, byte)| *byte == b':').map(|(end, _)| &credentials[..end])
 }

@@ -11,15 +11,18 @@ use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::{Method, Request, header};
+use axum::http::{HeaderValue, Method, Request, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Router};
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::state::Shared;
 use super::topics;
 use super::transport::{HSTS, Transport, forwarded_https, redirect};
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// What a server answers with.
 pub struct Answers {
@@ -34,10 +37,12 @@ pub struct Entrance {
     pub answers: Arc<Answers>,
     pub peer: SocketAddr,
     pub transport: Transport,
+    /// From then on, clients are told to leave with the answers that they get.
+    pub stop: CancellationToken,
 }
 
 impl Entrance {
-    async fn answer<B>(self, mut request: Request<B>) -> Response
+    async fn answer<B>(&self, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -97,6 +102,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let entrance = self.clone();
-        Box::pin(async { Ok(entrance.answer(request).await) })
+        Box::pin(async move {
+            // HTTP/2 has a way of its own to say so.
+            let can_be_told = request.version() <= Version::HTTP_11;
+            let mut response = entrance.answer(request).await;
+            if can_be_told && entrance.stop.is_cancelled() {
+                response.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            Ok(response)
+        })
     }
 }

@@ -20,6 +20,8 @@ mod transport;
 mod webhook;
 
 pub use auth::Tokens;
+#[cfg(fuzzing)]
+pub use auth::{basic_credentials, user_names};
 pub use limits::Limits;
 pub use openapi::document as openapi_document;
 pub use server::{Routes, Server};

@@ -29,6 +29,13 @@ const HEADER_MAX: u32 = 32 * 1024;
 /// comes within as much again.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
+/// How long a stop waits for open connections to be used once more. Whoever closes an idle connection
+/// at once meets requests that are just being sent, and their clients cannot know what became of them;
+/// a client that hears `Connection: close` with an answer goes elsewhere by itself.
+const LEAVE: Duration = Duration::from_millis(500);
+/// How often is looked whether all clients have left.
+const LEAVE_LOOK: Duration = Duration::from_millis(10);
+
 /// What a server answers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Routes {
@@ -90,7 +97,8 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let settings = self.api.settings.clone();
         let tls = self.certificate.as_ref().map(FreshCertificate::config);
-        let acceptor = Acceptor::new(tls, settings.max_connections, settings.first_request_timeout);
+        let (places, timeout) = (settings.max_connections, settings.first_request_timeout);
+        let acceptor = Acceptor::new(tls, places, timeout, stop.clone());
         let reloading = async {
             match self.certificate {
                 Some(certificate) => certificate.keep_fresh(&self.reload).await,
@@ -127,8 +135,10 @@ impl Server {
             Routes::Bare => Answers { router: bare_router(), api: None },
         });
         let service = service_fn(async |peer: SocketAddr| {
-            let (answers, transport) = (answers.clone(), Transport::Plain);
-            Ok::<_, Infallible>(Entrance { answers, peer, transport })
+            let (answers, stop) = (answers.clone(), stop.clone());
+            // The acceptor knows better.
+            let transport = Transport::Plain;
+            Ok::<_, Infallible>(Entrance { answers, peer, transport, stop })
         });
         tokio::select! {
             served = server.serve(service) => return Ok(served?),
@@ -137,10 +147,21 @@ impl Server {
             () = reloading => {}
             () = async {
                 stop.cancelled().await;
+                all_leave(&handle, LEAVE.min(shutdown_timeout)).await;
                 handle.graceful_shutdown(Some(shutdown_timeout));
                 std::future::pending().await
             } => {}
         }
         Ok(())
     }
+}
+
+/// Waits until no connection is open, within this time.
+async fn all_leave(handle: &Handle<SocketAddr>, limit: Duration) {
+    let left = async {
+        while handle.connection_count() > 0 {
+            tokio::time::sleep(LEAVE_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(limit, left).await;
 }

@@ -6,6 +6,9 @@
 //! through topics, tokens and subscribers, `queues` through batches. `docs/moving-in.md` tells how
 //! to use it.
 
+#[cfg(fuzzing)]
+pub mod messagepack;
+#[cfg(not(fuzzing))]
 mod messagepack;
 mod progress;
 mod queues;

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::tls::reuse::NoticeConnects;
 use crate::tls::server::CertificateFiles;
 
 /// What a client trusts and how long it waits.
@@ -56,7 +57,8 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .https_only(true);
+        .https_only(true)
+        .connector_layer(NoticeConnects);
     if let Some(resolver) = &options.resolver {
         builder = builder.dns_resolver(resolver.clone());
     }

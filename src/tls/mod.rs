@@ -5,6 +5,7 @@ pub mod client;
 pub mod development;
 pub mod probe;
 pub mod reload;
+pub mod reuse;
 pub mod server;
 
 use anyhow::anyhow;

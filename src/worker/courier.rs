@@ -13,6 +13,7 @@ use crate::bus::subscription::Delivery;
 use crate::config::{SettingError, Settings};
 use crate::tls::client::{self, ClientOptions};
 use crate::tls::development::{self, DevelopmentCa};
+use crate::tls::reuse;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
@@ -95,10 +96,12 @@ impl Courier {
         if let Some(uuid) = &delivery.uuid {
             request = request.basic_auth(uuid, Some(uuid));
         }
-        let response = request.send().await.map_err(|error| {
+        let unanswered = |error: reqwest::Error| {
             // The URL stands beside the error in the log; its causes are what helps.
             DeliveryError::Unanswered(format!("{:#}", anyhow::Error::from(error.without_url())))
-        })?;
+        };
+        let request = request.build().map_err(unanswered)?;
+        let response = reuse::execute(&self.client, request).await.map_err(unanswered)?;
         let status = response.status();
         // Not in time, or broken off: then the connection is not used again, and that is all.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response)).await;

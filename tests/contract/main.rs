@@ -11,6 +11,10 @@
 #[macro_use]
 mod support;
 
+/// What judges the torture must itself be right.
+#[path = "../torture/oracle.rs"]
+mod oracle;
+
 mod redis_shapes;
 mod settings;
 mod stopping;
@@ -27,6 +31,7 @@ mod publishing_refused;
 mod subscribing;
 mod unsubscribing;
 
+mod bad_receivers;
 mod batches;
 mod callback_safety;
 mod delivery;

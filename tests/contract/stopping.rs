@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Answer, Bus, Process, Signal, event, eventually, raw};
+use crate::support::{Answer, Bus, Process, Signal, event, eventually, raw, soon};
 
 /// Waits until the process takes no connection any more: it has noticed the signal.
 async fn stops_accepting(process: &Process) {
@@ -85,6 +85,33 @@ on_both_stores!(a_publish_in_flight_is_answered_before_the_end, |store| async mo
     assert_eq!(server.exit().await.0, Some(0));
     let _worker = bus.worker().await;
     assert_eq!(receiver.numbers(1).await, [7]);
+});
+
+on_both_stores!(a_client_that_keeps_its_connection_is_told_to_leave, |store| async move {
+    let bus = Bus::new(&store);
+    let mut server = bus.web().await;
+    let mut stream = server.connect().await;
+    let request = format!(
+        "GET /topics HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\r\n",
+        crate::support::basic("demo:x"),
+    );
+    assert!(stream.send(&request).await);
+    let answer = stream.read_head().await;
+    assert_eq!(raw::header(&answer, "connection"), None, "{answer}");
+    assert_eq!(raw::header(&answer, "content-length"), Some("2"), "{answer}");
+    stream.read_exactly(2).await;
+    server.signal(Signal::Term);
+    soon("it stops", server.stderr.line_with("stopping")).await;
+    // A new one is not taken up.
+    assert!(raw::try_connect_tls(server.port(), &bus.ca_path()).await.is_err());
+    // This one was idle when the stop came; it is answered all the same, for the last time.
+    assert!(stream.send(&request).await);
+    let answer = stream.read_to_end().await;
+    assert_eq!(raw::status(&answer), Some(200), "{answer}");
+    assert_eq!(raw::header(&answer, "connection"), Some("close"), "{answer}");
+    let (code, took) = server.exit().await;
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(3), "it took {took:?}");
 });
 
 on_both_stores!(a_second_signal_ends_it_at_once, |store| async move {

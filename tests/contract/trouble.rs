@@ -145,6 +145,23 @@ fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
 }
 
 #[test]
+fn an_event_that_was_just_refused_is_not_stored_by_a_redis_that_wakes_up() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let web = bus.web().await;
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        store.server().pause();
+        is_refused_for_now(&demo, 99).await;
+        // The command still waits in front of it.
+        store.server().resume();
+        publishes_again(&demo, 1).await;
+        assert_eq!(demo.topic("widgets").await["events"], 2, "the claim and event 1");
+    });
+}
+
+#[test]
 fn a_delivery_during_an_outage_is_not_lost() {
     run(async {
         let mut store = Store::redis_with_aof();
@@ -225,5 +242,44 @@ fn an_sqlite_file_that_somebody_locks_is_said_and_the_bus_goes_on() {
         publishes_again(&demo, 1).await;
         assert_eq!(receiver.numbers(1).await, [1], "refused events were not stored");
         demo.get("/pulse").await.expect(204);
+    });
+}
+
+#[test]
+fn a_damaged_sqlite_file_is_refused_with_what_to_do() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let file = bus.data_dir().join("routemaster.db");
+        std::fs::create_dir_all(bus.data_dir()).unwrap();
+        std::fs::write(&file, "this is no store ".repeat(1000)).unwrap();
+        let ended = bus.run(&["serve"]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("restore a backup"), "{}", ended.stderr);
+    });
+}
+
+#[test]
+fn an_sqlite_file_that_is_damaged_inside_accepts_nothing_and_says_what_to_do() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let mut server = bus.serve().await;
+        server.client("demo").publishes("widgets", 1..=3).await;
+        server.signal(Signal::Term);
+        server.exit().await;
+        let file = bus.data_dir().join("routemaster.db");
+        let root = "SELECT rootpage FROM sqlite_master WHERE name = 'topics'";
+        let page: usize = {
+            let connection = rusqlite::Connection::open(&file).unwrap();
+            connection.query_row(root, [], |row| row.get(0)).unwrap()
+        };
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[(page - 1) * 4096..][..4096].fill(0xa5);
+        std::fs::write(&file, bytes).unwrap();
+        let server = bus.serve().await;
+        let reply = server.client("demo").publish("widgets", &event(4)).await;
+        assert_eq!(reply.status, 500, "{reply:?}");
+        assert!(!reply.body.contains("routemaster.db"), "no internals for clients: {reply:?}");
+        let line = server.stderr.line_with("restore a backup");
+        crate::support::soon("the log says what to do", line).await;
     });
 }

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub struct RedisServer {
     directory: TempDir,
     port: u16,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Child>,
 }
 
@@ -47,6 +49,17 @@ impl RedisServer {
         Self::start_in(directory, options.iter().map(|option| (*option).to_owned()).collect())
     }
 
+    /// Starts the server anew with more in its environment, from now on.
+    pub fn restart_in_environment(&mut self, environment: &[(String, String)]) {
+        self.environment = environment.to_vec();
+        self.restart();
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Starts a Sentinel that watches this server under the name `bus`, and alone may say that it
     /// is down.
     pub fn start_sentinel_of(master: &RedisServer) -> Self {
@@ -63,7 +76,8 @@ impl RedisServer {
     }
 
     fn start_in(directory: TempDir, options: Vec<String>) -> Self {
-        let mut server = Self { directory, port: 0, options, process: None };
+        let mut server =
+            Self { directory, port: 0, options, environment: Vec::new(), process: None };
         for _ in 0..PORT_TRIES {
             server.port = free_port();
             if server.spawn() {
@@ -143,6 +157,7 @@ impl RedisServer {
         // A file of settings has to come first.
         let process = Command::new("redis-server")
             .args(&self.options)
+            .envs(self.environment.iter().cloned())
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--daemonize", "no", "--dir"])
             .arg(self.directory.path())

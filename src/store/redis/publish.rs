@@ -12,9 +12,14 @@ use fred::types::Value;
 use tokio::time::Instant;
 
 use super::commit_slots::CommitSlot;
+use super::options::CALL_TIMEOUT;
 use super::reply::STAMP;
 use super::{LATE, RedisStore};
 use crate::store::{Lane, Publication, StoreError, StoreResult};
+
+/// How long the answer of a commit may take on its way: one that is begun later may be stored after
+/// its publishers have been told that it is not.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 impl RedisStore {
     /// Appends publications in one of so many lanes; returns a digit for each.
@@ -59,11 +64,13 @@ impl RedisStore {
         let (items, bytes) =
             (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
         let mut args: Vec<Value> = Vec::with_capacity(6 + 3 * publications.len() + items);
-        let server_time = &self.lane(lane).server_time;
-        let deadline_ms = server_time.at(give_up);
+        let (server_time, now) = (&self.lane(lane).server_time, Instant::now());
+        // The call itself may be given up before the publishers do, and its answer must arrive by then.
+        let nobody_waits = give_up.min(now + CALL_TIMEOUT);
+        let begin_by = nobody_waits.checked_sub(ANSWER_TIME).unwrap_or(nobody_waits);
+        let deadline_ms = server_time.at(begin_by);
         // The script corrects it where it is wrong.
-        let now_ms = server_time.at(Instant::now()).unwrap_or(0);
-        let stamp = format!("{now_ms:0STAMP$}");
+        let stamp = format!("{:0STAMP$}", server_time.at(now).unwrap_or(0));
         args.push(slot.name.as_str().into());
         args.push(slot.number.to_string().into());
         args.push(self.origin.as_str().into());

@@ -112,8 +112,12 @@ impl SqliteStore {
             let log = schema::open_log(&path)?;
             Ok((connection, schema::connect(&path)?, Box::new(move || log.sync_data())))
         };
-        let (connection, reader, sync_log) =
-            open().with_context(|| format!("failed to open the store {}", path.display()))?;
+        let (connection, reader, sync_log) = open()
+            .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {
+                true => error.context(DAMAGED),
+                false => error,
+            })
+            .with_context(|| format!("failed to open the store {}", path.display()))?;
         let alarm = Arc::new(Alarm::default());
         let watcher = Watcher::new(&alarm);
         Ok(Self {
@@ -359,25 +363,33 @@ impl Store for SqliteStore {
     }
 }
 
+/// What an operator can do about a file that is not as it was written.
+const DAMAGED: &str = "the file is damaged, or another program's: stop the bus and restore a backup, \
+                       or move the file away to begin with an empty store";
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, DatabaseCorrupt | NotADatabase)
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..) => true,
+        _ => false,
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
-        let damaged = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == DiskFull => {
-                return StoreError::Full(error.to_string());
+        match &error {
+            rusqlite::Error::SqliteFailure(failure, _)
+                if failure.code == rusqlite::ErrorCode::DiskFull =>
+            {
+                StoreError::Full(error.to_string())
             }
-            rusqlite::Error::SqliteFailure(failure, _) => {
-                matches!(failure.code, DatabaseCorrupt | NotADatabase)
-            }
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..) => true,
-            _ => false,
-        };
-        if damaged {
-            StoreError::Corrupt(error.to_string())
-        } else {
-            StoreError::Unavailable(error.to_string())
+            damage if is_damage(damage) => StoreError::Corrupt(format!("{DAMAGED} ({error})")),
+            _ => StoreError::Unavailable(error.to_string()),
         }
     }
 }

@@ -135,6 +135,10 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
         thread::sleep(LOCK_PAUSE);
         tries < LOCK_TRIES
     }))?;
+    // Until the file has its write-ahead log, a change has a journal beside it. A power loss must not
+    // bring one back that was removed: it would undo the change to the log, and with it all that is
+    // in the log. EXTRA syncs the directory.
+    connection.pragma_update(None, "synchronous", "EXTRA")?;
     // Has an effect on an empty file only: freed pages can then be given back to the disk.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String =

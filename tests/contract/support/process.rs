@@ -22,6 +22,11 @@ pub enum Signal {
     Int,
     Kill,
     Hup,
+    /// The process hangs until [`Signal::Continue`].
+    #[allow(dead_code, reason = "for the torture")]
+    Stop,
+    #[allow(dead_code, reason = "for the torture")]
+    Continue,
 }
 
 /// A running process. Killed when it is dropped; a test that fails prints what it said.
@@ -83,6 +88,12 @@ impl Process {
         raw::connect_tls(self.port(), &self.ca).await
     }
 
+    /// Its process id; `None` once it has been waited for.
+    #[allow(dead_code, reason = "for the torture")]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         let Some(id) = self.child.id() else { return };
         let name = match signal {
@@ -90,6 +101,8 @@ impl Process {
             Signal::Int => "INT",
             Signal::Kill => "KILL",
             Signal::Hup => "HUP",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
         };
         // The shell's own `kill` is there where no other one is.
         let command = format!("kill -{name} {id}");

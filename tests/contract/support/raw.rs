@@ -72,6 +72,14 @@ impl Stream {
         String::from_utf8_lossy(&read).into_owned()
     }
 
+    /// Reads so many bytes, such as a body.
+    pub async fn read_exactly(&mut self, length: usize) -> String {
+        let mut read = vec![0; length];
+        let whole = self.0.read_exact(&mut read);
+        within(LIMIT, "the bus answers", whole).await.expect("the answer is whole");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
     /// Reads until the end of an answer's head; what was read so far if the connection ends.
     pub async fn read_head(&mut self) -> String {
         let mut read = Vec::new();

@@ -1,0 +1,173 @@
+//! A machine that loses power, and a disk that is full.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Order;
+use super::redis::Resumed;
+use crate::files::{Kept, WatchedFiles};
+use crate::rig::{self, Rig, Row};
+use crate::support::{Client, RedisServer, Store};
+
+/// A fault that cannot be tried here; says so loudly.
+pub fn skipped(reason: &str) -> Row {
+    let mut row = Row { skipped: true, ..Row::default() };
+    row.notes.push(format!("SKIPPED: {reason}"));
+    row
+}
+
+/// All processes of the bus die, and what SQLite had not synced is gone, or a part of it.
+pub async fn sqlite(order: Order) -> Row {
+    let store = order.store.open();
+    let bus = rig::bus(&store);
+    let directory = bus.data_dir();
+    std::fs::create_dir_all(&directory).unwrap();
+    let files = match WatchedFiles::new(&directory.canonicalize().unwrap().join("routemaster.db")) {
+        Ok(files) => files,
+        Err(reason) => return skipped(&reason),
+    };
+    let environment = files.environment();
+    let bus = environment.iter().fold(bus, |bus, (name, value)| bus.set(name, value));
+    let mut before = files.snapshot();
+    let mut rig = Rig::start_with(store, bus, order.seed).await;
+    rig.load();
+    let end = Instant::now() + order.time;
+    let mut unsynced = 0;
+    while Instant::now() < end {
+        rig.sleep_between(200, 2000).await;
+        rig.row.cycles += 1;
+        for index in 0..2 {
+            rig.kill_web(index).await;
+            rig.kill_worker(index).await;
+        }
+        unsynced += files.lose_power(&before, Kept::Any, &mut rig.dice);
+        if let Err(damage) = check_sqlite(&directory) {
+            let mut row = std::mem::take(&mut rig.row);
+            row.violation(format!("the file is damaged: {damage}"));
+            return row;
+        }
+        before = files.snapshot();
+        for index in 0..2 {
+            rig.restart_web(index).await;
+            rig.restart_worker(index).await;
+        }
+    }
+    // What was acknowledged since the last publish may be forgotten, too.
+    rig.terms.duplicates_max = 4 * rig.row.cycles * rig.in_flight_max();
+    rig.row.notes.push(format!("{unsynced} writes had not been synced when the power went"));
+    rig.finish().await
+}
+
+/// Looks at a copy, so that the bus itself has to recover from what is there.
+fn check_sqlite(directory: &Path) -> Result<(), String> {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["routemaster.db", "routemaster.db-wal", "routemaster.db-journal"] {
+        if directory.join(name).exists() {
+            std::fs::copy(directory.join(name), copy.path().join(name)).unwrap();
+        }
+    }
+    let check = || -> rusqlite::Result<String> {
+        let connection = rusqlite::Connection::open(copy.path().join("routemaster.db"))?;
+        connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
+    };
+    match check() {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(found),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub async fn redis_always(order: Order) -> Row {
+    redis(order, "always").await
+}
+
+pub async fn redis_everysec(order: Order) -> Row {
+    redis(order, "everysec").await
+}
+
+/// Redis dies, and what it had not synced is gone, or a part of it.
+async fn redis(order: Order, fsync: &str) -> Row {
+    let options = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync];
+    let mut server = RedisServer::start_with(&options);
+    let directory = server.directory().canonicalize().unwrap().join("appendonlydir");
+    let files = match WatchedFiles::new(&directory.join("appendonly.aof")) {
+        Ok(files) => files,
+        Err(reason) => return skipped(&reason),
+    };
+    server.kill();
+    let mut before = files.snapshot();
+    server.restart_in_environment(&files.environment());
+    let mut rig = Rig::start(Store::Redis(server), order.seed).await;
+    rig.load();
+    let end = Instant::now() + order.time;
+    let (mut unsynced, mut resumed) = (0, Resumed::default());
+    while Instant::now() < end {
+        rig.sleep_between(300, 2500).await;
+        rig.row.cycles += 1;
+        rig.store.server().kill();
+        unsynced += files.lose_power(&before, Kept::First, &mut rig.dice);
+        before = files.snapshot();
+        tokio::task::block_in_place(|| rig.store.server().restart());
+        resumed.wait(&rig).await;
+    }
+    let everysec = fsync == "everysec";
+    rig.terms.may_lose = everysec;
+    rig.terms.counters = !everysec;
+    let acknowledged = if everysec { 200 } else { 1 };
+    rig.terms.duplicates_max = acknowledged * rig.row.cycles * rig.in_flight_max();
+    rig.row.notes.push(format!("{unsynced} writes had not been synced when the power went"));
+    resumed.note(&mut rig.row);
+    rig.finish().await
+}
+
+/// No file of the store can grow: publishers hear 503 in time, and all goes on when there is room.
+pub async fn disk_full(order: Order) -> Row {
+    let store = order.store.open();
+    let bus = rig::bus(&store);
+    let directory = bus.data_dir();
+    std::fs::create_dir_all(&directory).unwrap();
+    let files = match WatchedFiles::new(&directory.canonicalize().unwrap().join("routemaster.db")) {
+        Ok(files) => files,
+        Err(reason) => return skipped(&reason),
+    };
+    let environment = files.environment();
+    let bus = environment.iter().fold(bus, |bus, (name, value)| bus.set(name, value));
+    let mut rig = Rig::start_with(store, bus, order.seed).await;
+    rig.load();
+    let end = Instant::now() + order.time;
+    let (mut resumed, mut refused) = (Resumed::default(), 0);
+    let probe = rig.client("demo");
+    while Instant::now() < end {
+        rig.sleep_between(300, 1500).await;
+        rig.row.cycles += 1;
+        files.set_full(true);
+        let hurt_until = Instant::now() + rig.between(500, 3000);
+        while Instant::now() < hurt_until {
+            match publish_large(&probe).await {
+                503 => refused += 1,
+                204 => {}
+                status => rig.row.violation(format!("a full disk was answered with {status}")),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        files.set_full(false);
+        resumed.wait(&rig).await;
+        if publish_large(&probe).await != 204 {
+            rig.row.violation("a publish was refused though there was room again");
+        }
+    }
+    if refused == 0 {
+        rig.row.violation("no publish was refused: the disk was never full");
+    }
+    rig.row.notes.push(format!("{refused} probes heard 503 while the disk was full"));
+    rig.terms.duplicates_max = rig.row.cycles * rig.in_flight_max();
+    resumed.note(&mut rig.row);
+    rig.finish().await
+}
+
+/// Publishes what needs more room than a page, to a topic that nobody has subscribed to.
+async fn publish_large(probe: &Client) -> u16 {
+    let data = "x".repeat(8_000);
+    let event = serde_json::json!({"type": "noop", "url": "https://a.example/", "data": data});
+    probe.publish("probes", &event).await.status
+}

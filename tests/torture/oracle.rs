@@ -1,0 +1,516 @@
+//! The oracle: holds what publishers were told against what subscribers got.
+//!
+//! It knows nothing of how a bus works, only what its documents promise (docs/durability.md):
+//!
+//! - an event answered with 204 reaches every subscriber, or is counted as dropped;
+//! - a publish that was answered before another one was sent is before it in every queue, so each
+//!   subscriber sees each stream's answered events for the first time in order;
+//! - nothing arrives that was not sent, and what arrives is what was sent, byte for byte;
+//! - an array is stored as a whole or not at all;
+//! - what is sent again under a `Webhook-Id` is the same batch;
+//! - the counters of monitoring say what happened.
+//!
+//! A publish that got no answer, or 503, may be there or not; one that was refused otherwise may not.
+#![allow(dead_code, reason = "the contract tests use it to test it")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What a publisher was told about a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Accepted,
+    /// 503: not stored, but for the rare case that docs/durability.md names.
+    Unavailable,
+    /// Another status: nothing was stored.
+    Refused,
+    /// The connection ended, or the client's time did.
+    Nothing,
+}
+
+/// One publish of a stream: one event, or an array of them.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// The number of its first event; the others follow.
+    pub first: u64,
+    /// Each event as subscribers must get it.
+    pub events: Vec<String>,
+    pub answer: Answer,
+    pub sent_at: Instant,
+}
+
+/// What one connection published, one after the other; each publish waited for the answer to the
+/// one before it.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    pub topic: String,
+    pub publishes: Vec<Publish>,
+}
+
+/// One POST to a subscriber.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    pub batch: String,
+    pub body: String,
+    /// Whether it was answered with 200.
+    pub acknowledged: bool,
+}
+
+/// What one subscriber got, in the order of arrival, and what monitoring says about it.
+#[derive(Clone, Debug, Default)]
+pub struct Subscriber {
+    pub name: String,
+    pub receipts: Vec<Receipt>,
+    pub sent: u64,
+    pub queued: u64,
+    /// Autodropped and expired.
+    pub dropped: u64,
+}
+
+/// What else must be known for a verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// How many events may come again after they were acknowledged, to all subscribers together.
+    pub duplicates_max: u64,
+    /// Events that were sent before this may be lost: the store forgot everything.
+    pub forgotten_before: Option<Instant>,
+    /// Whether the counters of monitoring must agree.
+    pub counters: bool,
+    /// Whether losses are counted but no violation: the store's settings promise no more.
+    pub may_lose: bool,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    pub accepted: u64,
+    pub unavailable: u64,
+    pub unanswered: u64,
+    /// Different events, over all subscribers.
+    pub received: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    /// Never sent, refused, or altered.
+    pub phantom: u64,
+    /// Come again after an acknowledgement.
+    pub duplicated: u64,
+    /// Stored though the answer was 503.
+    pub stored_unavailable: u64,
+    /// Stored without an answer.
+    pub stored_unanswered: u64,
+    pub violations: Vec<String>,
+}
+
+/// How many violations of a kind are told one by one.
+const TOLD: usize = 3;
+
+impl Verdict {
+    fn violation(&mut self, kind: &str, text: String) {
+        let told = self.violations.iter().filter(|told| told.starts_with(kind)).count();
+        if told < TOLD {
+            self.violations.push(format!("{kind}: {text}"));
+        }
+    }
+}
+
+/// A delivered event, as far as it has to be understood.
+#[derive(Deserialize)]
+struct Delivered {
+    url: String,
+}
+
+/// The URL of an event: its stream, and its number there.
+pub fn url(stream: usize, number: u64) -> String {
+    format!("https://a.example/{stream}/{number}")
+}
+
+/// Which stream an event came from, and its number there.
+pub fn origin(event: &str) -> Option<(usize, u64)> {
+    let delivered: Delivered = serde_json::from_str(event).ok()?;
+    let (stream, number) = delivered.url.strip_prefix("https://a.example/")?.split_once('/')?;
+    Some((stream.parse().ok()?, number.parse().ok()?))
+}
+
+/// An event that was sent, found by its number.
+struct Known<'a> {
+    publish: usize,
+    answer: Answer,
+    event: &'a str,
+    sent_at: Instant,
+}
+
+type KnownEvents<'a> = Vec<HashMap<u64, Known<'a>>>;
+
+/// Judges a run that is over.
+pub fn judge(
+    streams: &[Stream],
+    subscribers: &[Subscriber],
+    topics: &BTreeMap<String, u64>,
+    terms: &Terms,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let known = know(streams, &mut verdict);
+    let mut stored: BTreeMap<&str, HashSet<(usize, u64)>> = BTreeMap::new();
+    for subscriber in subscribers {
+        let first = first_receipts(subscriber, &known, &mut verdict);
+        check_order(subscriber, &known, &first, &mut verdict);
+        check_complete(subscriber, streams, &known, &first, terms, &mut verdict);
+        verdict.received += first.len() as u64;
+        for (stream, number) in first {
+            stored.entry(&streams[stream].topic).or_default().insert((stream, number));
+        }
+    }
+    count_unpromised(&known, &stored, &mut verdict);
+    if verdict.duplicated > terms.duplicates_max {
+        let text = format!("{} events, at most {}", verdict.duplicated, terms.duplicates_max);
+        verdict.violation("duplicated", text);
+    }
+    if terms.counters {
+        check_counters(subscribers, topics, &stored, &mut verdict);
+    }
+    verdict
+}
+
+fn know<'a>(streams: &'a [Stream], verdict: &mut Verdict) -> KnownEvents<'a> {
+    let known = streams.iter().map(|stream| {
+        let mut events = HashMap::new();
+        for (index, publish) in stream.publishes.iter().enumerate() {
+            let count = publish.events.len() as u64;
+            match publish.answer {
+                Answer::Accepted => verdict.accepted += count,
+                Answer::Unavailable => verdict.unavailable += count,
+                Answer::Nothing => verdict.unanswered += count,
+                Answer::Refused => {
+                    let text = format!("{} of {}", publish.first, stream.topic);
+                    verdict.violation("refused", text);
+                }
+            }
+            for (number, event) in (publish.first..).zip(&publish.events) {
+                let Publish { answer, sent_at, .. } = *publish;
+                events.insert(number, Known { publish: index, answer, event, sent_at });
+            }
+        }
+        events
+    });
+    known.collect()
+}
+
+/// The events that a subscriber got, in the order in which it saw each first. Finds what was never
+/// sent, what was altered, what came again, and batches that changed.
+fn first_receipts(
+    subscriber: &Subscriber,
+    known: &KnownEvents<'_>,
+    verdict: &mut Verdict,
+) -> Vec<(usize, u64)> {
+    let name = &subscriber.name;
+    let mut first = Vec::new();
+    let (mut seen, mut acknowledged) = (HashSet::new(), HashSet::new());
+    let mut batches: HashMap<&str, &str> = HashMap::new();
+    for receipt in &subscriber.receipts {
+        if *batches.entry(&receipt.batch).or_insert(&receipt.body) != receipt.body {
+            verdict.violation("changed", format!("batch {} of {name}", receipt.batch));
+        }
+        let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(&receipt.body) else {
+            verdict.phantom += 1;
+            verdict.violation("phantom", format!("{name} got no batch: {}", receipt.body));
+            continue;
+        };
+        for event in events.into_iter().map(RawValue::get) {
+            let from = origin(event);
+            let sent = from.and_then(|(stream, number)| known.get(stream)?.get(&number));
+            let (Some(from), Some(sent)) = (from, sent) else {
+                verdict.phantom += 1;
+                verdict.violation("phantom", format!("{name} got {event}, which nobody sent"));
+                continue;
+            };
+            if sent.event != event {
+                verdict.phantom += 1;
+                verdict.violation("altered", format!("{name} got {event} for {}", sent.event));
+            }
+            if sent.answer == Answer::Refused {
+                verdict.phantom += 1;
+                verdict.violation("phantom", format!("{name} got {event}, which was refused"));
+            }
+            if seen.insert(from) {
+                first.push(from);
+            }
+            if acknowledged.contains(&from) {
+                verdict.duplicated += 1;
+            }
+            if receipt.acknowledged {
+                acknowledged.insert(from);
+            }
+        }
+    }
+    first
+}
+
+/// What was answered with 204 before something else was sent must come before it.
+fn check_order(
+    subscriber: &Subscriber,
+    known: &KnownEvents<'_>,
+    first: &[(usize, u64)],
+    verdict: &mut Verdict,
+) {
+    let mut latest: HashMap<usize, u64> = HashMap::new();
+    for &(stream, number) in first {
+        let latest = latest.entry(stream).or_insert(number);
+        if number < *latest && known[stream][&number].answer == Answer::Accepted {
+            verdict.reordered += 1;
+            let text =
+                format!("{} saw {latest} of stream {stream} before {number}", subscriber.name);
+            verdict.violation("reordered", text);
+        }
+        *latest = number.max(*latest);
+    }
+}
+
+fn check_complete(
+    subscriber: &Subscriber,
+    streams: &[Stream],
+    known: &KnownEvents<'_>,
+    first: &[(usize, u64)],
+    terms: &Terms,
+    verdict: &mut Verdict,
+) {
+    let got: HashSet<_> = first.iter().copied().collect();
+    let mut missing = 0;
+    let mut example = None;
+    for (stream, events) in known.iter().enumerate() {
+        for (number, event) in events {
+            let forgotten = terms.forgotten_before.is_some_and(|before| event.sent_at < before);
+            let promised = event.answer == Answer::Accepted && !forgotten;
+            if promised && !got.contains(&(stream, *number)) {
+                missing += 1;
+                example = Some((stream, *number));
+            }
+        }
+    }
+    let lost = u64::saturating_sub(missing, subscriber.dropped);
+    verdict.lost += lost;
+    if lost > 0 && !terms.may_lose {
+        let text = format!("{} did not get {lost} events, such as {example:?}", subscriber.name);
+        verdict.violation("lost", text);
+    }
+    if subscriber.dropped > 0 || terms.may_lose || terms.forgotten_before.is_some() {
+        return;
+    }
+    for (index, stream) in streams.iter().enumerate() {
+        for publish in &stream.publishes {
+            let numbers = (publish.first..).take(publish.events.len());
+            let arrived = numbers.filter(|number| got.contains(&(index, *number))).count();
+            if arrived != 0 && arrived != publish.events.len() && publish.answer != Answer::Accepted
+            {
+                let text = format!("{} of stream {index}: {arrived} arrived", publish.first);
+                verdict.violation("torn array", text);
+            }
+        }
+    }
+}
+
+fn count_unpromised(
+    known: &KnownEvents<'_>,
+    stored: &BTreeMap<&str, HashSet<(usize, u64)>>,
+    verdict: &mut Verdict,
+) {
+    for (stream, number) in stored.values().flatten() {
+        match known[*stream][number].answer {
+            Answer::Unavailable => verdict.stored_unavailable += 1,
+            Answer::Nothing => verdict.stored_unanswered += 1,
+            Answer::Accepted | Answer::Refused => {}
+        }
+    }
+}
+
+/// Every subscriber has all topics, so each stored event was sent to each once. A counter that is
+/// higher tells of an event that is in a queue twice.
+fn check_counters(
+    subscribers: &[Subscriber],
+    topics: &BTreeMap<String, u64>,
+    stored: &BTreeMap<&str, HashSet<(usize, u64)>>,
+    verdict: &mut Verdict,
+) {
+    for (topic, events) in stored {
+        let counted = topics.get(*topic).copied().unwrap_or_default();
+        if counted != events.len() as u64 {
+            let text = format!("{topic} counts {counted} events, {} arrived", events.len());
+            verdict.violation("counters", text);
+        }
+    }
+    let all: u64 = stored.values().map(|events| events.len() as u64).sum();
+    for subscriber in subscribers {
+        let Subscriber { name, sent, queued, dropped, .. } = subscriber;
+        if sent + dropped != all || *queued != 0 {
+            let text = format!(
+                "{name} counts {sent} sent, {dropped} dropped, {queued} queued of {all} stored"
+            );
+            verdict.violation("counters", text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: u64) -> String {
+        format!(r#"{{"topic":"a","url":"{}","data":{number}}}"#, url(0, number))
+    }
+
+    fn publish(first: u64, count: u64, answer: Answer) -> Publish {
+        let events = (first..first + count).map(event).collect();
+        Publish { first, events, answer, sent_at: Instant::now() }
+    }
+
+    /// One stream: events 1 and 2, an array of 3 to 5 without an answer, 6 with 503, 7.
+    fn streams() -> Vec<Stream> {
+        let publishes = vec![
+            publish(1, 1, Answer::Accepted),
+            publish(2, 1, Answer::Accepted),
+            publish(3, 3, Answer::Nothing),
+            publish(6, 1, Answer::Unavailable),
+            publish(7, 1, Answer::Accepted),
+        ];
+        vec![Stream { topic: "a".into(), publishes }]
+    }
+
+    fn receipt(batch: &str, events: &[String], acknowledged: bool) -> Receipt {
+        Receipt { batch: batch.into(), body: format!("[{}]", events.join(",")), acknowledged }
+    }
+
+    fn subscriber(receipts: Vec<Receipt>, sent: u64) -> Subscriber {
+        Subscriber { name: "bob".into(), receipts, sent, ..Subscriber::default() }
+    }
+
+    fn got(numbers: &[u64]) -> Subscriber {
+        let receipts =
+            numbers.iter().map(|number| receipt(&format!("b{number}"), &[event(*number)], true));
+        subscriber(receipts.collect(), numbers.len() as u64)
+    }
+
+    fn verdict(subscriber: Subscriber, events: u64) -> Verdict {
+        let terms = Terms { counters: true, ..Terms::default() };
+        judge(&streams(), &[subscriber], &BTreeMap::from([("a".into(), events)]), &terms)
+    }
+
+    #[track_caller]
+    fn finds(verdict: &Verdict, kind: &str) {
+        let kinds: Vec<_> = verdict.violations.iter().map(|told| told.split(':').next()).collect();
+        assert_eq!(kinds, [Some(kind)], "{:?}", verdict.violations);
+    }
+
+    #[test]
+    fn a_run_without_fault_has_no_violation() {
+        let found = verdict(got(&[1, 2, 7]), 3);
+        assert!(found.violations.is_empty(), "{:?}", found.violations);
+        assert_eq!((found.accepted, found.unanswered, found.unavailable), (3, 3, 1));
+        assert_eq!((found.lost, found.reordered, found.duplicated, found.phantom), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn what_got_no_answer_may_arrive_and_even_late() {
+        let found = verdict(got(&[1, 2, 6, 7, 3, 4, 5]), 7);
+        assert!(found.violations.is_empty(), "{:?}", found.violations);
+        assert_eq!((found.stored_unanswered, found.stored_unavailable), (3, 1));
+    }
+
+    #[test]
+    fn a_lost_event_is_found() {
+        let found = verdict(got(&[1, 7]), 2);
+        finds(&found, "lost");
+        assert_eq!(found.lost, 1);
+    }
+
+    #[test]
+    fn a_counted_drop_is_no_loss() {
+        let found = verdict(Subscriber { dropped: 1, ..got(&[1, 7]) }, 2);
+        assert_eq!(found.lost, 0);
+        finds(&found, "counters");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_store_forgot_everything_is_not_lost() {
+        let streams = streams();
+        let terms = Terms { forgotten_before: Some(Instant::now()), ..Terms::default() };
+        let found = judge(&streams, &[got(&[])], &BTreeMap::new(), &terms);
+        assert!(found.violations.is_empty(), "{:?}", found.violations);
+    }
+
+    #[test]
+    fn a_wrong_order_is_found() {
+        let found = verdict(got(&[2, 1, 7]), 3);
+        finds(&found, "reordered");
+        assert_eq!(found.reordered, 1);
+    }
+
+    #[test]
+    fn repetitions_change_no_order_but_are_counted() {
+        let found = verdict(
+            subscriber(
+                vec![
+                    receipt("b1", &[event(1), event(2)], false),
+                    receipt("b1", &[event(1), event(2)], true),
+                    receipt("b2", &[event(7)], true),
+                ],
+                3,
+            ),
+            3,
+        );
+        assert!(found.violations.is_empty(), "{:?}", found.violations);
+        let again = verdict(Subscriber { sent: 3, ..got(&[1, 2, 7, 2]) }, 3);
+        finds(&again, "duplicated");
+        assert_eq!(again.duplicated, 1);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_found() {
+        let found = verdict(got(&[1, 2, 7, 8]), 3);
+        assert_eq!(found.phantom, 1);
+        assert!(found.violations[0].starts_with("phantom"), "{:?}", found.violations);
+    }
+
+    #[test]
+    fn an_altered_event_is_found() {
+        let mut altered = got(&[1, 2, 7]);
+        altered.receipts[1].body = altered.receipts[1].body.replace("\"data\":2", "\"data\":2.0");
+        finds(&verdict(altered, 3), "altered");
+    }
+
+    #[test]
+    fn what_is_no_batch_is_found() {
+        let mut broken = got(&[1, 2, 7]);
+        broken.receipts.push(Receipt { batch: "x".into(), body: "[{".into(), acknowledged: true });
+        finds(&verdict(broken, 3), "phantom");
+    }
+
+    #[test]
+    fn a_refused_publish_that_arrives_is_found() {
+        let mut streams = streams();
+        streams[0].publishes[1].answer = Answer::Refused;
+        let topics = BTreeMap::from([("a".into(), 3)]);
+        let found = judge(&streams, &[got(&[1, 2, 7])], &topics, &Terms::default());
+        assert_eq!(found.phantom, 1);
+    }
+
+    #[test]
+    fn a_torn_array_is_found() {
+        finds(&verdict(got(&[1, 2, 3, 5, 7]), 5), "torn array");
+    }
+
+    #[test]
+    fn a_batch_that_changed_under_its_name_is_found() {
+        let mut changed = got(&[1, 2, 7]);
+        changed.receipts[1].batch = "b1".into();
+        finds(&verdict(changed, 3), "changed");
+    }
+
+    #[test]
+    fn counters_that_do_not_agree_are_found() {
+        finds(&verdict(got(&[1, 2, 7]), 4), "counters");
+        finds(&verdict(Subscriber { sent: 4, ..got(&[1, 2, 7]) }, 3), "counters");
+        finds(&verdict(Subscriber { queued: 1, ..got(&[1, 2, 7]) }, 3), "counters");
+    }
+}
