@@ -231,7 +231,7 @@ async fn once(deed: Deed, port: u16, ca: &Path, dice: &mut fastrand::Rng) -> Str
             stream.send(publish("Content-Length: 1073741824")).await;
             // Until it hangs up.
             for _ in 0..64 {
-                if !stream.send([b' '; 16 * 1024]).await {
+                if !stream.send(vec![b' '; 16 * 1024]).await {
                     break;
                 }
             }
