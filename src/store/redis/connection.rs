@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use fred::error::Error;
-use fred::prelude::{Client, HashesInterface, LuaInterface};
-use fred::types::Value;
+use fred::prelude::{Client, ClientLike, HashesInterface, LuaInterface};
 use fred::types::scripts::Script;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
 use super::lanes::LaneKeys;
@@ -66,6 +66,16 @@ impl Connection {
     pub async fn hash(&self, lane: &LaneKeys, name: &str) -> StoreResult<HashMap<String, String>> {
         let give_up = Instant::now() + CALL_TIMEOUT;
         let call = || self.link.client().hgetall(format!("{}{name}", lane.prefix));
+        self.link.call(lane.slot, give_up, Resend::Yes, call).await
+    }
+
+    /// A set of a lane.
+    pub async fn set(&self, lane: &LaneKeys, name: &str) -> StoreResult<Vec<String>> {
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        let members =
+            || CustomCommand::new_static("SMEMBERS", ClusterHash::Custom(lane.slot), false);
+        let key = format!("{}{name}", lane.prefix);
+        let call = || self.link.client().custom(members(), vec![key.clone()]);
         self.link.call(lane.slot, give_up, Resend::Yes, call).await
     }
 }

@@ -54,6 +54,8 @@ use server_time::ServerTime;
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
 /// nodes to have some, and few enough for each group of publications to go to all of them.
 const CLUSTER_LANES: usize = 8;
+/// Of how many subscribers one script tells: what takes Redis a millisecond or two.
+const SUBSCRIPTIONS_AT_ONCE: usize = 100;
 /// One group of publications is in the server's hands while the next one is on its way to it.
 const COMMITS_AT_ONCE: usize = 2;
 /// What `publish.lua` answers when nobody waits for it any more, and for a publication that is
@@ -200,6 +202,19 @@ impl RedisStore {
         let mut args: Vec<Value> = vec![(self.lane_count().await? as i64).into(), about.into()];
         args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
         named_topic(self.change(&self.scripts.require_topics, Lane::HOME, args).await?)
+    }
+
+    /// The subscriptions of a lane, read in portions that nobody notices.
+    async fn subscriptions_of(&self, lane: Lane) -> StoreResult<Vec<SubscriptionStatus>> {
+        let subscribers = self.connection.set(&self.lane(lane).keys, "subscribers").await?;
+        let mut subscriptions = Vec::with_capacity(subscribers.len());
+        for some in subscribers.chunks(SUBSCRIPTIONS_AT_ONCE) {
+            let args = some.iter().map(|subscriber| subscriber.as_str().into()).collect();
+            for row in self.run(&self.scripts.subscriptions, lane, args).await? {
+                subscriptions.push(row.subscription()?);
+            }
+        }
+        Ok(subscriptions)
     }
 
     /// Runs a script on all lanes at once.
@@ -349,10 +364,10 @@ impl Store for RedisStore {
     }
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        let rows =
-            self.run_everywhere(&self.scripts.subscriptions, &[]).await?.into_iter().flatten();
-        let subscriptions = rows.map(Reply::subscription).collect::<StoreResult<Vec<_>>>();
-        subscriptions.map(|mut subscriptions| {
+        let lanes = Lane::first(self.lane_count().await?);
+        let subscriptions = try_join_all(lanes.map(|lane| self.subscriptions_of(lane))).await;
+        subscriptions.map(|subscriptions| {
+            let mut subscriptions = subscriptions.concat();
             subscriptions.sort_by(|one, other| one.subscriber.cmp(&other.subscriber));
             subscriptions
         })
