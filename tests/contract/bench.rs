@@ -13,7 +13,7 @@ use crate::support::{
 const LIMIT: Duration = Duration::from_secs(80);
 
 /// How much more processor time a publish may take than a bare request.
-const COST_MAX: f64 = 3.5;
+const COST_MAX: f64 = 6.0;
 
 /// Plays scenarios with few connections for a short time, and expects the exit code.
 async fn bench(bus: &Bus, arguments: &[&str], code: i32) -> (String, String) {
@@ -134,9 +134,9 @@ on_both_stores!(publishing_and_latency_on_a_bus_of_its_own, |store| async move {
 });
 
 /// That a publish takes no more than a few times the processor time of a request to the same web
-/// stack with nothing behind it. Processor time does not tell how busy the machine is with other tests;
-/// the limit is half as much again as the 2.3 seen in a debug build, so this notices what is
-/// gross, and `routemaster bench` the rest.
+/// stack with nothing behind it. In a debug build it is 2.3 times when this runs alone, and up to 4 beside
+/// other tests, where starting the process and its connections is shared by fewer requests: so this
+/// notices what is gross, and `routemaster bench` the rest.
 #[track_caller]
 fn check_cost(publish: &Value, ceiling: &Value) {
     let each =
