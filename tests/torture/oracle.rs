@@ -79,6 +79,9 @@ pub struct Terms {
     pub forgotten_before: Option<Instant>,
     /// Whether the counters of monitoring must agree.
     pub counters: bool,
+    /// Whether a publish that got no answer may be undone after it was delivered: counters may then be
+    /// lower by what arrived of such publishes.
+    pub may_undo: bool,
     /// Whether losses are counted but no violation: the store's settings promise no more.
     pub may_lose: bool,
 }
@@ -169,7 +172,8 @@ pub fn judge(
         verdict.violation("duplicated", text);
     }
     if terms.counters {
-        check_counters(subscribers, topics, &stored, &mut verdict);
+        let undone_max = if terms.may_undo { verdict.stored_unanswered } else { 0 };
+        check_counters(subscribers, topics, &stored, undone_max, &mut verdict);
     }
     verdict
 }
@@ -331,11 +335,13 @@ fn check_counters(
     subscribers: &[Subscriber],
     topics: &BTreeMap<String, u64>,
     stored: &BTreeMap<&str, HashSet<(usize, u64)>>,
+    undone_max: u64,
     verdict: &mut Verdict,
 ) {
+    let agrees = |counted: u64, all: u64| (all.saturating_sub(undone_max)..=all).contains(&counted);
     for (topic, events) in stored {
         let counted = topics.get(*topic).copied().unwrap_or_default();
-        if counted != events.len() as u64 {
+        if !agrees(counted, events.len() as u64) {
             let text = format!("{topic} counts {counted} events, {} arrived", events.len());
             verdict.violation("counters", text);
         }
@@ -343,7 +349,7 @@ fn check_counters(
     let all: u64 = stored.values().map(|events| events.len() as u64).sum();
     for subscriber in subscribers {
         let Subscriber { name, sent, queued, dropped, .. } = subscriber;
-        if sent + dropped != all || *queued != 0 {
+        if !agrees(sent + dropped, all) || *queued != 0 {
             let text = format!(
                 "{name} counts {sent} sent, {dropped} dropped, {queued} queued of {all} stored"
             );
@@ -512,5 +518,20 @@ mod tests {
         finds(&verdict(got(&[1, 2, 7]), 4), "counters");
         finds(&verdict(Subscriber { sent: 4, ..got(&[1, 2, 7]) }, 3), "counters");
         finds(&verdict(Subscriber { queued: 1, ..got(&[1, 2, 7]) }, 3), "counters");
+    }
+
+    #[test]
+    fn only_what_got_no_answer_may_be_undone_with_its_counters() {
+        let terms = Terms { counters: true, may_undo: true, ..Terms::default() };
+        let violations = |sent: u64| {
+            let bob = Subscriber { sent, ..got(&[1, 2, 3, 4, 5, 7]) };
+            judge(&streams(), &[bob], &BTreeMap::from([("a".into(), sent)]), &terms).violations
+        };
+        for good in 3..=6 {
+            assert_eq!(violations(good), [""; 0]);
+        }
+        for bad in [2, 7] {
+            assert_eq!(violations(bad).len(), 2);
+        }
     }
 }

@@ -52,6 +52,8 @@ pub async fn sqlite(order: Order) -> Row {
             rig.restart_worker(index).await;
         }
     }
+    // A worker sees what is committed before it is synced (docs/decisions/0009-syncing-apart.md).
+    rig.terms.may_undo = true;
     // What was acknowledged since the last publish may be forgotten, too.
     rig.terms.duplicates_max = 4 * rig.row.cycles * rig.in_flight_max();
     rig.row.notes.push(format!("{unsynced} writes had not been synced when the power went"));
