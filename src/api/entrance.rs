@@ -18,6 +18,8 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::router::{bare_router, metrics_router, router};
+use super::server::Routes;
 use super::state::Shared;
 use super::topics;
 use super::transport::{HSTS, Transport, forwarded_https, redirect};
@@ -26,9 +28,29 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// What a server answers with.
 pub struct Answers {
-    /// `None` if publishing is not among it, and plain HTTP is not redirected.
-    pub api: Option<Shared>,
-    pub router: Router,
+    routes: Routes,
+    api: Shared,
+    router: Router,
+}
+
+impl Answers {
+    pub fn of(routes: Routes, api: Shared) -> Self {
+        let router = match routes {
+            Routes::Api => router(api.clone()),
+            Routes::Metrics => metrics_router(api.clone()),
+            Routes::Bare => bare_router(),
+        };
+        Self { routes, api, router }
+    }
+
+    /// The topic's name that a publish has in its path, as it was written; `None` if it is not as
+    /// simple as that, or not for this server.
+    fn published_topic<'a, B>(&self, request: &'a Request<B>) -> Option<&'a str> {
+        let topic = request.uri().path().strip_prefix("/topics/")?;
+        let is_simple = topic.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let is_publish = self.routes == Routes::Api && request.method() == Method::POST;
+        (is_publish && is_simple && !topic.is_empty()).then_some(topic)
+    }
 }
 
 /// Answers the requests of one connection.
@@ -47,14 +69,16 @@ impl Entrance {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Answers { api, router } = &*self.answers;
-        let Some(api) = api else { return route(router, request).await };
+        let Answers { routes, api, router } = &*self.answers;
+        if *routes == Routes::Bare {
+            return route(router, request).await;
+        }
         let is_https = self.transport == Transport::Tls
             || api.settings.trust_proxy && forwarded_https(request.headers());
         if !is_https {
             return redirect(&request);
         }
-        let mut response = if let Some(topic) = published_topic(&request) {
+        let mut response = if let Some(topic) = self.answers.published_topic(&request) {
             let topic = topic.to_owned();
             let (parts, body) = request.into_parts();
             let caller = (&parts.headers, Some(self.peer));
@@ -66,14 +90,6 @@ impl Entrance {
         response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         response
     }
-}
-
-/// The topic's name that a publish has in its path, as it was written; `None` if it is not as simple
-/// as that.
-fn published_topic<B>(request: &Request<B>) -> Option<&str> {
-    let topic = request.uri().path().strip_prefix("/topics/")?;
-    let is_simple = topic.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    (request.method() == Method::POST && is_simple && !topic.is_empty()).then_some(topic)
 }
 
 async fn route<B>(router: &Router, request: Request<B>) -> Response

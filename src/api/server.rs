@@ -14,7 +14,6 @@ use tower::service_fn;
 
 use super::acceptor::Acceptor;
 use super::entrance::{Answers, Entrance};
-use super::router::{bare_router, metrics_router, router};
 use super::state::Api;
 use super::transport::Transport;
 use crate::config::SettingError;
@@ -127,13 +126,7 @@ impl Server {
         let shutdown_timeout = settings.shutdown_timeout;
         let tokens = self.api.tokens.clone();
         let limits = self.api.limits.clone();
-        let answers = Arc::new(match self.routes {
-            Routes::Api => Answers { router: router(self.api.clone()), api: Some(self.api) },
-            Routes::Metrics => {
-                Answers { router: metrics_router(self.api.clone()), api: Some(self.api) }
-            }
-            Routes::Bare => Answers { router: bare_router(), api: None },
-        });
+        let answers = Arc::new(Answers::of(self.routes, self.api));
         let service = service_fn(async |peer: SocketAddr| {
             let (answers, stop) = (answers.clone(), stop.clone());
             // The acceptor knows better.

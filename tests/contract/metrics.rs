@@ -382,6 +382,7 @@ on_both_stores!(a_worker_answers_prometheus_on_a_port_of_its_own, |store| async 
     at_worker.get("/health").await.expect(200);
     let at_worker = at_worker.with_token("demo");
     at_worker.get("/topics").await.expect(404);
+    at_worker.publish("gadgets", &event(1)).await.expect(404);
     let (demo, receiver) = subscribed(&bus, &web).await;
     demo.publishes("widgets", 1..=5).await;
     receiver.events(5).await;
