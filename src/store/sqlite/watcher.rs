@@ -4,8 +4,8 @@
 //! milliseconds for its `data_version`, which is a look into shared memory and moves when another
 //! connection has committed. The alarm is rung then.
 
-use std::sync::Weak;
-use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;

@@ -3,8 +3,8 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       then for each run of publications with the same topic and publisher: topic, publisher, n,
---       n items.
+--       the time in ms as the caller knows it, then for each run of publications with the same topic
+--       and publisher: topic, publisher, n, n entries with that time in front.
 -- Returns { one digit for each run (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
 --           milliseconds until a queue is due, or -1, the time in ms }.
