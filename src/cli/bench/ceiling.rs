@@ -9,7 +9,7 @@ use super::child::{Process, Scratch};
 use super::connection::Endpoint;
 use super::mark::Clock;
 use super::own;
-use super::publishers::{Load, Pace, Published, Until, publish};
+use super::publishers::{Load, Pace, Published, Script, Until, publish};
 use super::usage::Usage;
 use crate::bus::token::random_hex;
 use crate::cli::connect::Bus;
@@ -41,12 +41,14 @@ pub async fn measure(
     let load = Load {
         token: bus.token().clone(),
         topics: vec!["bench_aaaaaaaa_aaaaaaa".into()],
-        array,
-        connections,
-        pace: Pace::Closed,
-        warm_up: Duration::ZERO,
-        until: Until::after(seconds),
-        first_stream: 0,
+        script: Script {
+            array,
+            connections,
+            pace: Pace::Closed,
+            warm_up: Duration::ZERO,
+            until: Until::after(seconds),
+            first_stream: 0,
+        },
     };
     let published = publish(&endpoint, &load, clock, &Default::default()).await?;
     Ok((published, process.usage()))

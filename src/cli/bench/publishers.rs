@@ -50,12 +50,9 @@ impl Until {
     }
 }
 
-/// What is to be published.
-#[derive(Clone)]
-pub struct Load {
-    pub token: ClientToken,
-    /// One topic for all connections, or more that are shared out among them.
-    pub topics: Vec<String>,
+/// How to publish.
+#[derive(Clone, Copy)]
+pub struct Script {
     /// Events in one request.
     pub array: usize,
     pub connections: usize,
@@ -67,6 +64,15 @@ pub struct Load {
     /// The number of the first stream. A connection is a stream where all share a topic; else each
     /// topic is one.
     pub first_stream: u32,
+}
+
+/// What is to be published.
+#[derive(Clone)]
+pub struct Load {
+    pub token: ClientToken,
+    /// One topic for all connections, or more that are shared out among them.
+    pub topics: Vec<String>,
+    pub script: Script,
 }
 
 /// What became of it.
@@ -161,16 +167,16 @@ pub async fn publish(
     progress: &Arc<AtomicU64>,
 ) -> anyhow::Result<Published> {
     let publishers = connect(endpoint, load, clock).await?;
-    let interval = match load.pace {
+    let interval = match load.script.pace {
         Pace::Closed => None,
         Pace::Rate(rate) => Some(Duration::from_secs_f64(publishers.len() as f64 / rate)),
     };
     let start = Instant::now();
     let shared = Arc::new(Shared {
         start,
-        measured: start + load.warm_up,
+        measured: start + load.script.warm_up,
         interval,
-        until: load.until,
+        until: load.script.until,
         begun: AtomicU64::new(0),
         progress: Arc::clone(progress),
     });
@@ -183,7 +189,7 @@ pub async fn publish(
     }
     let mut sum = Published {
         requests: 0,
-        array: load.array as u64,
+        array: load.script.array as u64,
         accepted: Vec::new(),
         again: 0,
         latency: latency::histogram()?,
@@ -215,23 +221,23 @@ async fn connect(
     clock: Clock,
 ) -> anyhow::Result<Vec<Publisher>> {
     let mut publishers = Vec::new();
-    for index in 0..load.connections {
+    for index in 0..load.script.connections {
         let stream = |number: usize, topic: &String| Stream {
             topic: topic.clone(),
-            number: load.first_stream + number as u32,
+            number: load.script.first_stream + number as u32,
             accepted: 0,
         };
         let streams: Vec<_> = match &load.topics[..] {
             [topic] => vec![stream(index, topic)],
             topics => {
-                let own = topics.iter().enumerate().skip(index).step_by(load.connections);
+                let own = topics.iter().enumerate().skip(index).step_by(load.script.connections);
                 own.map(|(number, topic)| stream(number, topic)).collect()
             }
         };
         let Some(first) = streams.first() else { break };
         let connection = Connection::open(endpoint).await;
         publishers.push(Publisher {
-            request: Request::publish(endpoint, &load.token, &first.topic, load.array),
+            request: Request::publish(endpoint, &load.token, &first.topic, load.script.array),
             endpoint: Arc::clone(endpoint),
             connection: connection
                 .with_context(|| format!("failed to connect to {}", endpoint.authority()))?,

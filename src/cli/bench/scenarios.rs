@@ -8,9 +8,9 @@ mod throughput;
 
 use std::time::Duration;
 
-use super::publishers::{Pace, Published, Until};
+use super::publishers::{Pace, Published, Script, Until};
 use super::report::Run;
-use super::stage::{Crew, Script};
+use super::stage::Crew;
 use super::target::Terms;
 
 /// What can be measured.

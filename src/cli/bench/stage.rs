@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::mark::Clock;
 use super::own::{OwnBus, Store};
 use super::progress::Progress;
-use super::publishers::{Load, Pace, Published, Until, publish};
+use super::publishers::{Load, Published, Script, publish};
 use super::receivers::{Receivers, Subscriber};
 use super::report::Cost;
 use super::target::{Target, Terms};
@@ -56,17 +56,6 @@ pub struct Cast {
     /// One for all subscribers, or one for each.
     pub topics: usize,
     pub terms: Terms,
-}
-
-/// How to publish on a stage.
-#[derive(Clone, Copy)]
-pub struct Script {
-    pub array: usize,
-    pub connections: usize,
-    pub pace: Pace,
-    pub warm_up: Duration,
-    pub until: Until,
-    pub first_stream: u32,
 }
 
 pub struct Stage<'a> {
@@ -137,16 +126,15 @@ impl<'a> Stage<'a> {
 
     /// Publishes. What was spent before the end of the warm-up does not count.
     pub async fn publish(&mut self, script: Script) -> anyhow::Result<Published> {
-        let Script { array, connections, pace, warm_up, until, first_stream } = script;
         let (token, topics) = (self.target.publisher().clone(), self.topics.clone());
-        let load = Load { token, topics, array, connections, pace, warm_up, until, first_stream };
+        let load = Load { token, topics, script };
         let (accepted, _shown) = self.crew.progress.publishing();
         let publish = publish(self.target.endpoint(), &load, self.crew.clock, &accepted);
-        if warm_up.is_zero() {
+        if script.warm_up.is_zero() {
             return publish.await;
         }
         let (published, spent) = tokio::join!(publish, async {
-            tokio::time::sleep(warm_up).await;
+            tokio::time::sleep(script.warm_up).await;
             self.spent()
         });
         self.before = spent;

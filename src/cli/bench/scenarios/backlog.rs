@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::{Wishes, due};
-use crate::cli::bench::publishers::Until;
+use crate::cli::bench::publishers::{Script, Until};
 use crate::cli::bench::receivers::{Conduct, Subscriber, Times, Totals};
 use crate::cli::bench::report::{BacklogFigures, Run, StoredFigures};
-use crate::cli::bench::stage::{Cast, Crew, Script};
+use crate::cli::bench::stage::{Cast, Crew};
 use crate::roles::Role;
 
 /// Events in a request.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::{Wishes, due};
 use crate::cli::bench::latency::Quantiles;
-use crate::cli::bench::publishers::Until;
+use crate::cli::bench::publishers::{Script, Until};
 use crate::cli::bench::receivers::Times;
 use crate::cli::bench::report::{FanOutFigures, Run};
-use crate::cli::bench::stage::{Cast, Crew, Script};
+use crate::cli::bench::stage::{Cast, Crew};
 use crate::roles::Role;
 
 const SUBSCRIBERS: usize = 1000;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Wishes, due};
 use crate::cli::bench::latency::Quantiles;
+use crate::cli::bench::publishers::Script;
 use crate::cli::bench::receivers::{Conduct, Subscriber, Times};
 use crate::cli::bench::report::{NoisyFigures, Run};
-use crate::cli::bench::stage::{Cast, Crew, Script};
+use crate::cli::bench::stage::{Cast, Crew};
 use crate::roles::Role;
 
 const SUBSCRIBERS: usize = 100;
