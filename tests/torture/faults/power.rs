@@ -1,13 +1,13 @@
 //! A machine that loses power, and a disk that is full.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Order;
 use super::redis::Resumed;
 use crate::files::{Kept, WatchedFiles};
 use crate::rig::{self, Rig, Row};
-use crate::support::{Client, RedisServer, Store};
+use crate::support::{Bus, Client, RedisServer, Store};
 
 /// A fault that cannot be tried here; says so loudly.
 pub fn skipped(reason: &str) -> Row {
@@ -16,18 +16,32 @@ pub fn skipped(reason: &str) -> Row {
     row
 }
 
-/// All processes of the bus die, and what SQLite had not synced is gone, or a part of it.
-pub async fn sqlite(order: Order) -> Row {
+/// A bus that is not started yet, with the files of its SQLite store.
+struct Watched {
+    store: Store,
+    bus: Bus,
+    directory: PathBuf,
+    files: WatchedFiles,
+}
+
+/// Puts the layer between a bus and its files; else says why it cannot be.
+fn watched(order: &Order) -> Result<Watched, String> {
     let store = order.store.open();
     let bus = rig::bus(&store);
     let directory = bus.data_dir();
     std::fs::create_dir_all(&directory).unwrap();
-    let files = match WatchedFiles::new(&directory.canonicalize().unwrap().join("routemaster.db")) {
-        Ok(files) => files,
-        Err(reason) => return skipped(&reason),
-    };
+    let files = WatchedFiles::new(&directory.canonicalize().unwrap().join("routemaster.db"))?;
     let environment = files.environment();
     let bus = environment.iter().fold(bus, |bus, (name, value)| bus.set(name, value));
+    Ok(Watched { store, bus, directory, files })
+}
+
+/// All processes of the bus die, and what SQLite had not synced is gone, or a part of it.
+pub async fn sqlite(order: Order) -> Row {
+    let Watched { store, bus, directory, files } = match watched(&order) {
+        Ok(watched) => watched,
+        Err(reason) => return skipped(&reason),
+    };
     let mut before = files.snapshot();
     let mut rig = Rig::start_with(store, bus, order.seed).await;
     rig.load();
@@ -124,16 +138,10 @@ async fn redis(order: Order, fsync: &str) -> Row {
 
 /// No file of the store can grow: publishers hear 503 in time, and all goes on when there is room.
 pub async fn disk_full(order: Order) -> Row {
-    let store = order.store.open();
-    let bus = rig::bus(&store);
-    let directory = bus.data_dir();
-    std::fs::create_dir_all(&directory).unwrap();
-    let files = match WatchedFiles::new(&directory.canonicalize().unwrap().join("routemaster.db")) {
-        Ok(files) => files,
+    let Watched { store, bus, files, .. } = match watched(&order) {
+        Ok(watched) => watched,
         Err(reason) => return skipped(&reason),
     };
-    let environment = files.environment();
-    let bus = environment.iter().fold(bus, |bus, (name, value)| bus.set(name, value));
     let mut rig = Rig::start_with(store, bus, order.seed).await;
     rig.load();
     let end = Instant::now() + order.time;
