@@ -3,7 +3,7 @@
 //!
 //! The modules stand in the order of the contract: running it, transport and authentication,
 //! publishing, subscribing, delivery, monitoring, exceptions; then the API's description, the commands,
-//! trouble, backup, order and crashes.
+//! trouble, backup, crashes, order and races.
 
 // A harness fails by panicking: that is how a test says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -60,3 +60,4 @@ mod trouble;
 mod backup;
 mod crashes;
 mod order;
+mod races;

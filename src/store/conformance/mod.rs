@@ -19,5 +19,7 @@ mod schedule;
 mod settling;
 mod sqlite_only;
 
+#[path = "../../../tests/support/property.rs"]
+mod property;
 #[path = "../../../tests/support/redis_server.rs"]
 pub(crate) mod redis_server;

@@ -5,17 +5,16 @@
 //! queues that are due a claim takes first, it leaves to the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::fixture::{
     Fixture, LEASE, WholeStore, callback, client, publication, settlement, soon, subscription,
     texts, topic,
 };
+use super::property;
 use crate::bus::health::Health;
 use crate::bus::subscription::{Delivery, Subscription};
 use crate::store::{
@@ -407,22 +406,12 @@ async fn compare(f: &Fixture, model: &Model) {
 }
 
 /// Runs the cases, each on an empty store. On a failure proptest shrinks it and shows the steps.
-fn run(cases: u32, mut empty: impl FnMut() -> Fixture, mut reset: impl FnMut(&mut Fixture)) {
-    // Seeded by hand, so that a failure can name its seed.
-    let seed = env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    let config = Config {
-        cases,
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        max_shrink_time: 30_000,
-        ..Config::default()
-    };
+fn run(cases: u32, mut empty: impl FnMut() -> Fixture, reset: impl FnMut(&mut Fixture)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _entered = runtime.enter();
     let fixture = std::cell::RefCell::new(empty());
-    let reset = std::cell::RefCell::new(&mut reset);
-    let outcome = TestRunner::new(config).run(&steps(), |steps| {
+    let reset = std::cell::RefCell::new(reset);
+    property::check(cases, &steps(), |steps| {
         let mut fixture = fixture.borrow_mut();
         (reset.borrow_mut())(&mut fixture);
         runtime.block_on(async {
@@ -432,11 +421,7 @@ fn run(cases: u32, mut empty: impl FnMut() -> Fixture, mut reset: impl FnMut(&mu
                 compare(&fixture, &model).await;
             }
         });
-        Ok(())
     });
-    if let Err(failure) = outcome {
-        panic!("{failure}\nrun it again with PROPTEST_RNG_SEED={seed}");
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the Redis store does when Redis goes away, hangs, forgets its scripts or cuts
 //! connections: it answers in bounded time and heals by itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -238,4 +239,52 @@ async fn processes_that_disagree_about_the_lanes_do_not_publish_past_each_other(
     let error = refused.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("ROUTEMASTER_REDIS_LANES"), "{error}");
+}
+
+/// Subscribes some that are not in the home lane to a topic that there is.
+async fn subscribe_in_other_lanes(f: &mut Fixture, topic: &str) -> Vec<&'static str> {
+    let mut others = vec![];
+    for name in IN_ALL_LANES {
+        f.subscribe(name, &[topic], plain).await;
+        match f.server().command(&["SISMEMBER", "rm:{0}:subscribers", name]).unwrap().as_str() {
+            "0" => others.push(name),
+            _ => assert!(f.store.unsubscribe(&client(name)).await.unwrap()),
+        }
+    }
+    assert!(!others.is_empty());
+    others
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_has_not_come_to_a_lane_yet_holds_there() {
+    let mut f = Fixture::redis_in_lanes();
+    f.publish("a", &["old"]).await;
+    let others = subscribe_in_other_lanes(&mut f, "a").await;
+    // What a deletion does first.
+    for key in ["rm:{0}:topics", "rm:{0}:births", "rm:{0}:events"] {
+        assert_eq!(f.server().command(&["HDEL", key, "a"]).unwrap(), "1");
+    }
+    assert_eq!(f.publish_group(&[("another", "a", "new")]).await, [Stored]);
+    assert_eq!(f.drain().await, BTreeMap::new());
+    let subscriptions = f.store.subscriptions().await.unwrap();
+    assert_eq!(subscriptions.len(), others.len());
+    assert!(subscriptions.iter().all(|status| status.subscription.topics.is_empty()));
+
+    f.subscribe(others[0], &["a"], plain).await;
+    assert_eq!(f.publish_group(&[("another", "a", "newer")]).await, [Stored]);
+    assert_eq!(f.drain().await, BTreeMap::from([(others[0].into(), vec!["newer".into()])]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_hold_when_the_home_lane_alone_lost_its_data() {
+    let mut f = Fixture::redis_in_lanes();
+    f.publish("a", &["old"]).await;
+    let others = subscribe_in_other_lanes(&mut f, "a").await;
+    for key in f.server().command(&["KEYS", "rm:{0}:*"]).unwrap().lines() {
+        f.server().command(&["DEL", key]).unwrap();
+    }
+    f.publish("a", &["new"]).await;
+    let received = f.drain().await;
+    assert_eq!(received.len(), others.len());
+    assert!(received.values().all(|texts| *texts == ["new"]), "{received:?}");
 }

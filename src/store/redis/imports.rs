@@ -26,7 +26,7 @@ pub struct ImportScripts {
 impl ImportScripts {
     pub fn new() -> Self {
         Self {
-            topic: script!("", "import_topic"),
+            topic: script!("", "births", "import_topic"),
             subscriber: script!("", "import_subscriber"),
             batches: script!("", "due", "import_batches"),
             taken: script!(" flags=no-writes", "imported_batches"),

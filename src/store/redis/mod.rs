@@ -6,6 +6,7 @@
 
 mod commit_slots;
 mod connection;
+mod directory;
 mod imports;
 mod lanes;
 mod link;
@@ -19,7 +20,6 @@ mod server_time;
 pub mod source;
 mod wake;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,10 +30,9 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
-    Alarm, BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty,
-    ITEM_OVERHEAD, ImportedPortion, ImportedTopic, Lane, Lease, Outcome, Portion, Publication,
-    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, Taken,
-    TopicDeleted, Usage,
+    Alarm, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, DROP_STEP, Drops, Duty, ITEM_OVERHEAD,
+    ImportedPortion, ImportedTopic, Lane, Lease, Outcome, Portion, Publication, Published, Settled,
+    Settlement, Store, StoreError, StoreResult, Subscribed, Taken, TopicDeleted, Usage,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::health::Health;
@@ -54,14 +53,8 @@ use server_time::ServerTime;
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
 /// nodes to have some, and few enough for each group of publications to go to all of them.
 const CLUSTER_LANES: usize = 8;
-/// Of how many subscribers one script tells: what takes Redis a millisecond or two.
-const SUBSCRIPTIONS_AT_ONCE: usize = 100;
 /// One group of publications is in the server's hands while the next one is on its way to it.
 const COMMITS_AT_ONCE: usize = 2;
-/// What `publish.lua` answers when nobody waits for it any more, and for a publication that is
-/// stored.
-const LATE: &str = "late";
-const STORED: u8 = b'1';
 
 pub struct RedisStore {
     options: RedisOptions,
@@ -193,42 +186,10 @@ impl RedisStore {
         self.connection.run_replicated(script, &self.lane(lane).keys, args, give_up).await
     }
 
-    /// The first of some topics that does not exist; `about` says what else to do about such.
-    async fn unknown_topic(
-        &self,
-        about: &str,
-        topics: &BTreeSet<TopicName>,
-    ) -> StoreResult<Option<TopicName>> {
-        let mut args: Vec<Value> = vec![(self.lane_count().await? as i64).into(), about.into()];
-        args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
-        named_topic(self.change(&self.scripts.require_topics, Lane::HOME, args).await?)
-    }
-
-    /// The subscriptions of a lane, read in portions that nobody notices.
-    async fn subscriptions_of(&self, lane: Lane) -> StoreResult<Vec<SubscriptionStatus>> {
-        let subscribers = self.connection.set(&self.lane(lane).keys, "subscribers").await?;
-        let mut subscriptions = Vec::with_capacity(subscribers.len());
-        for some in subscribers.chunks(SUBSCRIPTIONS_AT_ONCE) {
-            let args = some.iter().map(|subscriber| subscriber.as_str().into()).collect();
-            for row in self.run(&self.scripts.subscriptions, lane, args).await? {
-                subscriptions.push(row.subscription()?);
-            }
-        }
-        Ok(subscriptions)
-    }
-
     /// Runs a script on all lanes at once.
     async fn run_everywhere(&self, script: &Script, args: &[Value]) -> StoreResult<Vec<Reply>> {
         let lanes = Lane::first(self.lane_count().await?);
         try_join_all(lanes.map(|lane| self.run(script, lane, args.to_vec()))).await
-    }
-}
-
-/// The topic that an answer names, if it is one about a topic that does not exist.
-fn named_topic(mut reply: Reply) -> StoreResult<Option<TopicName>> {
-    match reply.is_list() {
-        true => Ok(Some(TopicName::from_stored(&reply.part()?.text()?))),
-        false => Ok(None),
     }
 }
 
@@ -245,26 +206,10 @@ fn drop_args(bytes: u64) -> Vec<Value> {
 impl Store for RedisStore {
     async fn publish(
         &self,
-        mut publications: Vec<Publication>,
+        publications: Vec<Publication>,
         give_up: Instant,
     ) -> StoreResult<Vec<Published>> {
-        let lanes = self.lane_count().await?;
-        let slot = self.slots.take();
-        let outcomes = self.append(Lane::HOME, lanes, &slot, &publications, give_up).await?;
-        let mut outcome = outcomes.bytes();
-        publications.retain(|_| outcome.next() == Some(STORED));
-        if !publications.is_empty() {
-            let (slot, publications) = (&slot, &publications);
-            let others = Lane::first(lanes).skip(1);
-            try_join_all(others.map(|lane| self.append(lane, lanes, slot, publications, give_up)))
-                .await?;
-        }
-        self.slots.give_back(slot);
-        let published = outcomes.bytes().map(|outcome| match outcome {
-            STORED => Published::Stored,
-            _ => Published::OwnedByAnother,
-        });
-        Ok(published.collect())
+        publish::publish(self, publications, give_up).await
     }
 
     fn commits_at_once(&self) -> usize {
@@ -277,50 +222,11 @@ impl Store for RedisStore {
         subscription: &Subscription,
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
-        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let Subscription { delivery, retention, topics } = subscription;
-        let lane = self.lane_of(subscriber).await?;
-        let about_unknown = if create_topics { "create" } else { "refuse" };
-        if lane != Lane::HOME
-            && let Some(unknown) = self.unknown_topic(about_unknown, topics).await?
-        {
-            return Ok(Subscribed::UnknownTopic(unknown));
-        }
-        let mut args: Vec<Value> = vec![
-            subscriber.reveal().into(),
-            queue.into(),
-            if lane == Lane::HOME { about_unknown } else { "known" }.into(),
-            delivery.callback.as_str().into(),
-            delivery.uuid.as_deref().unwrap_or_default().into(),
-            i64::from(delivery.uuid.is_some()).into(),
-            ms(delivery.timeout),
-            i64::from(delivery.max).into(),
-            retention.age.map_or("".into(), ms),
-            retention.count.map_or("".into(), |count| (count as i64).into()),
-            self.origin.as_str().into(),
-            ms(BROKEN_OFF_AFTER),
-        ];
-        args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
-        let reply = self.change(&self.scripts.subscribe, lane, args).await?;
-        self.lane(lane).alarm.ring_in(Duration::ZERO);
-        if let Some(unknown) = named_topic(reply)? {
-            return Ok(Subscribed::UnknownTopic(unknown));
-        }
-        // A topic that was deleted meanwhile may have been taken out of this lane before it came in.
-        if lane != Lane::HOME {
-            let mut topics = topics.clone();
-            while let Some(deleted) = self.unknown_topic("refuse", &topics).await? {
-                self.unsubscribe_topic(subscriber, &deleted).await?;
-                topics.remove(&deleted);
-            }
-        }
-        Ok(Subscribed::Done)
+        directory::subscribe(self, subscriber, subscription, create_topics).await
     }
 
     async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
-        let lane = self.lane_of(subscriber).await?;
-        let args = vec![subscriber.reveal().into()];
-        Ok(self.change(&self.scripts.unsubscribe, lane, args).await?.integer()? > 0)
+        directory::unsubscribe(self, subscriber).await
     }
 
     async fn unsubscribe_topic(
@@ -328,9 +234,7 @@ impl Store for RedisStore {
         subscriber: &ClientToken,
         topic: &TopicName,
     ) -> StoreResult<bool> {
-        let lane = self.lane_of(subscriber).await?;
-        let args = vec![subscriber.reveal().into(), topic.as_str().into()];
-        Ok(self.change(&self.scripts.unsubscribe_topic, lane, args).await?.integer()? > 0)
+        directory::unsubscribe_topic(self, subscriber, topic).await
     }
 
     async fn delete_topic(
@@ -338,39 +242,15 @@ impl Store for RedisStore {
         topic: &TopicName,
         owner: Option<&ClientToken>,
     ) -> StoreResult<TopicDeleted> {
-        let owner = owner.map(ClientToken::reveal).unwrap_or_default();
-        let args = vec![topic.as_str().into(), owner.into()];
-        let deleted = self.change(&self.scripts.delete_topic, Lane::HOME, args).await?.text()?;
-        let deleted = match deleted.as_str() {
-            "done" => TopicDeleted::Done,
-            "unknown" => TopicDeleted::Unknown,
-            _ => return Ok(TopicDeleted::OwnedByAnother),
-        };
-        // Also of one that is unknown: an earlier try may have come no further.
-        let others = Lane::first(self.lane_count().await?).skip(1);
-        let script = &self.scripts.unsubscribe_all;
-        try_join_all(others.map(|lane| self.change(script, lane, vec![topic.as_str().into()])))
-            .await?;
-        Ok(deleted)
+        directory::delete_topic(self, topic, owner).await
     }
 
     async fn topics(&self) -> StoreResult<Vec<Topic>> {
-        let rows = self.run(&self.scripts.topics, Lane::HOME, vec![]).await?;
-        let topics = rows.map(Reply::topic).collect::<StoreResult<Vec<_>>>();
-        topics.map(|mut topics| {
-            topics.sort_by(|one, other| one.name.cmp(&other.name));
-            topics
-        })
+        directory::topics(self).await
     }
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        let lanes = Lane::first(self.lane_count().await?);
-        let subscriptions = try_join_all(lanes.map(|lane| self.subscriptions_of(lane))).await;
-        subscriptions.map(|subscriptions| {
-            let mut subscriptions = subscriptions.concat();
-            subscriptions.sort_by(|one, other| one.subscriber.cmp(&other.subscriber));
-            subscriptions
-        })
+        directory::subscriptions(self).await
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
@@ -379,23 +259,15 @@ impl Store for RedisStore {
     }
 
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
-        let tokens = self.connection.hash(&self.lane(Lane::HOME).keys, "api_tokens").await?;
-        let mut tokens: Vec<ApiToken> = tokens
-            .into_iter()
-            .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })
-            .collect();
-        tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
-        Ok(tokens)
+        directory::api_tokens(self).await
     }
 
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
-        let args = vec![token.token.reveal().into(), token.name.as_str().into()];
-        self.change(&self.scripts.add_api_token, Lane::HOME, args).await.map(drop)
+        directory::add_api_token(self, token).await
     }
 
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
-        let args = vec![token.reveal().into()];
-        self.change(&self.scripts.delete_api_token, Lane::HOME, args).await.map(drop)
+        directory::delete_api_token(self, token).await
     }
 
     async fn ping(&self) -> StoreResult<()> {

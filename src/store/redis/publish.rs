@@ -4,93 +4,170 @@
 //! The home lane comes first: it knows who may publish. A lane that does not answer makes the whole
 //! group fail, though others may have stored it; publishing again is right (docs/durability.md).
 
+use std::collections::HashMap;
 use std::iter::repeat_n;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use fred::types::Value;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use super::RedisStore;
 use super::commit_slots::CommitSlot;
 use super::options::CALL_TIMEOUT;
 use super::reply::STAMP;
-use super::{LATE, RedisStore};
-use crate::store::{Lane, Publication, StoreError, StoreResult};
+use crate::bus::topic::TopicName;
+use crate::store::{Lane, Publication, Published, StoreError, StoreResult};
 
 /// How long the answer of a commit may take on its way: one that is begun later may be stored after
 /// its publishers have been told that it is not.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 
-impl RedisStore {
-    /// Appends publications in one of so many lanes; returns a digit for each.
-    pub(super) async fn append(
-        &self,
-        lane: Lane,
-        lanes: usize,
-        slot: &CommitSlot,
-        publications: &[Publication],
-        give_up: Instant,
-    ) -> StoreResult<String> {
-        loop {
-            let args = self.append_args(lane, lanes, slot, publications, give_up);
-            let (script, keys) = (&self.scripts.publish, &self.lane(lane).keys);
-            let mut reply = self.connection.run_replicated(script, keys, args, give_up).await?;
-            let outcomes = reply.part()?.text()?;
-            let due_in = reply.part()?.integer()?;
-            self.lane(lane).server_time.learn(reply.part()?.unsigned()?);
-            if let Ok(delay) = u64::try_from(due_in) {
-                self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
-            }
-            if outcomes != LATE {
-                let runs = runs(publications).zip(outcomes.chars());
-                return Ok(runs.flat_map(|(run, outcome)| repeat_n(outcome, run.len())).collect());
-            }
-            // Late by a clock that has jumped, or really late.
-            if Instant::now() >= give_up {
-                return Err(StoreError::Unavailable("Redis: too late".into()));
-            }
-        }
-    }
+/// What `publish.lua` answers when nobody waits for it any more, and for a run that is stored.
+const LATE: &str = "late";
+const STORED: u8 = b'1';
 
-    fn append_args(
-        &self,
-        lane: Lane,
+/// A lane's part in a publish.
+enum Part {
+    /// To say who may publish, and to count the events. There are so many lanes.
+    Home {
         lanes: usize,
-        slot: &CommitSlot,
-        publications: &[Publication],
-        give_up: Instant,
-    ) -> Vec<Value> {
-        let all_items = || publications.iter().flat_map(|publication| &publication.items);
-        let (items, bytes) =
-            (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
-        let mut args: Vec<Value> = Vec::with_capacity(6 + 3 * publications.len() + items);
-        let (server_time, now) = (&self.lane(lane).server_time, Instant::now());
-        // The call itself may be given up before the publishers do, and its answer must arrive by then.
-        let nobody_waits = give_up.min(now + CALL_TIMEOUT);
-        let begin_by = nobody_waits.checked_sub(ANSWER_TIME).unwrap_or(nobody_waits);
-        let deadline_ms = server_time.at(begin_by);
-        // The script corrects it where it is wrong.
-        let stamp = format!("{:0STAMP$}", server_time.at(now).unwrap_or(0));
-        args.push(slot.name.as_str().into());
-        args.push(slot.number.to_string().into());
-        args.push(self.origin.as_str().into());
-        args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
-        args.push(if lane == Lane::HOME { lanes as i64 } else { 0 }.into());
-        args.push(stamp.as_str().into());
-        let mut entries = BytesMut::with_capacity(bytes + items * STAMP);
-        for run in runs(publications) {
-            let items = || run.iter().flat_map(|publication| &publication.items);
-            args.push(run[0].topic.as_str().into());
-            args.push(run[0].publisher.reveal().into());
-            args.push((items().count() as i64).into());
-            args.extend(items().map(|item| {
-                entries.extend_from_slice(stamp.as_bytes());
-                entries.extend_from_slice(item);
-                Value::Bytes(entries.split().freeze())
-            }));
+    },
+    Other(Births),
+}
+
+/// When the home lane's topics were made, in its own words.
+struct Births {
+    first: String,
+    of: HashMap<TopicName, String>,
+}
+
+/// What a lane answered.
+struct Appended {
+    /// A digit for each run.
+    outcomes: String,
+    births: String,
+}
+
+pub async fn publish(
+    store: &RedisStore,
+    mut publications: Vec<Publication>,
+    give_up: Instant,
+) -> StoreResult<Vec<Published>> {
+    let lanes = store.lane_count().await?;
+    let slot = store.slots.take();
+    let home = Part::Home { lanes };
+    let appended = append(store, Lane::HOME, &home, &slot, &publications, give_up).await?;
+    let outcomes = runs(&publications).zip(appended.outcomes.bytes());
+    let stored: Vec<bool> =
+        outcomes.flat_map(|(run, outcome)| repeat_n(outcome == STORED, run.len())).collect();
+    if lanes > 1 {
+        let part = Part::Other(Births::parse(&appended.births, &publications)?);
+        let mut is_stored = stored.iter();
+        publications.retain(|_| is_stored.next().is_some_and(|stored| *stored));
+        if !publications.is_empty() {
+            let (part, slot, publications) = (&part, &slot, &publications);
+            let others = Lane::first(lanes).skip(1);
+            try_join_all(others.map(|lane| append(store, lane, part, slot, publications, give_up)))
+                .await?;
         }
-        args
     }
+    store.slots.give_back(slot);
+    let published = stored.into_iter().map(|stored| match stored {
+        true => Published::Stored,
+        false => Published::OwnedByAnother,
+    });
+    Ok(published.collect())
+}
+
+impl Births {
+    fn parse(text: &str, publications: &[Publication]) -> StoreResult<Self> {
+        let missing = || StoreError::Corrupt("publish: a topic's birth is missing".into());
+        let (first, births) = text.split_once(',').ok_or_else(missing)?;
+        let of: HashMap<_, _> = runs(publications)
+            .zip(births.split(','))
+            .map(|(run, birth)| (run[0].topic.clone(), birth.to_owned()))
+            .collect();
+        Ok(Self { first: first.to_owned(), of })
+    }
+}
+
+/// Appends publications in one lane.
+async fn append(
+    store: &RedisStore,
+    lane: Lane,
+    part: &Part,
+    slot: &CommitSlot,
+    publications: &[Publication],
+    give_up: Instant,
+) -> StoreResult<Appended> {
+    loop {
+        let args = append_args(store, lane, part, slot, publications, give_up);
+        let (script, keys) = (&store.scripts.publish, &store.lane(lane).keys);
+        let mut reply = store.connection.run_replicated(script, keys, args, give_up).await?;
+        let outcomes = reply.part()?.text()?;
+        let due_in = reply.part()?.integer()?;
+        store.lane(lane).server_time.learn(reply.part()?.unsigned()?);
+        if let Ok(delay) = u64::try_from(due_in) {
+            store.lane(lane).alarm.ring_in(Duration::from_millis(delay));
+        }
+        if outcomes != LATE {
+            return Ok(Appended { outcomes, births: reply.part()?.text()? });
+        }
+        // Late by a clock that has jumped, or really late.
+        if Instant::now() >= give_up {
+            return Err(StoreError::Unavailable("Redis: too late".into()));
+        }
+    }
+}
+
+fn append_args(
+    store: &RedisStore,
+    lane: Lane,
+    part: &Part,
+    slot: &CommitSlot,
+    publications: &[Publication],
+    give_up: Instant,
+) -> Vec<Value> {
+    let all_items = || publications.iter().flat_map(|publication| &publication.items);
+    let (items, bytes) = (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
+    let mut args: Vec<Value> = Vec::with_capacity(7 + 3 * publications.len() + items);
+    let (server_time, now) = (&store.lane(lane).server_time, Instant::now());
+    // The call itself may be given up before the publishers do, and its answer must arrive by then.
+    let nobody_waits = give_up.min(now + CALL_TIMEOUT);
+    let begin_by = nobody_waits.checked_sub(ANSWER_TIME).unwrap_or(nobody_waits);
+    let deadline_ms = server_time.at(begin_by);
+    // The script corrects it where it is wrong.
+    let stamp = format!("{:0STAMP$}", server_time.at(now).unwrap_or(0));
+    let (lanes, first_birth) = match part {
+        Part::Home { lanes } => (*lanes as i64, ""),
+        Part::Other(births) => (0, births.first.as_str()),
+    };
+    args.push(slot.name.as_str().into());
+    args.push(slot.number.to_string().into());
+    args.push(store.origin.as_str().into());
+    args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
+    args.push(lanes.into());
+    args.push(stamp.as_str().into());
+    args.push(first_birth.into());
+    let mut entries = BytesMut::with_capacity(bytes + items * STAMP);
+    for run in runs(publications) {
+        let items = || run.iter().flat_map(|publication| &publication.items);
+        let Publication { topic, publisher, .. } = &run[0];
+        args.push(topic.as_str().into());
+        args.push(match part {
+            Part::Home { .. } => publisher.reveal().into(),
+            Part::Other(births) => births.of.get(topic).map_or("0", String::as_str).into(),
+        });
+        args.push((items().count() as i64).into());
+        args.extend(items().map(|item| {
+            entries.extend_from_slice(stamp.as_bytes());
+            entries.extend_from_slice(item);
+            Value::Bytes(entries.split().freeze())
+        }));
+    }
+    args
 }
 
 /// Splits a group where the topic or the publisher changes.

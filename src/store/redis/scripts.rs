@@ -35,6 +35,7 @@ pub struct Scripts {
     pub take_duty: Script,
     pub lanes: Script,
     pub require_topics: Script,
+    pub topic_births: Script,
     pub unsubscribe_all: Script,
     pub add_api_token: Script,
     pub delete_api_token: Script,
@@ -43,14 +44,14 @@ pub struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            publish: script!("", "lane_count", "publish"),
+            publish: script!("", "lane_count", "births", "subscribed", "publish"),
             claim: script!(" flags=allow-oom", "queue", "claim"),
             settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "due", "unknown_topic", "subscribe"),
+            subscribe: script!("", "due", "births", "unknown_topic", "subscribe"),
             unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
-            unsubscribe_topic: script!(" flags=allow-oom", "unsubscribe_topic"),
-            delete_topic: script!(" flags=allow-oom", "forget_topic", "delete_topic"),
+            unsubscribe_topic: script!(" flags=allow-oom", "subscribed", "unsubscribe_topic"),
+            delete_topic: script!(" flags=allow-oom", "subscribed", "forget_topic", "delete_topic"),
             topics: script!(" flags=no-writes", "topics"),
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),
@@ -60,8 +61,14 @@ impl Scripts {
             drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
             take_duty: script!(" flags=allow-oom", "take_duty"),
             lanes: script!(" flags=allow-oom", "lanes"),
-            require_topics: script!("", "lane_count", "unknown_topic", "require_topics"),
-            unsubscribe_all: script!(" flags=allow-oom", "forget_topic", "unsubscribe_all"),
+            require_topics: script!("", "lane_count", "births", "unknown_topic", "require_topics"),
+            topic_births: script!(" flags=no-writes", "births", "topic_births"),
+            unsubscribe_all: script!(
+                " flags=allow-oom",
+                "subscribed",
+                "forget_topic",
+                "unsubscribe_all"
+            ),
             add_api_token: script!("", "add_api_token"),
             delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
         }

@@ -10,6 +10,8 @@ mod client;
 pub mod description;
 mod output;
 mod process;
+#[path = "../../support/property.rs"]
+pub mod property;
 pub mod raw;
 mod receiver;
 mod redis_cluster;

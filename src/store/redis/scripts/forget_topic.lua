@@ -1,9 +1,12 @@
 -- Taking a topic out of a lane's subscriptions; shared by deleting it and by the other lanes' part of
 -- that.
 
-local function forget_topic(topic)
-  for _, token in ipairs(redis.call('HKEYS', P .. 'topic:' .. topic)) do
-    redis.call('SREM', P .. 'topics_of:' .. token, topic)
+-- Those that came in for a topic of this name which was made later than `last` stay, unless it is nil.
+local function forget_topic(topic, last)
+  local subscribed = redis.call('HGETALL', P .. 'topic:' .. topic)
+  for i = 1, #subscribed, 2 do
+    if not last or subscribed_birth(subscribed[i + 1]) <= last then
+      forget_subscribed(topic, subscribed[i])
+    end
   end
-  redis.call('UNLINK', P .. 'topic:' .. topic)
 end

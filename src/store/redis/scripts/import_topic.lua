@@ -5,7 +5,8 @@ local topic, publisher, events = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local owner = redis.call('HGET', P .. 'topics', topic)
 local created = owner and 0 or 1
 if not owner or owner == '' then
-  redis.call('HSET', P .. 'topics', topic, publisher)
+  if owner then redis.call('HSET', P .. 'topics', topic, publisher)
+  else make_topic(topic, publisher) end
   owner = publisher
 end
 if events > tonumber(redis.call('HGET', P .. 'events', topic) or 0) then

@@ -3,11 +3,13 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       the time in ms as the caller knows it, then for each run of publications with the same topic
---       and publisher: topic, publisher, n, n entries with that time in front.
+--       the time in ms as the caller knows it, '' or in another lane the home lane's first birth, then
+--       for each run of publications with the same topic and publisher: topic, publisher, or in another
+--       lane the topic's birth, n, n entries with that time in front.
 -- Returns { one digit for each run (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
---           milliseconds until a queue is due, or -1, the time in ms }.
+--           milliseconds until a queue is due, or -1, the time in ms,
+--           what other lanes need, if there are any: the first birth, and one for each run }.
 --
 -- A committer that got no answer sends the same number again; the group is then not appended
 -- twice. A command that waited in a server that hung comes late: its publishers have been told
@@ -17,15 +19,15 @@ local slot, commit, origin, deadline = P .. 'commit:' .. ARGV[1], ARGV[2], ARGV[
 local now = now_ms()
 local last = redis.call('GET', slot)
 if last then
-  local number_before, result_before = string.match(last, '^(%d+):(%d*)$')
-  if number_before == commit then return { result_before, 0, text(now) } end
+  local number_before, result_before, births_before = string.match(last, '^(%d+):(%d*):?(.*)$')
+  if number_before == commit then return { result_before, 0, text(now), births_before } end
   -- A copy that was on its way while newer commits overtook it; nobody waits for it.
   if tonumber(number_before) > tonumber(commit) then
     return redis.error_reply('ERR a later commit of this committer was stored already')
   end
 end
 
-if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now) } end
+if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now), '' } end
 
 local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
@@ -33,13 +35,14 @@ local PUSH_MAX = 4000
 local STAMP_TOLERANCE = 50
 
 local stamp = text(now)
-local is_home = ARGV[5] ~= '0'
+local is_home, has_others = ARGV[5] ~= '0', tonumber(ARGV[5]) > 1
 local mismatch = is_home and keep_lane_count(ARGV[5])
 if mismatch then return mismatch end
 local wrong_stamp = math.abs(now - tonumber(ARGV[6])) > STAMP_TOLERANCE
+local first_birth = not is_home and tonumber(ARGV[7])
 local owners, received, subscribers = {}, {}, {}
 local settings, before, after, order = {}, {}, {}, {}
-local results = {}
+local results, births = {}, {}
 
 -- Appends the entries from ARGV[from] to ARGV[to]; returns how many are in the list then.
 local function push(list, from, to)
@@ -50,18 +53,32 @@ local function push(list, from, to)
   return length
 end
 
-local i = 7
+-- Whether a subscription in another lane is to the topic that was born then. One to a topic of that name
+-- that was deleted ends here, if the deletion has not come to this lane yet. One from before the home
+-- lane lost its data counts.
+local function is_to(topic, born, token, subscribed)
+  local known = subscribed_birth(subscribed)
+  if known == born or known < first_birth then return true end
+  if known < born then forget_subscribed(topic, token) end
+  return false
+end
+
+local i = 8
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
   local owner = publisher
   if is_home then
     owner = owners[topic] or redis.call('HGET', P .. 'topics', topic)
-    if not owner or owner == '' then
+    if not owner then
+      make_topic(topic, publisher)
+      owner = publisher
+    elseif owner == '' then
       redis.call('HSET', P .. 'topics', topic, publisher)
       owner = publisher
     end
     owners[topic] = owner
+    if has_others then births[#births + 1] = birth(topic) end
   end
   if owner ~= publisher then
     results[#results + 1] = '0'
@@ -78,12 +95,14 @@ while i <= #ARGV do
     end
     for s = 1, #subscribed, 2 do
       local token = subscribed[s]
-      local length = push(P .. 'queue:' .. token, i + 1, i + n)
-      if not before[token] then
-        before[token], settings[token] = length - n, subscribed[s + 1]
-        order[#order + 1] = token
+      if is_home or is_to(topic, tonumber(publisher), token, subscribed[s + 1]) then
+        local length = push(P .. 'queue:' .. token, i + 1, i + n)
+        if not before[token] then
+          before[token], settings[token] = length - n, subscribed[s + 1]
+          order[#order + 1] = token
+        end
+        after[token] = length
       end
-      after[token] = length
     end
   end
   i = i + n + 1
@@ -96,7 +115,7 @@ end
 
 local earliest
 for _, token in ipairs(order) do
-  local max, timeout = string.match(settings[token], '^(%d+):(%d+)$')
+  local max, timeout = string.match(settings[token], '^(%d+):(%d+)')
   max = tonumber(max)
   local length = after[token]
   -- While a batch is in a worker's hands, the worker says when the queue is due.
@@ -110,9 +129,13 @@ end
 if is_home then
   for topic, n in pairs(received) do redis.call('HINCRBY', P .. 'events', topic, n) end
 end
-local result = table.concat(results)
-redis.call('SET', slot, commit .. ':' .. result, 'PX', SLOT_TTL_MS)
-if not earliest then return { result, -1, text(now) } end
+local result, for_others = table.concat(results), ''
+if has_others then
+  local first = redis.call('GET', P .. 'first_birth') or '0'
+  for_others = first .. ',' .. table.concat(births, ',')
+end
+redis.call('SET', slot, commit .. ':' .. result .. ':' .. for_others, 'PX', SLOT_TTL_MS)
+if not earliest then return { result, -1, text(now), for_others } end
 local delay = text(earliest - now)
 redis.call('PUBLISH', P .. 'wake', origin .. ':' .. delay)
-return { result, delay, text(now) }
+return { result, delay, text(now), for_others }

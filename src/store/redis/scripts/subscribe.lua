@@ -1,9 +1,10 @@
 -- Makes a body the subscriber's whole subscription.
 --
--- ARGV: subscriber, name for a new queue, what to do about unknown topics, as for unknown_topic, or
---       'known' outside of the home lane, where they were looked at before, callback, uuid, 1 if there
+-- ARGV: subscriber, name for a new queue, what to do about unknown topics: 'create', 'refuse', or 'known'
+--       outside of the home lane, where they were looked at before, callback, uuid, 1 if there
 --       is a uuid, timeout, max, retention in ms or '', max_queued or '', origin of the wake-up,
---       ms after which a delivery to an old callback has been broken off, topics…
+--       ms after which a delivery to an old callback has been broken off, topics…, where known each
+--       with its birth.
 -- Returns 'done', or { the topic that is unknown }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
@@ -11,8 +12,9 @@ local timeout, max = ARGV[7], ARGV[8]
 local retention, max_queued = ARGV[9], ARGV[10]
 local FIRST_TOPIC = 13
 
-if ARGV[3] ~= 'known' then
-  local unknown = unknown_topic(FIRST_TOPIC, ARGV[3])
+local known = ARGV[3] == 'known'
+if not known then
+  local unknown = unknown_topic(FIRST_TOPIC, ARGV[3] == 'create')
   if unknown then return { unknown } end
 end
 
@@ -37,9 +39,10 @@ for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
   redis.call('HDEL', P .. 'topic:' .. topic, token)
 end
 redis.call('DEL', P .. 'topics_of:' .. token)
-for i = FIRST_TOPIC, #ARGV do
+for i = FIRST_TOPIC, #ARGV, known and 2 or 1 do
   local topic = ARGV[i]
-  redis.call('HSET', P .. 'topic:' .. topic, token, max .. ':' .. timeout)
+  local settings = max .. ':' .. timeout .. (known and ':' .. ARGV[i + 1] or '')
+  redis.call('HSET', P .. 'topic:' .. topic, token, settings)
   redis.call('SADD', P .. 'topics_of:' .. token, topic)
 end
 

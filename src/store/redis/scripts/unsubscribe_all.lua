@@ -1,4 +1,5 @@
--- Takes a topic out of all subscriptions of a lane. ARGV: topic.
+-- Takes a topic that was deleted in the home lane out of all subscriptions of another lane. ARGV: topic,
+-- the birth of the youngest topic that there was then.
 
-forget_topic(ARGV[1])
+forget_topic(ARGV[1], tonumber(ARGV[2]))
 return 'done'

@@ -1,0 +1,206 @@
+//! Who and what the bus knows: topics, subscriptions, tokens.
+//!
+//! Topics are in the home lane, a subscription is in its subscriber's. What concerns both goes to one
+//! after the other, and is undone where something came in between; a topic's birth tells it from one
+//! of the same name that was deleted.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fred::types::Value;
+use futures_util::future::try_join_all;
+
+use super::reply::Reply;
+use super::{RedisStore, ms};
+use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::token::{ApiToken, ClientToken, random_hex};
+use crate::bus::topic::{Topic, TopicName};
+use crate::store::{BROKEN_OFF_AFTER, Lane, StoreError, StoreResult, Subscribed, TopicDeleted};
+
+/// Of how many subscribers one script tells: what takes Redis a millisecond or two.
+const SUBSCRIPTIONS_AT_ONCE: usize = 100;
+
+/// A topic's birth, as the home lane writes it.
+type Birth = String;
+
+pub async fn subscribe(
+    store: &RedisStore,
+    subscriber: &ClientToken,
+    subscription: &Subscription,
+    create_topics: bool,
+) -> StoreResult<Subscribed> {
+    let topics = &subscription.topics;
+    if store.lane_of(subscriber).await? == Lane::HOME {
+        let about_unknown = if create_topics { "create" } else { "refuse" };
+        let topics = topics.iter().map(TopicName::as_str);
+        return put(store, subscriber, subscription, about_unknown, topics).await;
+    }
+    let births = match require_topics(store, topics, create_topics).await? {
+        Ok(births) => births,
+        Err(unknown) => return Ok(Subscribed::UnknownTopic(unknown)),
+    };
+    let born = topics.iter().zip(&births);
+    let born = born.flat_map(|(topic, birth)| [topic.as_str(), birth]);
+    let subscribed = put(store, subscriber, subscription, "known", born).await?;
+    // One that was deleted meanwhile may have been taken out of this lane before it came in.
+    let births_now = topic_births(store, topics).await?;
+    for (topic, (before, now)) in topics.iter().zip(births.iter().zip(&births_now)) {
+        if before != now {
+            take_out(store, subscriber, topic, before).await?;
+        }
+    }
+    Ok(subscribed)
+}
+
+/// Puts a subscription into its lane. `topics` go to the script as they are.
+async fn put<'a>(
+    store: &RedisStore,
+    subscriber: &ClientToken,
+    Subscription { delivery, retention, .. }: &Subscription,
+    about_unknown: &str,
+    topics: impl Iterator<Item = &'a str>,
+) -> StoreResult<Subscribed> {
+    let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let mut args: Vec<Value> = vec![
+        subscriber.reveal().into(),
+        queue.into(),
+        about_unknown.into(),
+        delivery.callback.as_str().into(),
+        delivery.uuid.as_deref().unwrap_or_default().into(),
+        i64::from(delivery.uuid.is_some()).into(),
+        ms(delivery.timeout),
+        i64::from(delivery.max).into(),
+        retention.age.map_or("".into(), ms),
+        retention.count.map_or("".into(), |count| (count as i64).into()),
+        store.origin.as_str().into(),
+        ms(BROKEN_OFF_AFTER),
+    ];
+    args.extend(topics.map(Value::from));
+    let lane = store.lane_of(subscriber).await?;
+    let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;
+    store.lane(lane).alarm.ring_in(Duration::ZERO);
+    Ok(match reply.is_list() {
+        true => Subscribed::UnknownTopic(TopicName::from_stored(&reply.part()?.text()?)),
+        false => Subscribed::Done,
+    })
+}
+
+/// The births of topics that must exist, or are made; or else the first one that does not.
+async fn require_topics(
+    store: &RedisStore,
+    topics: &BTreeSet<TopicName>,
+    create: bool,
+) -> StoreResult<Result<Vec<Birth>, TopicName>> {
+    let lanes = store.lane_count().await? as i64;
+    let mut args: Vec<Value> = vec![lanes.into(), i64::from(create).into()];
+    args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
+    let reply = store.change(&store.scripts.require_topics, Lane::HOME, args).await?;
+    match reply.is_list() {
+        true => reply.map(Reply::text).collect::<StoreResult<_>>().map(Ok),
+        false => Ok(Err(TopicName::from_stored(&reply.text()?))),
+    }
+}
+
+/// The births of topics; that of one which does not exist is empty.
+async fn topic_births(store: &RedisStore, topics: &BTreeSet<TopicName>) -> StoreResult<Vec<Birth>> {
+    let args = topics.iter().map(|topic| Value::from(topic.as_str())).collect();
+    store.run(&store.scripts.topic_births, Lane::HOME, args).await?.map(Reply::text).collect()
+}
+
+pub async fn unsubscribe(store: &RedisStore, subscriber: &ClientToken) -> StoreResult<bool> {
+    let lane = store.lane_of(subscriber).await?;
+    let args = vec![subscriber.reveal().into()];
+    Ok(store.change(&store.scripts.unsubscribe, lane, args).await?.integer()? > 0)
+}
+
+pub async fn unsubscribe_topic(
+    store: &RedisStore,
+    subscriber: &ClientToken,
+    topic: &TopicName,
+) -> StoreResult<bool> {
+    take_out(store, subscriber, topic, "").await
+}
+
+/// Takes a topic out of a subscription; with a birth only if it is the topic of that birth.
+async fn take_out(
+    store: &RedisStore,
+    subscriber: &ClientToken,
+    topic: &TopicName,
+    birth: &str,
+) -> StoreResult<bool> {
+    let lane = store.lane_of(subscriber).await?;
+    let args = vec![subscriber.reveal().into(), topic.as_str().into(), birth.into()];
+    Ok(store.change(&store.scripts.unsubscribe_topic, lane, args).await?.integer()? > 0)
+}
+
+pub async fn delete_topic(
+    store: &RedisStore,
+    topic: &TopicName,
+    owner: Option<&ClientToken>,
+) -> StoreResult<TopicDeleted> {
+    let owner = owner.map(ClientToken::reveal).unwrap_or_default();
+    let args = vec![topic.as_str().into(), owner.into()];
+    let mut reply = store.change(&store.scripts.delete_topic, Lane::HOME, args).await?;
+    let deleted = match reply.part()?.text()?.as_str() {
+        "done" => TopicDeleted::Done,
+        "unknown" => TopicDeleted::Unknown,
+        _ => return Ok(TopicDeleted::OwnedByAnother),
+    };
+    let youngest = reply.part()?.text()?;
+    // Also of one that is unknown: an earlier try may have come no further.
+    let others = Lane::first(store.lane_count().await?).skip(1);
+    try_join_all(others.map(|lane| {
+        let args = vec![topic.as_str().into(), youngest.as_str().into()];
+        store.change(&store.scripts.unsubscribe_all, lane, args)
+    }))
+    .await?;
+    Ok(deleted)
+}
+
+pub async fn topics(store: &RedisStore) -> StoreResult<Vec<Topic>> {
+    let rows = store.run(&store.scripts.topics, Lane::HOME, vec![]).await?;
+    let mut topics = rows.map(Reply::topic).collect::<StoreResult<Vec<_>>>()?;
+    topics.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(topics)
+}
+
+pub async fn subscriptions(store: &RedisStore) -> StoreResult<Vec<SubscriptionStatus>> {
+    let lanes = Lane::first(store.lane_count().await?);
+    let all = try_join_all(lanes.map(|lane| subscriptions_of(store, lane))).await?;
+    let mut subscriptions = all.concat();
+    subscriptions.sort_by(|one, other| one.subscriber.cmp(&other.subscriber));
+    Ok(subscriptions)
+}
+
+/// The subscriptions of a lane, read in portions that nobody notices.
+async fn subscriptions_of(store: &RedisStore, lane: Lane) -> StoreResult<Vec<SubscriptionStatus>> {
+    let subscribers = store.connection.set(&store.lane(lane).keys, "subscribers").await?;
+    let mut subscriptions = Vec::with_capacity(subscribers.len());
+    for some in subscribers.chunks(SUBSCRIPTIONS_AT_ONCE) {
+        let args = some.iter().map(|subscriber| subscriber.as_str().into()).collect();
+        for row in store.run(&store.scripts.subscriptions, lane, args).await? {
+            subscriptions.push(row.subscription()?);
+        }
+    }
+    Ok(subscriptions)
+}
+
+pub async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {
+    let tokens = store.connection.hash(&store.lane(Lane::HOME).keys, "api_tokens").await?;
+    let mut tokens: Vec<ApiToken> = tokens
+        .into_iter()
+        .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })
+        .collect();
+    tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
+    Ok(tokens)
+}
+
+pub async fn add_api_token(store: &RedisStore, token: &ApiToken) -> StoreResult<()> {
+    let args = vec![token.token.reveal().into(), token.name.as_str().into()];
+    store.change(&store.scripts.add_api_token, Lane::HOME, args).await.map(drop)
+}
+
+pub async fn delete_api_token(store: &RedisStore, token: &ClientToken) -> StoreResult<()> {
+    let args = vec![token.reveal().into()];
+    store.change(&store.scripts.delete_api_token, Lane::HOME, args).await.map(drop)
+}
