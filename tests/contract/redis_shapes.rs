@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -12,9 +12,12 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Attempt, Bus, Client, Receiver, RedisCluster, RedisServer, Store, event, eventually, free_port,
-    run,
+    Attempt, Bus, Client, Receiver, RedisCluster, RedisSentinels, RedisServer, Store, event,
+    eventually, free_port, run,
 };
+
+/// How soon publishing must be back when a server is lost and another one takes over.
+const RESUMED: Duration = Duration::from_secs(15);
 
 fn bus_on(redis_url: &str) -> Bus {
     Bus::new(&Store::sqlite()).set("ROUTEMASTER_REDIS_URL", redis_url)
@@ -205,60 +208,10 @@ async fn has_all_in_order(receiver: &Receiver, accepted: &[u64]) {
     assert!(missing.is_empty(), "accepted and lost: {missing:?}");
 }
 
-/// A master with a replica, and two Sentinels that watch it.
-struct Watched {
-    master: RedisServer,
-    replica: RedisServer,
-    sentinels: [RedisServer; 2],
-}
-
-impl Watched {
-    async fn start() -> Self {
-        let options = ["--save", "", "--repl-diskless-sync-delay", "0"];
-        let master = RedisServer::start_with(&options);
-        let replica = RedisServer::start_with(&options);
-        let port = master.port().to_string();
-        replica.command(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
-        let linked = async || {
-            replica
-                .command(&["INFO", "replication"])
-                .unwrap()
-                .contains("master_link_status:up")
-                .then_some(())
-        };
-        eventually("the replica follows its master", linked).await;
-        let sentinels =
-            [RedisServer::start_sentinel_of(&master), RedisServer::start_sentinel_of(&master)];
-        let know_each_other = async || {
-            let ready = sentinels.iter().all(|sentinel| {
-                let state = sentinel.command(&["INFO", "sentinel"]).unwrap();
-                state.contains("slaves=1,sentinels=2")
-            });
-            ready.then_some(())
-        };
-        eventually("the Sentinels know each other and the replica", know_each_other).await;
-        Self { master, replica, sentinels }
-    }
-
-    /// The value of `ROUTEMASTER_REDIS_URL`.
-    fn url(&self) -> String {
-        let [one, other] = self.sentinels.each_ref().map(RedisServer::port);
-        format!("redis-sentinel://127.0.0.1:{one}?sentinelServiceName=bus&node=127.0.0.1:{other}")
-    }
-
-    /// Waits until a server is `master` or `slave`. One that changes cuts its connections.
-    async fn becomes(&self, server: &RedisServer, role: &str) {
-        let has_role = async || {
-            server.command(&["ROLE"]).is_ok_and(|state| state.starts_with(role)).then_some(())
-        };
-        eventually(role, has_role).await;
-    }
-}
-
 #[test]
 fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
     run(async {
-        let redis = Watched::start().await;
+        let redis = RedisSentinels::start(1).await;
         let bus = bus_on(&redis.url()).set("ROUTEMASTER_REDIS_WAIT_REPLICAS", "1");
         // Without a worker: what an old master still accepts must not get out before it is lost.
         let web = bus.web().await;
@@ -267,10 +220,9 @@ fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
         demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
         let publishing = Publishing::start(demo, "widgets");
         publishing.goes_on(100).await;
-        redis.sentinels[0].command(&["SENTINEL", "FAILOVER", "bus"]).unwrap();
-        redis.becomes(&redis.replica, "master").await;
+        redis.fail_over().await;
         // A Sentinel tells the old master at its next look, which can take 10 s.
-        redis.becomes(&redis.master, "slave").await;
+        redis.becomes(0, "slave").await;
         let back = publishing.goes_on(100).await;
         println!("publishing was back {back:?} after the old master had been demoted");
         let _worker = bus.worker().await;
@@ -282,7 +234,7 @@ fn a_forced_failover_loses_nothing_that_a_replica_was_waited_for() {
 #[test]
 fn a_master_that_hangs_is_left_for_the_one_that_took_over() {
     run(async {
-        let redis = Watched::start().await;
+        let redis = RedisSentinels::start(1).await;
         let bus = bus_on(&redis.url());
         let (web, _worker) = (bus.web().await, bus.worker().await);
         let (demo, receiver) = (web.client("demo"), bus.receiver().await);
@@ -292,10 +244,11 @@ fn a_master_that_hangs_is_left_for_the_one_that_took_over() {
         receiver.numbers(1).await;
         let publishing = Publishing::start(demo.clone(), "widgets");
         publishing.goes_on(20).await;
-        redis.master.pause();
-        redis.becomes(&redis.replica, "master").await;
-        let back = publishing.goes_on(20).await;
-        println!("publishing was back {back:?} after the promotion");
+        let hangs = Instant::now();
+        redis.servers[0].pause();
+        redis.becomes(1, "master").await;
+        publishing.goes_on(20).await;
+        assert!(hangs.elapsed() < RESUMED, "publishing was back after {:?}", hangs.elapsed());
         let accepted = publishing.stop().await;
         let last = accepted[accepted.len() - 1];
         let arrived = |attempts: &Vec<Attempt>| {
@@ -363,5 +316,30 @@ fn a_cluster_delivers_from_all_nodes_while_slots_move() {
         let topics = |row: &serde_json::Value| row["topics"].as_array().unwrap().len();
         let left = demo.get("/subscriptions").await.expect(200).json();
         assert!(left.as_array().unwrap().iter().all(|row| topics(row) == 0), "{left}");
+    });
+}
+
+#[test]
+fn a_node_of_a_cluster_that_hangs_is_left_for_its_replica() {
+    run(async {
+        let mut cluster = RedisCluster::start_with_replicas(1).await;
+        let bus = bus_on(&cluster.url());
+        let (web, _worker) = (bus.web().await, bus.worker().await);
+        let (demo, receiver) = (web.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        let publishing = Publishing::start(demo, "widgets");
+        publishing.goes_on(20).await;
+        let node = cluster.owner_of(SLOT_OF_LANE_1);
+        let hangs = Instant::now();
+        cluster.server(node).pause();
+        cluster.has_masters_without(node).await;
+        publishing.goes_on(20).await;
+        assert!(hangs.elapsed() < RESUMED, "publishing was back after {:?}", hangs.elapsed());
+        let last = *publishing.stop().await.last().unwrap();
+        let arrived = |attempts: &Vec<Attempt>| {
+            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
+        };
+        receiver.until("what the replica took is delivered", arrived).await;
     });
 }

@@ -139,6 +139,23 @@ impl RedisServer {
         self.connect()?.command(words)
     }
 
+    /// `master` or `slave`.
+    ///
+    /// # Errors
+    /// As for [`RedisServer::command`].
+    pub fn role(&self) -> io::Result<String> {
+        let state = self.command(&["ROLE"])?;
+        Ok(state.lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// How many replicas follow this server and have all that it has.
+    ///
+    /// # Errors
+    /// As for [`RedisServer::command`].
+    pub fn online_replicas(&self) -> io::Result<usize> {
+        Ok(self.command(&["INFO", "replication"])?.matches("state=online").count())
+    }
+
     /// Opens a connection for more than one command.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Rig {
             Receiver::start(name, &ca.issue().unwrap(), *manner, dice.fork())
         });
         let receivers = receivers.collect();
-        let mut rig = Self {
+        let rig = Self {
             webs: vec![bus.web().await, bus.web().await],
             workers: vec![bus.worker().await, bus.worker().await],
             store,
@@ -112,7 +112,6 @@ impl Rig {
             terms: Terms { counters: true, ..Terms::default() },
             row: Row::default(),
         };
-        rig.row.store = if matches!(rig.store, Store::Sqlite) { "sqlite" } else { "redis" };
         rig.subscribe_all().await;
         for web in &rig.webs {
             rig.addresses.add(web.base());
@@ -226,6 +225,12 @@ impl Rig {
             tokio::time::sleep(LOOK).await;
         }
         None
+    }
+
+    /// How many events came to all subscribers together in each second of the load so far.
+    pub fn deliveries_per_second(&self) -> f64 {
+        let events = self.receivers.iter().map(|receiver| receiver.look(|seen| seen.events.len()));
+        events.sum::<usize>() as f64 / self.loaded_at.elapsed().as_secs_f64()
     }
 
     /// How many events can be in flight at once.

@@ -33,8 +33,18 @@ pub struct Link {
     client: Client,
     /// Why it was last lost, or could not be made.
     lost: LastError,
-    /// Since when each slot's server, as far as calls tell, has answered nothing.
-    silent: Mutex<HashMap<u16, Instant>>,
+    silence: Arc<Mutex<Silence>>,
+}
+
+/// What calls tell about servers that answer nothing.
+#[derive(Default)]
+struct Silence {
+    /// Since when each slot's server has answered nothing.
+    since: HashMap<u16, Instant>,
+    /// When it was last connected anew because of that. What was asked before does not count any more.
+    reconnected: Option<Instant>,
+    /// Whether that is under way: one after the other would never come to an end.
+    reconnecting: bool,
 }
 
 type LastError = Arc<Mutex<Option<String>>>;
@@ -46,7 +56,7 @@ impl Link {
         let lost = LastError::default();
         log_changes(&client, name, lost.clone());
         tokio::spawn(keep_connecting(client.clone()));
-        Ok(Self { client, lost, silent: Mutex::default() })
+        Ok(Self { client, lost, silence: Arc::default() })
     }
 
     pub fn client(&self) -> &Client {
@@ -82,7 +92,7 @@ impl Link {
                     return Err(unavailable("no answer in time"));
                 }
                 Ok(Ok(value)) => {
-                    self.silences().remove(&slot);
+                    lock(&self.silence).since.remove(&slot);
                     return Ok(value);
                 }
                 Ok(Err(error)) => error,
@@ -111,22 +121,25 @@ impl Link {
     /// A server that hangs keeps its connection for ever: who answers in its place now, if anybody
     /// does, is only found on a new one.
     fn was_silent(&self, slot: u16, asked: Instant) {
-        let mut silences = self.silences();
-        let since = *silences.entry(slot).or_insert(asked);
-        if since.elapsed() < UNRESPONSIVE {
+        let mut silence = lock(&self.silence);
+        let asked = silence.reconnected.map_or(asked, |reconnected| asked.max(reconnected));
+        let since = *silence.since.entry(slot).or_insert(asked);
+        if since.elapsed() < UNRESPONSIVE || silence.reconnecting {
             return;
         }
-        silences.clear();
-        let client = self.client.clone();
+        silence.reconnecting = true;
+        let (client, silence) = (self.client.clone(), self.silence.clone());
         tokio::spawn(async move {
-            let again = tokio::time::timeout(UNRESPONSIVE, client.force_reconnection()).await;
-            tracing::debug!(?again, "Redis was silent for too long: connecting anew");
+            // It comes to an end when there is a connection, or the client is gone.
+            let again = client.force_reconnection().await;
+            tracing::debug!(?again, "Redis was silent for too long: connected anew");
+            *lock(&silence) = Silence { reconnected: Some(Instant::now()), ..Silence::default() };
         });
     }
+}
 
-    fn silences(&self) -> MutexGuard<'_, HashMap<u16, Instant>> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(silence: &Mutex<Silence>) -> MutexGuard<'_, Silence> {
+    silence.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn unavailable(reason: &str) -> StoreError {

@@ -21,12 +21,15 @@ use crate::tls::server::CertificateFiles;
 /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// A server that has answered nothing for longer than this is connected to anew, or another one in
-/// its place.
-pub const UNRESPONSIVE: Duration = Duration::from_secs(6);
+/// its place. Less than what a call may take: the first one that waits in vain tells.
+pub const UNRESPONSIVE: Duration = Duration::from_secs(3);
+/// How long each step of connecting may take. Of several servers one that hangs may be tried first, each
+/// time, and may still be thought of as the one to connect to after that.
+const CONNECT_STEP: Duration = Duration::from_secs(2);
 /// How long a connection may say nothing until its other end is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
-const RECONNECT_MS: (u32, u32) = (50, 2_000);
+const RECONNECT_MS: (u32, u32) = (50, 1_000);
 /// How many calls wait for the connection at most.
 const WAITING_MAX: usize = 10_000;
 
@@ -69,8 +72,8 @@ impl RedisOptions {
         let mut builder = Builder::from_config(config);
         builder
             .with_connection_config(|connection| {
-                connection.connection_timeout = CALL_TIMEOUT;
-                connection.internal_command_timeout = CALL_TIMEOUT;
+                connection.connection_timeout = CONNECT_STEP;
+                connection.internal_command_timeout = CONNECT_STEP;
                 connection.max_command_attempts = 1;
                 // Where a Cluster has a lane now is learned from its answer, and the call is made
                 // anew. A lane that is on its way must not be followed to its new node (ASK): only

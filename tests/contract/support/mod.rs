@@ -15,6 +15,7 @@ pub mod property;
 pub mod raw;
 mod receiver;
 mod redis_cluster;
+mod redis_sentinels;
 #[path = "../../support/redis_server.rs"]
 mod redis_server;
 pub mod ruby;
@@ -25,6 +26,7 @@ pub use client::{Client, Reply, basic, event, numbered};
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver};
 pub use redis_cluster::RedisCluster;
+pub use redis_sentinels::RedisSentinels;
 pub use redis_server::{RedisServer, free_port};
 pub use run::{Store, eventually, run, soon, within};
 

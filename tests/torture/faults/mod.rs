@@ -2,6 +2,7 @@
 
 mod clients;
 mod crowd;
+mod failover;
 mod power;
 mod processes;
 mod proxy;
@@ -85,6 +86,10 @@ pub fn all() -> Vec<Fault> {
         "redis-flushed": redis::flushed, on Redis [long];
         "redis-paused": redis::paused, on Redis;
         "network": proxy::network, on Redis;
+        "sentinel": failover::sentinel, on Redis [long];
+        "sentinel-no-wait": failover::sentinel_without_waiting, on Redis [long];
+        "cluster": failover::cluster, on Redis [long];
+        "cluster-no-wait": failover::cluster_without_waiting, on Redis [long];
         "power": power::sqlite, on Sqlite;
         "power-always": power::redis_always, on Redis;
         "power-everysec": power::redis_everysec, on Redis [long];

@@ -7,7 +7,6 @@ use super::redis::Resumed;
 use super::{Kind, Order};
 use crate::layer::Layer;
 use crate::rig::{self, Rig, Row};
-use crate::support::Store;
 
 /// The clock of whoever the queues' times come from jumps: of the bus with SQLite, else of Redis.
 pub async fn jumps(order: Order) -> Row {
@@ -27,9 +26,9 @@ pub async fn jumps(order: Order) -> Row {
     let environment = [layer.preload(), ("TORTURE_CLOCK".into(), clock.display().to_string())];
     let mut store = order.store.open();
     let mut bus = rig::bus(&store);
-    match &mut store {
-        Store::Redis(server) => server.restart_in_environment(&environment),
-        Store::Sqlite => {
+    match order.store {
+        Kind::Redis => store.server().restart_in_environment(&environment),
+        Kind::Sqlite => {
             bus = environment.iter().fold(bus, |bus, (name, value)| bus.set(name, value));
         }
     }
