@@ -93,14 +93,15 @@ pub async fn paused(order: Order) -> Row {
     rig.load();
     let end = Instant::now() + order.time;
     let mut resumed = Resumed::default();
-    // A run of a minute has one of 30 s.
-    let longest = (order.time.as_millis() as u64 / 2).clamp(6_000, 30_000);
+    // The first one is the longest: 30 s in a run of a minute.
+    let mut time = (order.time / 2).clamp(Duration::from_secs(6), Duration::from_secs(30));
+    rig.row.notes.push(format!("the first time for {} s", time.as_secs()));
     while Instant::now() < end {
         rig.sleep_between(300, 1000).await;
         rig.row.cycles += 1;
         rig.store.server().pause();
-        let left = end.saturating_duration_since(Instant::now()).as_millis() as u64;
-        rig.sleep_between(2_000, longest.min(left.max(6_000))).await;
+        tokio::time::sleep(time).await;
+        time = rig.between(2_000, 8_000);
         rig.store.server().resume();
         resumed.wait(&rig).await;
     }
