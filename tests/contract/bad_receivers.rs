@@ -35,7 +35,7 @@ enum Manner {
 
 type Tls = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// A receiver that is told what bytes to send.
+/// A receiver that is told what bytes to send. It offers HTTP/2 first, and would not understand it.
 struct RawReceiver {
     port: u16,
     /// The bodies of the requests that it acknowledged, and each one's `Routemaster-Attempt`.

@@ -24,8 +24,9 @@ const SUBSCRIBERS: [&str; 3] = ["alice", "bob", "carol"];
 const TOPICS: [&str; 3] = ["apples", "bananas", "cherries"];
 /// The token that is made and deleted.
 const TOKEN: &str = "races--1";
-/// How long a change of a token may take to be known everywhere (§1).
-const TOKEN_KNOWN: Duration = Duration::from_secs(1);
+/// How long it may take until a change of a token is known everywhere: 1 s (§1, which has a test of its
+/// own), and some for a busy machine.
+const TOKEN_KNOWN: Duration = Duration::from_secs(2);
 /// Each round has so many deeds at most, all at the same time.
 const AT_ONCE: usize = 5;
 const ROUNDS: usize = 12;
@@ -192,7 +193,15 @@ impl Stage {
             let shown = self.shown().await;
             views.iter_mut().for_each(|view| view.learn(&done, &shown));
         }
+        // Now there is no doubt how a publish with it must be answered.
         self.processes_know_the_token().await;
+        self.token_changed = None;
+        for web in 0..self.webs.len() {
+            let what = What::Publish { by: TOKEN, topic: TOPICS[0], count: 1 };
+            let done = self.at_once(vec![Wish { what, web }]).await;
+            let shown = self.shown().await;
+            views.iter_mut().for_each(|view| view.learn(&done, &shown));
+        }
         self.queues_run_empty().await;
         let in_the_end = self.shown().await;
         for mut view in views {
@@ -361,5 +370,6 @@ fn redis_agrees_with_the_model() {
 #[test]
 fn redis_in_lanes_agrees_with_the_model() {
     let store = Store::redis();
-    check(Bus::new(&store).set("ROUTEMASTER_REDIS_LANES", "3"), Order::Lanes);
+    // So many that each of them has one of its own; one is the home lane.
+    check(Bus::new(&store).set("ROUTEMASTER_REDIS_LANES", "5"), Order::Lanes);
 }

@@ -152,6 +152,35 @@ fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
 }
 
 #[test]
+fn nothing_is_refused_and_stored_when_redis_hangs_just_longer_than_a_call_may_take() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let web = bus.web().await;
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        store.server().pause();
+        // The first one waits in vain and has another server looked for; the second one is under way then.
+        let publishers = (0..2u32).map(|index| {
+            let demo = demo.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(2) * index).await;
+                demo.publish("widgets", &event(1)).await.status
+            })
+        });
+        let publishers: Vec<_> = publishers.collect();
+        tokio::time::sleep(Duration::from_millis(4_300)).await;
+        store.server().resume();
+        let mut stored = 1;
+        for publisher in publishers {
+            stored += u64::from(publisher.await.unwrap() == 204);
+        }
+        publishes_again(&demo, 1).await;
+        assert_eq!(demo.topic("widgets").await["events"], stored + 1, "claim, accepted, event 1");
+    });
+}
+
+#[test]
 fn an_event_that_was_just_refused_is_not_stored_by_a_redis_that_wakes_up() {
     // The command still waits in front of it.
     stores_nothing_that_was_refused(async |demo: Client| is_refused_for_now(&demo, 99).await);

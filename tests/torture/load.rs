@@ -1,10 +1,12 @@
 //! The load: streams that publish one event after the other and write down what they are told.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,10 @@ const CONNECTIONS: usize = 2;
 const PACE_MAX: Duration = Duration::from_millis(8);
 /// The pause after one that was not accepted.
 const AFTER_TROUBLE: Duration = Duration::from_millis(30);
+/// How many events may wait for a subscriber before publishers hold on: it has to get them all in the end.
+const BACKLOG_MAX: u64 = 5_000;
+/// How often that is looked at.
+const BACKLOG_LOOK: Duration = Duration::from_millis(500);
 
 /// Where the web processes listen, as publishers know it. A process that is gone stays in it until
 /// somebody takes it out, as in a load balancer.
@@ -63,10 +69,43 @@ pub struct Load {
     streams: Vec<JoinHandle<Streamed>>,
 }
 
+/// The longest queue, as far as the bus can be asked.
+type Backlog = Arc<AtomicU64>;
+
+async fn watch_backlog(
+    backlog: Backlog,
+    addresses: Arc<Addresses>,
+    ca: PathBuf,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let longest = match addresses.after("", 0) {
+            None => None,
+            Some(base) => {
+                let client = Client::new(&base, &ca).beside_the_api().with_token("demo");
+                let reply = client.try_send(Method::GET, "/subscriptions", &[], "").await;
+                let reply = reply.ok().filter(|reply| reply.status == 200);
+                reply.map(|reply| longest_queue(&reply.json()))
+            }
+        };
+        backlog.store(longest.unwrap_or(0), Ordering::Relaxed);
+        tokio::time::sleep(BACKLOG_LOOK).await;
+    }
+}
+
+fn longest_queue(subscriptions: &Value) -> u64 {
+    let all = subscriptions.as_array().into_iter().flatten();
+    let queued = all.filter_map(|subscription| subscription["events"]["queued"].as_u64());
+    queued.max().unwrap_or(0)
+}
+
 impl Load {
     pub fn start(addresses: &Arc<Addresses>, ca: PathBuf, dice: &mut fastrand::Rng) -> Self {
         let stop = CancellationToken::new();
         let mut streams = vec![];
+        let backlog = Backlog::default();
+        let watch = watch_backlog(backlog.clone(), addresses.clone(), ca.clone(), stop.clone());
+        tokio::spawn(watch);
         for (token, topic) in PUBLISHERS {
             for _ in 0..CONNECTIONS {
                 let publisher = Publisher {
@@ -74,6 +113,7 @@ impl Load {
                     token,
                     topic,
                     addresses: addresses.clone(),
+                    backlog: backlog.clone(),
                     ca: ca.clone(),
                     dice: dice.fork(),
                     number: 1,
@@ -102,6 +142,7 @@ struct Publisher {
     token: &'static str,
     topic: &'static str,
     addresses: Arc<Addresses>,
+    backlog: Backlog,
     ca: PathBuf,
     dice: fastrand::Rng,
     /// The number of the next event.
@@ -117,6 +158,12 @@ impl Publisher {
             Streamed { stream, slowest: Duration::ZERO, pause: Duration::ZERO, odd: None };
         let mut accepted_at = Instant::now();
         while !stop.is_cancelled() {
+            if self.backlog.load(Ordering::Relaxed) > BACKLOG_MAX {
+                tokio::time::sleep(AFTER_TROUBLE).await;
+                // It does not wait for the bus.
+                accepted_at = Instant::now();
+                continue;
+            }
             let Some(client) = self.client() else {
                 tokio::time::sleep(AFTER_TROUBLE).await;
                 continue;

@@ -31,6 +31,9 @@ const MANNERS: [(&str, Manner); 3] = [
     ("flaky", Manner { delay: Duration::from_millis(5), refuses: 0.15, max: 10 }),
 ];
 
+/// Their names, which are their tokens.
+pub const SUBSCRIBERS: [&str; 3] = [MANNERS[0].0, MANNERS[1].0, MANNERS[2].0];
+
 /// What a fault came to, for the table.
 #[derive(Default)]
 pub struct Row {

@@ -6,6 +6,7 @@ use fred::error::Error;
 use fred::prelude::{Client, ClientLike, HashesInterface, LuaInterface};
 use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lanes::LaneKeys;
@@ -25,6 +26,11 @@ impl Connection {
     pub fn open(options: &RedisOptions) -> anyhow::Result<Self> {
         let link = Link::open(&options.builder()?, options.describe())?;
         Ok(Self { link, replicas: Replicas::open(options)? })
+    }
+
+    /// Tells whenever another server was looked for in place of one that answers nothing.
+    pub fn left(&self) -> watch::Receiver<()> {
+        self.link.left()
     }
 
     /// Runs a script on a lane.

@@ -102,7 +102,10 @@ async fn require_topics(
 }
 
 /// The births of topics; that of one which does not exist is empty.
-async fn topic_births(store: &RedisStore, topics: &BTreeSet<TopicName>) -> StoreResult<Vec<Birth>> {
+pub async fn topic_births(
+    store: &RedisStore,
+    topics: &BTreeSet<TopicName>,
+) -> StoreResult<Vec<Birth>> {
     let args = topics.iter().map(|topic| Value::from(topic.as_str())).collect();
     store.run(&store.scripts.topic_births, Lane::HOME, args).await?.map(Reply::text).collect()
 }
@@ -146,11 +149,11 @@ pub async fn delete_topic(
         "unknown" => TopicDeleted::Unknown,
         _ => return Ok(TopicDeleted::OwnedByAnother),
     };
-    let youngest = reply.part()?.text()?;
+    let ended = reply.part()?.text()?;
     // Also of one that is unknown: an earlier try may have come no further.
     let others = Lane::first(store.lane_count().await?).skip(1);
     try_join_all(others.map(|lane| {
-        let args = vec![topic.as_str().into(), youngest.as_str().into()];
+        let args = vec![topic.as_str().into(), ended.as_str().into()];
         store.change(&store.scripts.unsubscribe_all, lane, args)
     }))
     .await?;

@@ -7,7 +7,7 @@ use fred::types::Value;
 use fred::types::scripts::Script;
 
 use super::scripts::script;
-use super::{RedisStore, ms};
+use super::{RedisStore, directory, ms};
 use crate::bus::health::Health;
 use crate::bus::subscription::Subscription;
 use crate::bus::token::{ClientToken, random_hex};
@@ -62,8 +62,15 @@ pub async fn subscriber(
         i64::from(delivery.max).into(),
         i64::from(health.points()).into(),
     ];
-    args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
     let lane = store.lane_of(subscriber).await?;
+    let births = match lane {
+        Lane::HOME => vec![String::new(); topics.len()],
+        _ => directory::topic_births(store, topics).await?,
+    };
+    for (topic, birth) in topics.iter().zip(births) {
+        args.push(topic.as_str().into());
+        args.push(birth.into());
+    }
     Ok(store.change(&store.import_scripts.subscriber, lane, args).await?.integer()? > 0)
 }
 

@@ -9,6 +9,7 @@ use fred::error::{Error, ErrorKind};
 use fred::prelude::{Builder, Client, ClientLike, EventInterface};
 use fred::types::{ClusterHash, CustomCommand};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lanes::LaneKeys;
@@ -34,17 +35,19 @@ pub struct Link {
     /// Why it was last lost, or could not be made.
     lost: LastError,
     silence: Arc<Mutex<Silence>>,
+    /// Told whenever another server was looked for in place of one that answers nothing.
+    left: watch::Sender<()>,
 }
 
 /// What calls tell about servers that answer nothing.
 #[derive(Default)]
 struct Silence {
-    /// Since when each slot's server has answered nothing.
-    since: HashMap<u16, Instant>,
-    /// When it was last connected anew because of that. What was asked before does not count any more.
-    reconnected: Option<Instant>,
-    /// Whether that is under way: one after the other would never come to an end.
-    reconnecting: bool,
+    /// When each slot's server last answered.
+    heard: HashMap<u16, Instant>,
+    /// When who answers in a silent one's place was last looked for.
+    looked: Option<Instant>,
+    /// Whether that is under way: one look after the other would never come to an end.
+    looking: bool,
 }
 
 type LastError = Arc<Mutex<Option<String>>>;
@@ -56,11 +59,16 @@ impl Link {
         let lost = LastError::default();
         log_changes(&client, name, lost.clone());
         tokio::spawn(keep_connecting(client.clone()));
-        Ok(Self { client, lost, silence: Arc::default() })
+        Ok(Self { client, lost, silence: Arc::default(), left: watch::Sender::new(()) })
     }
 
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Tells whenever another server was looked for in place of one that answers nothing.
+    pub fn left(&self) -> watch::Receiver<()> {
+        self.left.subscribe()
     }
 
     /// Makes a call on a slot while there is a connection, again and again where that is right and
@@ -92,15 +100,18 @@ impl Link {
                     return Err(unavailable("no answer in time"));
                 }
                 Ok(Ok(value)) => {
-                    lock(&self.silence).since.remove(&slot);
+                    self.heard(slot);
                     return Ok(value);
                 }
                 Ok(Err(error)) => error,
             };
-            if *error.kind() == ErrorKind::Timeout {
-                self.was_silent(slot, asked);
+            let failure = Failure::from(&error);
+            match failure {
+                _ if *error.kind() == ErrorKind::Timeout => self.was_silent(slot, asked),
+                Failure::Unknown => {}
+                _ => self.heard(slot),
             }
-            let again = match Failure::from(&error) {
+            let again = match failure {
                 Failure::NotYet => true,
                 Failure::Unknown => resend == Resend::Yes,
                 Failure::Full => {
@@ -118,22 +129,29 @@ impl Link {
 }
 
 impl Link {
+    fn heard(&self, slot: u16) {
+        lock(&self.silence).heard.insert(slot, Instant::now());
+    }
+
     /// A server that hangs keeps its connection for ever: who answers in its place now, if anybody
-    /// does, is only found on a new one.
+    /// does, is only found by looking.
     fn was_silent(&self, slot: u16, asked: Instant) {
         let mut silence = lock(&self.silence);
-        let asked = silence.reconnected.map_or(asked, |reconnected| asked.max(reconnected));
-        let since = *silence.since.entry(slot).or_insert(asked);
-        if since.elapsed() < UNRESPONSIVE || silence.reconnecting {
+        let marks = [Some(&asked), silence.heard.get(&slot), silence.looked.as_ref()];
+        let since = marks.into_iter().flatten().max().copied().unwrap_or(asked);
+        if since.elapsed() < UNRESPONSIVE || silence.looking {
             return;
         }
-        silence.reconnecting = true;
-        let (client, silence) = (self.client.clone(), self.silence.clone());
+        silence.looking = true;
+        let (client, silence, left) =
+            (self.client.clone(), self.silence.clone(), self.left.clone());
         tokio::spawn(async move {
             // It comes to an end when there is a connection, or the client is gone.
-            let again = client.force_reconnection().await;
-            tracing::debug!(?again, "Redis was silent for too long: connected anew");
-            *lock(&silence) = Silence { reconnected: Some(Instant::now()), ..Silence::default() };
+            let looked = client.force_reconnection().await;
+            tracing::debug!(?looked, "Redis was silent for too long: looked who answers now");
+            let mut silence = lock(&silence);
+            (silence.looking, silence.looked) = (false, Some(Instant::now()));
+            left.send_replace(());
         });
     }
 }
@@ -165,6 +183,9 @@ enum Failure {
 /// followed, as errors of routing.
 const NOT_YET: [&str; 5] = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"];
 
+/// How fred says that the connection ended, or was given up, before the answer came.
+const CUT_OFF: &str = "Too many failed write attempts";
+
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let details = error.details();
@@ -174,6 +195,7 @@ impl From<&Error> for Failure {
         match error.kind() {
             ErrorKind::Cluster | ErrorKind::Routing => Self::NotYet,
             ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
+            _ if details.starts_with(CUT_OFF) => Self::Unknown,
             _ if details.starts_with("OOM") => Self::Full,
             // Our own word; see `scripts/lane_count.lua`.
             _ if details.starts_with("LANES") => Self::Lanes,

@@ -408,7 +408,7 @@ impl Store for RedisStore {
     fn alarm(&self, lane: Lane) -> &Alarm {
         self.listening.get_or_init(|| {
             let alarms = self.lanes.iter().map(|lane| Arc::downgrade(&lane.alarm));
-            wake::listen(&self.options, &self.origin, alarms.collect());
+            wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
         });
         &self.lane(lane).alarm
     }

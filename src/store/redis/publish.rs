@@ -37,11 +37,8 @@ enum Part {
     Other(Births),
 }
 
-/// When the home lane's topics were made, in its own words.
-struct Births {
-    first: String,
-    of: HashMap<TopicName, String>,
-}
+/// When each topic was made, and one of its name last deleted, in the home lane's own words.
+type Births = HashMap<TopicName, String>;
 
 /// What a lane answered.
 struct Appended {
@@ -63,7 +60,7 @@ pub async fn publish(
     let stored: Vec<bool> =
         outcomes.flat_map(|(run, outcome)| repeat_n(outcome == STORED, run.len())).collect();
     if lanes > 1 {
-        let part = Part::Other(Births::parse(&appended.births, &publications)?);
+        let part = Part::Other(births(&appended.births, &publications)?);
         let mut is_stored = stored.iter();
         publications.retain(|_| is_stored.next().is_some_and(|stored| *stored));
         if !publications.is_empty() {
@@ -81,16 +78,14 @@ pub async fn publish(
     Ok(published.collect())
 }
 
-impl Births {
-    fn parse(text: &str, publications: &[Publication]) -> StoreResult<Self> {
-        let missing = || StoreError::Corrupt("publish: a topic's birth is missing".into());
-        let (first, births) = text.split_once(',').ok_or_else(missing)?;
-        let of: HashMap<_, _> = runs(publications)
-            .zip(births.split(','))
-            .map(|(run, birth)| (run[0].topic.clone(), birth.to_owned()))
-            .collect();
-        Ok(Self { first: first.to_owned(), of })
-    }
+fn births(text: &str, publications: &[Publication]) -> StoreResult<Births> {
+    let mut births = text.split(',');
+    let of_run = |run: &[Publication]| {
+        let birth = births.next().filter(|birth| !birth.is_empty());
+        let birth = birth.ok_or_else(|| StoreError::Corrupt("publish: a birth is missing".into()));
+        Ok((run[0].topic.clone(), birth?.to_owned()))
+    };
+    runs(publications).map(of_run).collect()
 }
 
 /// Appends publications in one lane.
@@ -132,7 +127,7 @@ fn append_args(
 ) -> Vec<Value> {
     let all_items = || publications.iter().flat_map(|publication| &publication.items);
     let (items, bytes) = (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
-    let mut args: Vec<Value> = Vec::with_capacity(7 + 3 * publications.len() + items);
+    let mut args: Vec<Value> = Vec::with_capacity(6 + 3 * publications.len() + items);
     let (server_time, now) = (&store.lane(lane).server_time, Instant::now());
     // The call itself may be given up before the publishers do, and its answer must arrive by then.
     let nobody_waits = give_up.min(now + CALL_TIMEOUT);
@@ -140,9 +135,9 @@ fn append_args(
     let deadline_ms = server_time.at(begin_by);
     // The script corrects it where it is wrong.
     let stamp = format!("{:0STAMP$}", server_time.at(now).unwrap_or(0));
-    let (lanes, first_birth) = match part {
-        Part::Home { lanes } => (*lanes as i64, ""),
-        Part::Other(births) => (0, births.first.as_str()),
+    let lanes = match part {
+        Part::Home { lanes } => *lanes as i64,
+        Part::Other(_) => 0,
     };
     args.push(slot.name.as_str().into());
     args.push(slot.number.to_string().into());
@@ -150,7 +145,6 @@ fn append_args(
     args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
     args.push(lanes.into());
     args.push(stamp.as_str().into());
-    args.push(first_birth.into());
     let mut entries = BytesMut::with_capacity(bytes + items * STAMP);
     for run in runs(publications) {
         let items = || run.iter().flat_map(|publication| &publication.items);
@@ -158,7 +152,7 @@ fn append_args(
         args.push(topic.as_str().into());
         args.push(match part {
             Part::Home { .. } => publisher.reveal().into(),
-            Part::Other(births) => births.of.get(topic).map_or("0", String::as_str).into(),
+            Part::Other(births) => births.get(topic).map(String::as_str).unwrap_or_default().into(),
         });
         args.push((items().count() as i64).into());
         args.extend(items().map(|item| {

@@ -51,7 +51,13 @@ impl Scripts {
             subscribe: script!("", "due", "births", "unknown_topic", "subscribe"),
             unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
             unsubscribe_topic: script!(" flags=allow-oom", "subscribed", "unsubscribe_topic"),
-            delete_topic: script!(" flags=allow-oom", "subscribed", "forget_topic", "delete_topic"),
+            delete_topic: script!(
+                " flags=allow-oom",
+                "births",
+                "subscribed",
+                "forget_topic",
+                "delete_topic"
+            ),
             topics: script!(" flags=no-writes", "topics"),
             subscriptions: script!(" flags=no-writes", "subscriptions"),
             due_batches: script!(" flags=no-writes", "due_batches"),

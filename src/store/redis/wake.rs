@@ -10,14 +10,21 @@ use fred::clients::SubscriberClient;
 use fred::prelude::{ClientLike, EventInterface, PubsubInterface};
 use fred::types::Message;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::lanes::wake_channel;
 use super::options::RedisOptions;
 use crate::store::{Alarm, Lane};
 
 /// Starts listening on a connection of its own; ends when the alarms, one for each lane, are
-/// dropped.
-pub fn listen(options: &RedisOptions, origin: &str, alarms: Vec<Weak<Alarm>>) {
+/// dropped. `left` tells when another server was looked for in place of one that answers nothing:
+/// who only listens does not notice that.
+pub fn listen(
+    options: &RedisOptions,
+    origin: &str,
+    left: watch::Receiver<()>,
+    alarms: Vec<Weak<Alarm>>,
+) {
     let subscriber = options.builder().and_then(|builder| Ok(builder.build_subscriber_client()?));
     let subscriber = match subscriber {
         Ok(subscriber) => subscriber,
@@ -26,10 +33,15 @@ pub fn listen(options: &RedisOptions, origin: &str, alarms: Vec<Weak<Alarm>>) {
             return;
         }
     };
-    tokio::spawn(forward(subscriber, origin.to_owned(), alarms));
+    tokio::spawn(forward(subscriber, origin.to_owned(), left, alarms));
 }
 
-async fn forward(subscriber: SubscriberClient, origin: String, alarms: Vec<Weak<Alarm>>) {
+async fn forward(
+    subscriber: SubscriberClient,
+    origin: String,
+    mut left: watch::Receiver<()>,
+    alarms: Vec<Weak<Alarm>>,
+) {
     let mut messages = subscriber.message_rx();
     // Subscribes again after each reconnect.
     let resubscribe = subscriber.manage_subscriptions();
@@ -43,7 +55,15 @@ async fn forward(subscriber: SubscriberClient, origin: String, alarms: Vec<Weak<
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     loop {
-        let (heard, delay) = match messages.recv().await {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            Ok(()) = left.changed() => {
+                let again = subscriber.force_reconnection().await;
+                tracing::debug!(?again, "listening for wake-ups on a new connection");
+                continue;
+            }
+        };
+        let (heard, delay) = match message {
             Ok(message) => match delay_of(&message, &origin) {
                 Some(delay) => {
                     let channel = channels.iter().position(|channel| *channel == *message.channel);

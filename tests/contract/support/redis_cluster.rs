@@ -93,6 +93,12 @@ impl RedisCluster {
         self.nodes.iter().map(size).collect()
     }
 
+    /// The slot of a key.
+    pub fn slot_of(&self, key: &str) -> u16 {
+        let slot = self.nodes[0].server.command(&["CLUSTER", "KEYSLOT", key]).unwrap();
+        slot.parse().unwrap()
+    }
+
     /// The node that has a slot.
     pub fn owner_of(&self, slot: u16) -> usize {
         let owns =

@@ -12,8 +12,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(15);
 /// How long a master that was replaced by command may still take acknowledgements, which are lost then:
 /// a Sentinel tells it at its next look, within 10 s, and some for a busy machine.
 const TWO_MASTERS: Duration = Duration::from_secs(12);
-/// Slots of lanes in a Cluster: what CRC16 makes of `{1}` and `{3}`.
-const SLOTS_OF_LANES: [u16; 2] = [9842, 1584];
+/// How many lanes the bus makes in a Cluster.
+const LANES: u16 = 8;
 /// How long each of two nodes has a part of a slot's keys, at most.
 const HALF_WAY_MS: u64 = 700;
 
@@ -132,14 +132,19 @@ pub async fn cluster_without_waiting(order: Order) -> Row {
 async fn lose_nodes(order: Order, replicas: u32) -> Row {
     let mut redis = RedisCluster::start_with_replicas(2).await;
     let mut rig = start(redis.url(), replicas, order.seed).await;
+    // Of the home lane, and of those that have the queues.
+    let lanes = rig::SUBSCRIBERS.map(|subscriber| redis.slot_of(subscriber) % LANES);
+    let mut slots = vec![redis.slot_of("{0}")];
+    slots.extend(lanes.map(|lane| redis.slot_of(&format!("{{{lane}}}"))));
     rig.load();
     let end = Instant::now() + order.time;
     let mut outcome = Outcome::default();
     while Instant::now() < end {
         rig.sleep_between(500, 2000).await;
         rig.row.cycles += 1;
-        let masters = redis.masters();
-        let node = masters[rig.dice.usize(..masters.len())];
+        let mut masters = redis.masters();
+        rig.dice.shuffle(&mut masters);
+        let node = masters[0];
         let lost = Instant::now();
         match rig.dice.u8(..4) {
             0 => {
@@ -155,11 +160,11 @@ async fn lose_nodes(order: Order, replicas: u32) -> Row {
                 redis.server(node).resume();
             }
             _ => {
-                let slot = SLOTS_OF_LANES[rig.dice.usize(..SLOTS_OF_LANES.len())];
+                let slot = slots[rig.dice.usize(..slots.len())];
+                let owner = redis.owner_of(slot);
+                let to = masters.iter().copied().find(|master| *master != owner).unwrap();
                 let half_way = rig.between(0, HALF_WAY_MS);
-                if redis.owner_of(slot) != node {
-                    redis.move_slot(slot, node, tokio::time::sleep(half_way)).await;
-                }
+                redis.move_slot(slot, to, tokio::time::sleep(half_way)).await;
                 outcome.resumed(&rig, Loss::SlotMove, lost).await;
             }
         }

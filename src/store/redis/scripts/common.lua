@@ -7,14 +7,15 @@
 -- <p>topics                hash    topic -> publisher's token, '' while nobody has published
 -- <p>events                hash    topic -> events ever received
 -- <p>births                hash    topic -> when it was made, in ever larger numbers
--- <p>first_birth           string  the smallest of them since the lane was empty
+-- <p>deleted:<topic>       string  when one of that name was last deleted, in the same numbers, until the
+--                                  key expires
 -- <p>last_birth            string  the largest of them
 -- <p>api_tokens            hash    token -> service name
 -- <p>duty:<duty>           string  the process that does it, until the key expires
 --
 -- Of each lane:
 -- <p>topic:<topic>         hash    subscriber -> '<max>:<timeout>', what publishing needs of it, and in
---                                  other lanes than home ':' and the topic's birth
+--                                  other lanes than home ':' and the topic's birth, if it is known
 -- <p>subscribers           set     tokens
 -- <p>limited               set     tokens of subscribers with a retention or a max_queued
 -- <p>subscriber:<token>    hash    queue callback uuid timeout max retention max_queued health

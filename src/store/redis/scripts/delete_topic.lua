@@ -1,12 +1,14 @@
 -- Deletes a topic in the home lane. ARGV: topic, its owner or '' for anybody's.
--- Returns { 'done', 'unknown' or 'owned', the birth of the youngest topic that there ever was }.
+-- Returns { 'done', 'unknown' or 'owned', the end of all topics of that name until now }.
 
 local topic, owner = ARGV[1], ARGV[2]
-local youngest = redis.call('GET', P .. 'last_birth') or '0'
 local publisher = redis.call('HGET', P .. 'topics', topic)
-if publisher and owner ~= '' and owner ~= publisher then return { 'owned', youngest } end
+if publisher and owner ~= '' and owner ~= publisher then return { 'owned', '0' } end
+local ended = next_birth()
+if not publisher then return { 'unknown', ended } end
 forget_topic(topic)
 redis.call('HDEL', P .. 'events', topic)
 redis.call('HDEL', P .. 'births', topic)
-local deleted = redis.call('HDEL', P .. 'topics', topic)
-return { deleted > 0 and 'done' or 'unknown', youngest }
+redis.call('HDEL', P .. 'topics', topic)
+redis.call('SET', P .. 'deleted:' .. topic, ended, 'PX', DELETED_TTL_MS)
+return { 'done', ended }

@@ -1,7 +1,7 @@
 -- Brings a subscriber of another bus in.
 --
 -- ARGV: subscriber, name for its queue, callback, uuid, 1 if there is a uuid, timeout, max, health,
---       topics…
+--       topics, each with its birth, or '' if that plays no part…
 -- Returns 1, or 0 if it is there: it then stays as it is.
 
 local token, timeout, max = ARGV[1], ARGV[6], ARGV[7]
@@ -14,8 +14,10 @@ redis.call('HSET', key, 'queue', ARGV[2], 'callback', ARGV[3], 'timeout', timeou
   'health', ARGV[8], 'sent', 0, 'head', 1, 'fence', 0)
 if ARGV[5] == '1' then redis.call('HSET', key, 'uuid', ARGV[4]) end
 redis.call('SADD', P .. 'subscribers', token)
-for i = 9, #ARGV do
-  redis.call('HSET', P .. 'topic:' .. ARGV[i], token, max .. ':' .. timeout)
+for i = 9, #ARGV, 2 do
+  local birth = ARGV[i + 1]
+  local settings = max .. ':' .. timeout .. (birth ~= '' and ':' .. birth or '')
+  redis.call('HSET', P .. 'topic:' .. ARGV[i], token, settings)
   redis.call('SADD', P .. 'topics_of:' .. token, ARGV[i])
 end
 return 1

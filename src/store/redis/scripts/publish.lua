@@ -3,13 +3,13 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       the time in ms as the caller knows it, '' or in another lane the home lane's first birth, then
---       for each run of publications with the same topic and publisher: topic, publisher, or in another
---       lane the topic's birth, n, n entries with that time in front.
+--       the time in ms as the caller knows it, then for each run of publications with the same topic
+--       and publisher: topic, publisher, or in another lane '<the topic's birth>:<last end of one of that
+--       name>', n, n entries with that time in front.
 -- Returns { one digit for each run (1 stored, 0 owned by another client), or 'late' and
 --           nothing was stored,
 --           milliseconds until a queue is due, or -1, the time in ms,
---           what other lanes need, if there are any: the first birth, and one for each run }.
+--           what other lanes need, if there are any: birth and end for each run, with commas between }.
 --
 -- A committer that got no answer sends the same number again; the group is then not appended
 -- twice. A command that waited in a server that hung comes late: its publishers have been told
@@ -39,7 +39,6 @@ local is_home, has_others = ARGV[5] ~= '0', tonumber(ARGV[5]) > 1
 local mismatch = is_home and keep_lane_count(ARGV[5])
 if mismatch then return mismatch end
 local wrong_stamp = math.abs(now - tonumber(ARGV[6])) > STAMP_TOLERANCE
-local first_birth = not is_home and tonumber(ARGV[7])
 local owners, received, subscribers = {}, {}, {}
 local settings, before, after, order = {}, {}, {}, {}
 local results, births = {}, {}
@@ -53,17 +52,19 @@ local function push(list, from, to)
   return length
 end
 
--- Whether a subscription in another lane is to the topic that was born then. One to a topic of that name
--- that was deleted ends here, if the deletion has not come to this lane yet. One from before the home
--- lane lost its data counts.
-local function is_to(topic, born, token, subscribed)
+-- Whether a subscription in another lane is to the topic of this birth. One to a topic of that name which
+-- was deleted ends here, if the deletion has not come to this lane yet.
+local function is_to(topic, birth_and_end, token, subscribed)
+  local born, ended = string.match(birth_and_end, '^(%d+):(%d+)$')
   local known = subscribed_birth(subscribed)
-  if known == born or known < first_birth then return true end
-  if known < born then forget_subscribed(topic, token) end
-  return false
+  if known < tonumber(ended) then
+    forget_subscribed(topic, token)
+    return false
+  end
+  return known <= tonumber(born)
 end
 
-local i = 8
+local i = 7
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
@@ -78,7 +79,7 @@ while i <= #ARGV do
       owner = publisher
     end
     owners[topic] = owner
-    if has_others then births[#births + 1] = birth(topic) end
+    if has_others then births[#births + 1] = birth(topic) .. ':' .. last_end(topic) end
   end
   if owner ~= publisher then
     results[#results + 1] = '0'
@@ -95,7 +96,7 @@ while i <= #ARGV do
     end
     for s = 1, #subscribed, 2 do
       local token = subscribed[s]
-      if is_home or is_to(topic, tonumber(publisher), token, subscribed[s + 1]) then
+      if is_home or is_to(topic, publisher, token, subscribed[s + 1]) then
         local length = push(P .. 'queue:' .. token, i + 1, i + n)
         if not before[token] then
           before[token], settings[token] = length - n, subscribed[s + 1]
@@ -129,11 +130,7 @@ end
 if is_home then
   for topic, n in pairs(received) do redis.call('HINCRBY', P .. 'events', topic, n) end
 end
-local result, for_others = table.concat(results), ''
-if has_others then
-  local first = redis.call('GET', P .. 'first_birth') or '0'
-  for_others = first .. ',' .. table.concat(births, ',')
-end
+local result, for_others = table.concat(results), table.concat(births, ',')
 redis.call('SET', slot, commit .. ':' .. result .. ':' .. for_others, 'PX', SLOT_TTL_MS)
 if not earliest then return { result, -1, text(now), for_others } end
 local delay = text(earliest - now)

@@ -1,6 +1,6 @@
 -- What a lane knows of a topic's subscribers; shared by what takes one out.
 
--- When the topic was made that was subscribed to; 0 in the home lane, and where nobody took note.
+-- When the topic was made that was subscribed to; 0 is when nobody took note of that.
 local function subscribed_birth(settings)
   return tonumber(string.match(settings, '^%d+:%d+:(%d+)$') or 0)
 end
