@@ -35,42 +35,28 @@ const CASE_LIMIT: Duration = Duration::from_secs(60);
 /// The share of batches that subscribers refuse.
 const REFUSED: f64 = 0.2;
 
-/// A deed without what is known only when it is done, and the web process that is asked.
-#[derive(Clone, Debug)]
-struct Wish {
-    what: What,
-    web: usize,
-}
+/// A deed, and the web process that is asked.
+type Asked = (Deed, usize);
 
-#[derive(Clone, Debug)]
-enum What {
-    Subscribe { who: &'static str, topics: BTreeSet<&'static str>, max: u64 },
-    Unsubscribe { who: &'static str },
-    UnsubscribeTopic { who: &'static str, topic: &'static str },
-    DeleteTopic { by: Option<&'static str>, topic: &'static str },
-    Publish { by: &'static str, topic: &'static str, count: u64 },
-    MakeToken,
-    DeleteToken,
-}
-
-fn rounds() -> impl Strategy<Value = Vec<Vec<Wish>>> {
+/// What is known only when it is done, [`Stage::prepare`] adds: the numbers of events among others.
+fn rounds() -> impl Strategy<Value = Vec<Vec<Asked>>> {
     let who = || select(&SUBSCRIBERS);
     let topic = || select(&TOPICS);
-    let by = || select(&["demo", ORDERS, TOKEN]);
-    let what = prop_oneof![
+    let token = Publisher::Token { name: TOKEN, changed: false };
+    let by = select(vec![Publisher::Allowed("demo"), Publisher::Allowed(ORDERS), token]);
+    let deed = prop_oneof![
         5 => (who(), btree_set(topic(), 0..=3), 1..5u64)
-            .prop_map(|(who, topics, max)| What::Subscribe { who, topics, max }),
-        1 => who().prop_map(|who| What::Unsubscribe { who }),
-        2 => (who(), topic()).prop_map(|(who, topic)| What::UnsubscribeTopic { who, topic }),
+            .prop_map(|(who, topics, max)| Deed::Subscribe { who, topics, max, creates: false }),
+        1 => who().prop_map(|who| Deed::Unsubscribe { who }),
+        2 => (who(), topic()).prop_map(|(who, topic)| Deed::UnsubscribeTopic { who, topic }),
         3 => (select(&[None, Some("demo"), Some(ORDERS)]), topic())
-            .prop_map(|(by, topic)| What::DeleteTopic { by, topic }),
-        10 => (by(), topic(), 1..4u64)
-            .prop_map(|(by, topic, count)| What::Publish { by, topic, count }),
-        1 => Just(What::MakeToken),
-        1 => Just(What::DeleteToken),
+            .prop_map(|(by, topic)| Deed::DeleteTopic { by, topic }),
+        10 => (by, topic(), 1..4u64)
+            .prop_map(|(by, topic, count)| Deed::Publish { by, topic, events: 0..count }),
+        1 => Just(Deed::MakeToken),
+        1 => Just(Deed::DeleteToken),
     ];
-    let wish = (what, 0..2usize).prop_map(|(what, web)| Wish { what, web });
-    vec(vec(wish, 1..=AT_ONCE), 1..=ROUNDS)
+    vec(vec((deed, 0..2usize), 1..=AT_ONCE), 1..=ROUNDS)
 }
 
 /// Subscribers that see everything happen in one order, and the states that explain what was seen of
@@ -181,7 +167,7 @@ impl Stage {
         root.delete(&format!("/api_tokens/{TOKEN}")).await.expect(204);
     }
 
-    async fn run(&mut self, rounds: Vec<Vec<Wish>>) {
+    async fn run(&mut self, rounds: Vec<Vec<Asked>>) {
         self.clear().await;
         self.token_changed = Some(Instant::now());
         let first_number = self.number;
@@ -197,8 +183,9 @@ impl Stage {
         self.processes_know_the_token().await;
         self.token_changed = None;
         for web in 0..self.webs.len() {
-            let what = What::Publish { by: TOKEN, topic: TOPICS[0], count: 1 };
-            let done = self.at_once(vec![Wish { what, web }]).await;
+            let by = Publisher::Token { name: TOKEN, changed: false };
+            let deed = Deed::Publish { by, topic: TOPICS[0], events: 0..1 };
+            let done = self.at_once(vec![(deed, web)]).await;
             let shown = self.shown().await;
             views.iter_mut().for_each(|view| view.learn(&done, &shown));
         }
@@ -214,16 +201,14 @@ impl Stage {
     }
 
     /// Does everything at the same time.
-    async fn at_once(&mut self, round: Vec<Wish>) -> Vec<Done> {
-        let changes = |wish: &Wish| matches!(wish.what, What::MakeToken | What::DeleteToken);
+    async fn at_once(&mut self, mut round: Vec<Asked>) -> Vec<Done> {
+        let changes = |(deed, _): &Asked| matches!(deed, Deed::MakeToken | Deed::DeleteToken);
         let changes = round.iter().any(changes);
         let known = self.token_changed.is_none_or(|at| at.elapsed() > TOKEN_KNOWN);
-        let mut deeds = vec![];
-        for wish in round {
-            let deed = self.deed(wish.what, wish.web == 1, changes || !known);
-            deeds.push((deed, wish.web));
+        for (deed, web) in &mut round {
+            self.prepare(deed, *web, changes || !known);
         }
-        let answers = deeds.into_iter().map(async |(deed, web)| {
+        let answers = round.into_iter().map(async |(deed, web)| {
             let status = match self.ask(&deed, web).await.status {
                 // An unknown token that comes too often (docs/api.md).
                 429 => 401,
@@ -238,23 +223,18 @@ impl Stage {
         done
     }
 
-    fn deed(&mut self, what: What, creates: bool, changed: bool) -> Deed {
-        match what {
-            What::Subscribe { who, topics, max } => Deed::Subscribe { who, topics, max, creates },
-            What::Unsubscribe { who } => Deed::Unsubscribe { who },
-            What::UnsubscribeTopic { who, topic } => Deed::UnsubscribeTopic { who, topic },
-            What::DeleteTopic { by, topic } => Deed::DeleteTopic { by, topic },
-            What::Publish { by, topic, count } => {
+    fn prepare(&mut self, deed: &mut Deed, web: usize, token_changed: bool) {
+        match deed {
+            Deed::Subscribe { creates, .. } => *creates = web == 1,
+            Deed::Publish { by, events, .. } => {
                 let first = self.number;
-                self.number += count;
-                let by = match by {
-                    TOKEN => Publisher::Token { name: TOKEN, changed },
-                    by => Publisher::Allowed(by),
-                };
-                Deed::Publish { by, topic, events: first..self.number }
+                self.number += events.end;
+                *events = first..self.number;
+                if let Publisher::Token { changed, .. } = by {
+                    *changed = token_changed;
+                }
             }
-            What::MakeToken => Deed::MakeToken,
-            What::DeleteToken => Deed::DeleteToken,
+            _ => {}
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Bus, Client, Process, Signal, Store, event, eventually, run};
+use crate::support::{Bus, Client, Process, RedisServer, Signal, Store, event, eventually, run};
 
 /// How long a publish may take to say that the store is away.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -118,25 +118,28 @@ fn a_redis_that_hangs_is_said_in_time_and_healed_from() {
     });
 }
 
-/// What publishers are refused while Redis hangs must not be in it when it answers again.
-fn stores_nothing_that_was_refused(while_it_hangs: impl AsyncFnOnce(Client) + 'static) {
+/// What publishers are refused while Redis hangs must not be in it when it answers again. `hang` lets it
+/// hang while it publishes, and returns how many events were accepted.
+fn stores_what_was_accepted_only(
+    hang: impl AsyncFnOnce(&mut RedisServer, Client) -> u64 + 'static,
+) {
     run(async {
         let mut store = Store::redis();
         let bus = Bus::new(&store);
         let web = bus.web().await;
         let demo = web.client("demo");
         demo.claims("widgets").await;
-        store.server().pause();
-        while_it_hangs(demo.clone()).await;
-        store.server().resume();
+        let accepted = hang(store.server(), demo.clone()).await;
         publishes_again(&demo, 1).await;
-        assert_eq!(demo.topic("widgets").await["events"], 2, "the claim and event 1");
+        let expected = accepted + 2;
+        assert_eq!(demo.topic("widgets").await["events"], expected, "the claim and event 1, too");
     });
 }
 
 #[test]
 fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
-    stores_nothing_that_was_refused(async |demo: Client| {
+    stores_what_was_accepted_only(async |redis: &mut RedisServer, demo: Client| {
+        redis.pause();
         // Some are under way to Redis when it hangs, some come while those wait.
         let publishers = (0..8u32).map(|index| {
             let demo = demo.clone();
@@ -148,18 +151,26 @@ fn an_event_that_was_refused_while_redis_hung_is_not_stored_later() {
         for publisher in publishers.collect::<Vec<_>>() {
             publisher.await.unwrap();
         }
+        redis.resume();
+        0
+    });
+}
+
+#[test]
+fn an_event_that_was_just_refused_is_not_stored_by_a_redis_that_wakes_up() {
+    stores_what_was_accepted_only(async |redis: &mut RedisServer, demo: Client| {
+        redis.pause();
+        is_refused_for_now(&demo, 99).await;
+        // The command still waits in front of it.
+        redis.resume();
+        0
     });
 }
 
 #[test]
 fn nothing_is_refused_and_stored_when_redis_hangs_just_longer_than_a_call_may_take() {
-    run(async {
-        let mut store = Store::redis();
-        let bus = Bus::new(&store);
-        let web = bus.web().await;
-        let demo = web.client("demo");
-        demo.claims("widgets").await;
-        store.server().pause();
+    stores_what_was_accepted_only(async |redis: &mut RedisServer, demo: Client| {
+        redis.pause();
         // The first one waits in vain and has another server looked for; the second one is under way then.
         let publishers = (0..2u32).map(|index| {
             let demo = demo.clone();
@@ -170,20 +181,13 @@ fn nothing_is_refused_and_stored_when_redis_hangs_just_longer_than_a_call_may_ta
         });
         let publishers: Vec<_> = publishers.collect();
         tokio::time::sleep(Duration::from_millis(4_300)).await;
-        store.server().resume();
-        let mut stored = 1;
+        redis.resume();
+        let mut accepted = 0;
         for publisher in publishers {
-            stored += u64::from(publisher.await.unwrap() == 204);
+            accepted += u64::from(publisher.await.unwrap() == 204);
         }
-        publishes_again(&demo, 1).await;
-        assert_eq!(demo.topic("widgets").await["events"], stored + 1, "claim, accepted, event 1");
+        accepted
     });
-}
-
-#[test]
-fn an_event_that_was_just_refused_is_not_stored_by_a_redis_that_wakes_up() {
-    // The command still waits in front of it.
-    stores_nothing_that_was_refused(async |demo: Client| is_refused_for_now(&demo, 99).await);
 }
 
 #[test]
