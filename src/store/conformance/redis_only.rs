@@ -11,7 +11,9 @@ use super::fixture::{
 };
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
-use crate::store::{IMPORT_MEMORY, Lease, Outcome, Portion, Store, StoreError, StoreResult};
+use crate::store::{
+    IMPORT_MEMORY, Lane, Lease, Outcome, Portion, Settled, Store, StoreError, StoreResult,
+};
 
 /// How late an answer may come.
 const BOUND: Duration = Duration::from_secs(5);
@@ -309,4 +311,31 @@ async fn subscriptions_hold_when_the_home_lane_alone_lost_its_data() {
     }
     f.publish("a", &["newer"]).await;
     assert_eq!(f.drain().await, each_gets("newer"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
+    let mut f = Fixture::redis();
+    f.publish("a", &["lost"]).await;
+    f.subscribe("alice", &["a"], plain).await;
+    f.subscribe("bob", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let answered = f.claim(1).await.batches;
+    assert_eq!(answered.len(), 1);
+    f.server().pause();
+    assert!(f.store.claim(Lane::HOME, 1, HOUR).await.is_err());
+    f.server().resume();
+    let give_up = Instant::now() + BOUND;
+    for key in ["rm:{0}:subscriber:alice", "rm:{0}:subscriber:bob"] {
+        while f.server().command(&["HGET", key, "leased"]).unwrap() != "1" {
+            assert!(Instant::now() < give_up, "Redis does the claim in the end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    // Not what an answered claim leased, and as if nothing had been tried yet.
+    let again = f.claim(10).await.batches;
+    assert_eq!(again.len(), 1);
+    assert_ne!(again[0].lease.subscriber, answered[0].lease.subscriber);
+    assert_eq!((texts(&again[0]), again[0].batch.attempt), (vec!["1".to_owned()], 1));
+    assert!(matches!(f.settle(&answered[0].lease, Outcome::Acknowledged).await, Settled::Released));
 }

@@ -75,6 +75,15 @@ struct RedisLane {
     keys: LaneKeys,
     server_time: ServerTime,
     alarm: Arc<Alarm>,
+    /// Held during a claim, so that this process makes one after the other.
+    claims: tokio::sync::Mutex<Claims>,
+}
+
+/// Numbers this process's claims in a lane, so that Redis knows which of them was never answered.
+#[derive(Default)]
+struct Claims {
+    last: i64,
+    last_answered: i64,
 }
 
 impl RedisStore {
@@ -87,6 +96,7 @@ impl RedisStore {
             keys: LaneKeys::of(lane),
             server_time: ServerTime::default(),
             alarm: Arc::new(Alarm::default()),
+            claims: tokio::sync::Mutex::default(),
         });
         Ok(Self {
             options: options.clone(),
@@ -279,16 +289,21 @@ impl Store for RedisStore {
     }
 
     async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let mut claims = self.lane(lane).claims.lock().await;
+        claims.last += 1;
         let args = vec![
             (limit as i64).into(),
             ms(lease),
             (MAX_BATCH_BYTES as i64).into(),
             (CLAIM_MAX_BYTES as i64).into(),
             ms(CLOCK_STEP),
+            self.origin.as_str().into(),
+            claims.last.into(),
+            claims.last_answered.into(),
         ];
-        // Sent again, it would lease more queues; those of a lost answer wait for their leases
-        // to run out.
+        // Sent again, it would be taken for an old copy: the next one ends what a lost one has leased.
         let mut reply = self.run_with(&self.scripts.claim, lane, args, Resend::No).await?;
+        claims.last_answered = claims.last;
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
         Ok(Claim { batches, next_due })

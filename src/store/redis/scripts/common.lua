@@ -28,6 +28,8 @@
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
 --                                  batch is to leave or, while it is leased, when the lease ends
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
+-- <p>claim:<claimer>       string  number of its last claim that found something, then subscriber and
+--                                  fence of each lease; expires with them
 -- <p>ping                  string  when /pulse last asked
 -- <p>clock                 string  what the clock showed at a claim not long ago
 --
