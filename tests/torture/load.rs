@@ -196,7 +196,9 @@ impl Publisher {
             };
             let first = self.number;
             self.number += count;
-            streamed.stream.publishes.push(Publish { first, events, answer, sent_at });
+            let answered_at = Instant::now();
+            let publish = Publish { first, events, answer, sent_at, answered_at };
+            streamed.stream.publishes.push(publish);
             if answer == Answer::Accepted {
                 streamed.pause = streamed.pause.max(accepted_at.elapsed());
                 accepted_at = Instant::now();

@@ -2,9 +2,11 @@
 //!
 //! It knows nothing of how a bus works, only what its documents promise (docs/durability.md):
 //!
-//! - an event answered with 204 reaches every subscriber, or is counted as dropped;
-//! - a publish that was answered before another one was sent is before it in every queue, so each
-//!   subscriber sees each stream's answered events for the first time in order;
+//! - an event answered with 204 reaches every subscriber, which acknowledges it, or is counted as dropped;
+//! - a publish that was answered before another one to its topic was sent is before it in every queue, so
+//!   each subscriber sees each publisher's answered events for the first time in order, over whatever
+//!   connections they were published;
+//! - what was refused comes again before anything that is behind it;
 //! - nothing arrives that was not sent, and what arrives is what was sent, byte for byte;
 //! - an array is stored as a whole or not at all;
 //! - what is sent again under a `Webhook-Id` is the same batch;
@@ -14,6 +16,7 @@
 #![allow(dead_code, reason = "the contract tests use it to test it")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -40,6 +43,7 @@ pub struct Publish {
     pub events: Vec<String>,
     pub answer: Answer,
     pub sent_at: Instant,
+    pub answered_at: Instant,
 }
 
 /// What one connection published, one after the other; each publish waited for the answer to the
@@ -77,13 +81,27 @@ pub struct Terms {
     pub duplicates_max: u64,
     /// Events that were sent before this may be lost: the store forgot everything.
     pub forgotten_before: Option<Instant>,
-    /// Whether the counters of monitoring must agree.
-    pub counters: bool,
+    pub counters: Counters,
     /// Whether a publish that got no answer may be undone after it was delivered: counters may then be
     /// lower by what arrived of such publishes.
     pub may_undo: bool,
-    /// Whether losses are counted but no violation: the store's settings promise no more.
-    pub may_lose: bool,
+    /// What was sent in these times may be lost though it was answered with 204: the store's settings
+    /// promise no more.
+    pub may_lose: Vec<RangeInclusive<Instant>>,
+    /// Whether a publish may remain without an answer: a web process dies.
+    pub may_not_answer: bool,
+}
+
+/// How the counters of monitoring must agree with what arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counters {
+    #[default]
+    Exactly,
+    /// A subscriber's may be lower, because the store lost some, and a topic's are not looked at. A higher
+    /// one tells of an event that was in a queue twice.
+    NoMore,
+    /// They began anew.
+    Unknown,
 }
 
 /// What came out.
@@ -95,6 +113,8 @@ pub struct Verdict {
     /// Different events, over all subscribers.
     pub received: u64,
     pub lost: u64,
+    /// Autodropped and expired, by the bus's own count.
+    pub dropped: u64,
     pub reordered: u64,
     /// Never sent, refused, or altered.
     pub phantom: u64,
@@ -139,10 +159,10 @@ pub fn origin(event: &str) -> Option<(usize, u64)> {
 
 /// An event that was sent, found by its number.
 struct Known<'a> {
-    publish: usize,
     answer: Answer,
     event: &'a str,
     sent_at: Instant,
+    answered_at: Instant,
 }
 
 type KnownEvents<'a> = Vec<HashMap<u64, Known<'a>>>;
@@ -158,10 +178,20 @@ pub fn judge(
     let known = know(streams, &mut verdict);
     let mut stored: BTreeMap<&str, HashSet<(usize, u64)>> = BTreeMap::new();
     for subscriber in subscribers {
-        let first = first_receipts(subscriber, &known, &mut verdict);
-        check_order(subscriber, &known, &first, &mut verdict);
-        check_complete(subscriber, streams, &known, &first, terms, &mut verdict);
+        let (first, acknowledged) = first_receipts(subscriber, &known, &mut verdict);
+        check_order(subscriber, streams, &known, &first, &mut verdict);
+        let keeps_all = terms.may_lose.is_empty() && terms.forgotten_before.is_none();
+        if keeps_all && subscriber.dropped == 0 {
+            check_overtaking(subscriber, &known, &mut verdict);
+        }
+        check_complete(subscriber, streams, &known, &acknowledged, terms, &mut verdict);
+        if terms.counters == Counters::NoMore && subscriber.sent > acknowledged.len() as u64 {
+            let Subscriber { name, sent, .. } = subscriber;
+            let text = format!("{name} counts {sent} sent of {} that arrived", acknowledged.len());
+            verdict.violation("counters", text);
+        }
         verdict.received += first.len() as u64;
+        verdict.dropped += subscriber.dropped;
         for (stream, number) in first {
             stored.entry(&streams[stream].topic).or_default().insert((stream, number));
         }
@@ -171,7 +201,10 @@ pub fn judge(
         let text = format!("{} events, at most {}", verdict.duplicated, terms.duplicates_max);
         verdict.violation("duplicated", text);
     }
-    if terms.counters {
+    if verdict.unanswered > 0 && !terms.may_not_answer {
+        verdict.violation("unanswered", format!("{} events", verdict.unanswered));
+    }
+    if terms.counters == Counters::Exactly {
         let undone_max = if terms.may_undo { verdict.stored_unanswered } else { 0 };
         check_counters(subscribers, topics, &stored, undone_max, &mut verdict);
     }
@@ -181,7 +214,7 @@ pub fn judge(
 fn know<'a>(streams: &'a [Stream], verdict: &mut Verdict) -> KnownEvents<'a> {
     let known = streams.iter().map(|stream| {
         let mut events = HashMap::new();
-        for (index, publish) in stream.publishes.iter().enumerate() {
+        for publish in &stream.publishes {
             let count = publish.events.len() as u64;
             match publish.answer {
                 Answer::Accepted => verdict.accepted += count,
@@ -193,8 +226,8 @@ fn know<'a>(streams: &'a [Stream], verdict: &mut Verdict) -> KnownEvents<'a> {
                 }
             }
             for (number, event) in (publish.first..).zip(&publish.events) {
-                let Publish { answer, sent_at, .. } = *publish;
-                events.insert(number, Known { publish: index, answer, event, sent_at });
+                let Publish { answer, sent_at, answered_at, .. } = *publish;
+                events.insert(number, Known { answer, event, sent_at, answered_at });
             }
         }
         events
@@ -202,13 +235,13 @@ fn know<'a>(streams: &'a [Stream], verdict: &mut Verdict) -> KnownEvents<'a> {
     known.collect()
 }
 
-/// The events that a subscriber got, in the order in which it saw each first. Finds what was never
-/// sent, what was altered, what came again, and batches that changed.
+/// The events that a subscriber got, in the order in which it saw each first, and those that it
+/// acknowledged. Finds what was never sent, what was altered, what came again, and batches that changed.
 fn first_receipts(
     subscriber: &Subscriber,
     known: &KnownEvents<'_>,
     verdict: &mut Verdict,
-) -> Vec<(usize, u64)> {
+) -> (Vec<(usize, u64)>, HashSet<(usize, u64)>) {
     let name = &subscriber.name;
     let mut first = Vec::new();
     let (mut seen, mut acknowledged) = (HashSet::new(), HashSet::new());
@@ -222,8 +255,12 @@ fn first_receipts(
             verdict.violation("phantom", format!("{name} got no batch: {}", receipt.body));
             continue;
         };
+        let mut in_batch = HashSet::new();
         for event in events.into_iter().map(RawValue::get) {
             let from = origin(event);
+            if !in_batch.insert(from) {
+                verdict.violation("doubled", format!("{name} got {event} twice in a batch"));
+            }
             let sent = from.and_then(|(stream, number)| known.get(stream)?.get(&number));
             let (Some(from), Some(sent)) = (from, sent) else {
                 verdict.phantom += 1;
@@ -249,26 +286,55 @@ fn first_receipts(
             }
         }
     }
-    first
+    (first, acknowledged)
 }
 
-/// What was answered with 204 before something else was sent must come before it.
+/// What was answered with 204 before something else was sent to the same topic must come before it.
 fn check_order(
     subscriber: &Subscriber,
+    streams: &[Stream],
     known: &KnownEvents<'_>,
     first: &[(usize, u64)],
     verdict: &mut Verdict,
 ) {
-    let mut latest: HashMap<usize, u64> = HashMap::new();
+    // Of each topic, what was sent last of all that has come.
+    let mut latest: HashMap<&str, (Instant, (usize, u64))> = HashMap::new();
     for &(stream, number) in first {
-        let latest = latest.entry(stream).or_insert(number);
-        if number < *latest && known[stream][&number].answer == Answer::Accepted {
+        let event = &known[stream][&number];
+        let this = (event.sent_at, (stream, number));
+        let latest = latest.entry(&streams[stream].topic).or_insert(this);
+        if event.answer == Answer::Accepted && event.answered_at < latest.0 {
             verdict.reordered += 1;
-            let text =
-                format!("{} saw {latest} of stream {stream} before {number}", subscriber.name);
+            let text = format!("{} saw {:?} before {:?}", subscriber.name, latest.1, this.1);
             verdict.violation("reordered", text);
         }
-        *latest = number.max(*latest);
+        *latest = this.max(*latest);
+    }
+}
+
+/// What was answered with 204, came and was refused has to come again before anything new.
+fn check_overtaking(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &mut Verdict) {
+    let mut seen = HashSet::<(usize, u64)>::new();
+    // To come again.
+    let mut refused = HashSet::<(usize, u64)>::new();
+    for receipt in &subscriber.receipts {
+        let events = serde_json::from_str::<Vec<&RawValue>>(&receipt.body).unwrap_or_default();
+        let events: Vec<_> = events.iter().filter_map(|event| origin(event.get())).collect();
+        for event in &events {
+            refused.remove(event);
+            let is_new = seen.insert(*event);
+            if let Some(left) = refused.iter().next().filter(|_| is_new) {
+                let text = format!("{} saw {event:?}, and had refused {left:?}", subscriber.name);
+                verdict.violation("overtaken", text);
+            }
+        }
+        let is_promised = |event: &(usize, u64)| {
+            let known = known.get(event.0).and_then(|events| events.get(&event.1));
+            known.is_some_and(|known| known.answer == Answer::Accepted)
+        };
+        if !receipt.acknowledged {
+            refused.extend(events.into_iter().filter(is_promised));
+        }
     }
 }
 
@@ -276,12 +342,11 @@ fn check_complete(
     subscriber: &Subscriber,
     streams: &[Stream],
     known: &KnownEvents<'_>,
-    first: &[(usize, u64)],
+    got: &HashSet<(usize, u64)>,
     terms: &Terms,
     verdict: &mut Verdict,
 ) {
-    let got: HashSet<_> = first.iter().copied().collect();
-    let mut missing = 0;
+    let (mut missing, mut excused) = (0, 0);
     let mut example = None;
     for (stream, events) in known.iter().enumerate() {
         for (number, event) in events {
@@ -289,17 +354,21 @@ fn check_complete(
             let promised = event.answer == Answer::Accepted && !forgotten;
             if promised && !got.contains(&(stream, *number)) {
                 missing += 1;
-                example = Some((stream, *number));
+                if terms.may_lose.iter().any(|time| time.contains(&event.sent_at)) {
+                    excused += 1;
+                } else {
+                    example = Some((stream, *number));
+                }
             }
         }
     }
     let lost = u64::saturating_sub(missing, subscriber.dropped);
     verdict.lost += lost;
-    if lost > 0 && !terms.may_lose {
+    if lost > excused {
         let text = format!("{} did not get {lost} events, such as {example:?}", subscriber.name);
         verdict.violation("lost", text);
     }
-    if subscriber.dropped > 0 || terms.may_lose || terms.forgotten_before.is_some() {
+    if subscriber.dropped > 0 || !terms.may_lose.is_empty() || terms.forgotten_before.is_some() {
         return;
     }
     for (index, stream) in streams.iter().enumerate() {
@@ -368,7 +437,8 @@ mod tests {
 
     fn publish(first: u64, count: u64, answer: Answer) -> Publish {
         let events = (first..first + count).map(event).collect();
-        Publish { first, events, answer, sent_at: Instant::now() }
+        let (sent_at, answered_at) = (Instant::now(), Instant::now());
+        Publish { first, events, answer, sent_at, answered_at }
     }
 
     /// One stream: events 1 and 2, an array of 3 to 5 without an answer, 6 with 503, 7.
@@ -397,8 +467,13 @@ mod tests {
         subscriber(receipts.collect(), numbers.len() as u64)
     }
 
+    /// A web process died, so a publish may be without an answer.
+    fn terms() -> Terms {
+        Terms { may_not_answer: true, ..Terms::default() }
+    }
+
     fn verdict(subscriber: Subscriber, events: u64) -> Verdict {
-        let terms = Terms { counters: true, ..Terms::default() };
+        let terms = terms();
         judge(&streams(), &[subscriber], &BTreeMap::from([("a".into(), events)]), &terms)
     }
 
@@ -440,7 +515,11 @@ mod tests {
     #[test]
     fn what_was_sent_before_the_store_forgot_everything_is_not_lost() {
         let streams = streams();
-        let terms = Terms { forgotten_before: Some(Instant::now()), ..Terms::default() };
+        let terms = Terms {
+            forgotten_before: Some(Instant::now()),
+            counters: Counters::Unknown,
+            ..terms()
+        };
         let found = judge(&streams, &[got(&[])], &BTreeMap::new(), &terms);
         assert!(found.violations.is_empty(), "{:?}", found.violations);
     }
@@ -450,6 +529,81 @@ mod tests {
         let found = verdict(got(&[2, 1, 7]), 3);
         finds(&found, "reordered");
         assert_eq!(found.reordered, 1);
+    }
+
+    #[test]
+    fn a_wrong_order_is_found_across_connections() {
+        let two = vec![
+            Stream { topic: "a".into(), publishes: vec![publish(1, 1, Answer::Accepted)] },
+            Stream { topic: "a".into(), publishes: vec![publish(1, 1, Answer::Accepted)] },
+        ];
+        let second = event(1).replace(&url(0, 1), &url(1, 1));
+        let mut two = two;
+        two[1].publishes[0].events = vec![second.clone()];
+        let receipts = vec![receipt("b1", &[second], true), receipt("b2", &[event(1)], true)];
+        let topics = BTreeMap::from([("a".into(), 2)]);
+        let found = judge(&two, &[subscriber(receipts, 2)], &topics, &Terms::default());
+        finds(&found, "reordered");
+    }
+
+    #[test]
+    fn what_was_refused_only_is_lost() {
+        let mut refused = got(&[1, 2, 7]);
+        refused.receipts[2].acknowledged = false;
+        finds(&verdict(refused, 3), "lost");
+    }
+
+    #[test]
+    fn what_overtakes_something_refused_is_found() {
+        let receipts = vec![
+            receipt("b1", &[event(1)], false),
+            receipt("b2", &[event(2)], true),
+            receipt("b1", &[event(1)], true),
+            receipt("b3", &[event(7)], true),
+        ];
+        finds(&verdict(subscriber(receipts, 3), 3), "overtaken");
+    }
+
+    #[test]
+    fn an_event_that_is_twice_in_a_batch_is_found() {
+        let twice = receipt("b1", &[event(1), event(2), event(1)], true);
+        let receipts = vec![twice, receipt("b2", &[event(7)], true)];
+        let terms = Terms { duplicates_max: 1, ..terms() };
+        let topics = BTreeMap::from([("a".into(), 3)]);
+        finds(&judge(&streams(), &[subscriber(receipts, 3)], &topics, &terms), "doubled");
+    }
+
+    #[test]
+    fn only_what_was_sent_in_the_time_of_a_loss_may_be_lost() {
+        let streams = streams();
+        let time = |publish: usize| {
+            let at = streams[0].publishes[publish].sent_at;
+            at..=at
+        };
+        let violations = |publish: usize| {
+            let may_lose = vec![time(publish)];
+            let terms = Terms { may_lose, counters: Counters::NoMore, ..terms() };
+            judge(&streams, &[got(&[1, 7])], &BTreeMap::new(), &terms).violations
+        };
+        assert_eq!(violations(1), [""; 0]);
+        assert_eq!(violations(0).len(), 1);
+    }
+
+    #[test]
+    fn where_counters_may_be_lower_they_may_not_be_higher() {
+        let violations = |sent: u64| {
+            let terms = Terms { counters: Counters::NoMore, ..terms() };
+            let bob = Subscriber { sent, ..got(&[1, 2, 7]) };
+            judge(&streams(), &[bob], &BTreeMap::new(), &terms).violations.len()
+        };
+        assert_eq!((violations(2), violations(3), violations(4)), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_publish_without_an_answer_is_found_where_no_web_process_dies() {
+        let topics = BTreeMap::from([("a".into(), 3)]);
+        let found = judge(&streams(), &[got(&[1, 2, 7])], &topics, &Terms::default());
+        finds(&found, "unanswered");
     }
 
     #[test]
@@ -497,7 +651,7 @@ mod tests {
         let mut streams = streams();
         streams[0].publishes[1].answer = Answer::Refused;
         let topics = BTreeMap::from([("a".into(), 3)]);
-        let found = judge(&streams, &[got(&[1, 2, 7])], &topics, &Terms::default());
+        let found = judge(&streams, &[got(&[1, 2, 7])], &topics, &terms());
         assert_eq!(found.phantom, 1);
     }
 
@@ -522,7 +676,7 @@ mod tests {
 
     #[test]
     fn only_what_got_no_answer_may_be_undone_with_its_counters() {
-        let terms = Terms { counters: true, may_undo: true, ..Terms::default() };
+        let terms = Terms { may_undo: true, ..terms() };
         let violations = |sent: u64| {
             let bob = Subscriber { sent, ..got(&[1, 2, 3, 4, 5, 7]) };
             judge(&streams(), &[bob], &BTreeMap::from([("a".into(), sent)]), &terms).violations

@@ -30,7 +30,7 @@ pub struct Manner {
 pub struct Seen {
     pub receipts: Vec<Receipt>,
     pub times: Vec<Instant>,
-    /// Each event that came at least once: its stream and number there.
+    /// Each event that was acknowledged: its stream and number there.
     pub events: HashSet<(usize, u64)>,
 }
 
@@ -110,7 +110,7 @@ async fn receive(
     let batch = batch.to_owned();
     {
         let mut seen = shared.seen.lock().unwrap();
-        if let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(&body) {
+        if acknowledged && let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(&body) {
             seen.events.extend(events.into_iter().filter_map(|event| origin(event.get())));
         }
         seen.times.push(Instant::now());

@@ -79,7 +79,7 @@ pub async fn hostile(order: Order) -> Row {
     let crowd = if order.time >= Duration::from_secs(30) { MANY } else { SOME };
     let store = order.store.open();
     let bus = rig::bus(&store)
-        .set("ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "60")
+        .set("ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "3600")
         .set("ROUTEMASTER_LOG_LEVEL", "warn");
     let mut server = bus.serve().await;
     let (port, ca) = (server.port(), bus.ca_path());
@@ -284,10 +284,15 @@ async fn once(deed: Deed, port: u16, ca: &Path, dice: &mut fastrand::Rng) -> Str
             stream.send(publish(&flood)).await;
         }
         Deed::HugeBody => {
-            stream.send(publish("Content-Length: 1073741824")).await;
-            // Until it hangs up.
-            for _ in 0..64 {
-                if !stream.send(vec![b' '; 16 * 1024]).await {
+            let piece = [b"4000\r\n".as_slice(), &[b' '; 16 * 1024], b"\r\n"].concat();
+            let (head, piece) = match dice.bool() {
+                true => ("Content-Length: 1073741824", &piece[6..]),
+                false => ("Transfer-Encoding: chunked", piece.as_slice()),
+            };
+            stream.send(publish(head)).await;
+            // A gigabyte, or until it hangs up.
+            for _ in 0..65_536 {
+                if !stream.send(piece.to_vec()).await {
                     break;
                 }
             }

@@ -1,9 +1,11 @@
 //! Redis servers that are lost, or hang, and are replaced: by Sentinels, or within a Cluster.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::Order;
+use crate::oracle::Counters;
 use crate::rig::{self, Rig, Row};
 use crate::support::{RedisCluster, RedisSentinels, Store};
 
@@ -12,6 +14,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(15);
 /// How long a master that was replaced by command may still take acknowledgements, which are lost then:
 /// a Sentinel tells it at its next look, within 10 s, and some for a busy machine.
 const TWO_MASTERS: Duration = Duration::from_secs(12);
+/// How far a replica may be behind its master, on a busy machine.
+const REPLICA_LAG: Duration = Duration::from_secs(2);
 /// How many lanes the bus makes in a Cluster.
 const LANES: u16 = 8;
 /// How long each of two nodes has a part of a slot's keys, at most.
@@ -42,6 +46,8 @@ enum Loss {
 struct Outcome {
     /// How often there was each, and the longest time until all went on.
     seen: BTreeMap<Loss, (u64, Duration)>,
+    /// What publishers send then may be lost if no replica is waited for.
+    may_lose: Vec<RangeInclusive<Instant>>,
 }
 
 impl Outcome {
@@ -50,6 +56,12 @@ impl Outcome {
         rig.delivered_since(Instant::now(), RESUME_LIMIT * 2).await;
         let (count, slowest) = self.seen.entry(loss).or_default();
         *count += 1;
+        match loss {
+            // It took something until it was really gone.
+            Loss::Kill | Loss::Hang => self.may_lose.push(lost - REPLICA_LAG..=lost + REPLICA_LAG),
+            Loss::Command => self.may_lose.push(lost - REPLICA_LAG..=lost + TWO_MASTERS),
+            Loss::SlotMove => {}
+        }
         *slowest = lost.elapsed().max(*slowest);
     }
 
@@ -72,8 +84,10 @@ impl Outcome {
             }
         }
         // What a lost server alone had may have been delivered, but is counted nowhere.
-        rig.terms.counters = false;
-        rig.terms.may_lose = replicas == 0;
+        rig.terms.counters = Counters::NoMore;
+        if replicas == 0 {
+            rig.terms.may_lose = self.may_lose;
+        }
         rig.finish().await
     }
 }

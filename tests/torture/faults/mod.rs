@@ -78,6 +78,7 @@ macro_rules! faults {
 pub fn all() -> Vec<Fault> {
     faults! {
         "kill": processes::kill, on Sqlite, Redis;
+        "kill-and-drop": processes::kill_and_drop, on Sqlite [long], Redis [long];
         "freeze": processes::freeze, on Sqlite, Redis;
         "rolling": processes::rolling, on Sqlite, Redis;
         "redis-killed-always": redis::killed_always, on Redis;

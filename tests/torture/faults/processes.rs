@@ -8,7 +8,26 @@ use crate::support::Signal;
 
 /// `kill -9` of a worker, of a web process, of all, at random moments.
 pub async fn kill(order: Order) -> Row {
+    kill_processes(Rig::start(order.store.open(), order.seed).await, order).await
+}
+
+/// How many events may wait for a subscriber that would rather not have more.
+const MAX_QUEUED: u64 = 40;
+
+/// The same, while events are dropped.
+pub async fn kill_and_drop(order: Order) -> Row {
     let mut rig = Rig::start(order.store.open(), order.seed).await;
+    rig.max_queued = Some(MAX_QUEUED);
+    rig.subscribe_all().await;
+    let mut row = kill_processes(rig, order).await;
+    row.notes.push(format!("{} events were dropped, and counted", row.verdict.dropped));
+    if row.verdict.dropped == 0 {
+        row.violation("nothing was dropped: this proves nothing");
+    }
+    row
+}
+
+async fn kill_processes(mut rig: Rig, order: Order) -> Row {
     rig.load();
     let end = Instant::now() + order.time;
     let (mut killed_workers, mut takeovers) = (0, vec![]);
@@ -48,6 +67,7 @@ pub async fn kill(order: Order) -> Row {
             }
         }
     }
+    rig.terms.may_not_answer = true;
     // Each subscriber has one batch in flight, whoever delivers it.
     rig.terms.duplicates_max = killed_workers * rig.in_flight_max();
     if let Some(slowest) = takeovers.iter().max() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Order;
+use crate::oracle::Counters;
 use crate::rig::{Rig, Row};
 use crate::support::{RedisServer, Store};
 
@@ -61,7 +62,6 @@ pub async fn cut_off(order: Order) -> Row {
             }
         }
     }
-    rig.terms.duplicates_max = rig.row.cycles * rig.in_flight_max();
     rig.finish().await
 }
 
@@ -80,8 +80,7 @@ pub async fn flushed(order: Order) -> Row {
         resumed.wait(&rig).await;
     }
     // Everything began anew: counters, and who has got what.
-    rig.terms.counters = false;
-    rig.terms.duplicates_max = rig.row.cycles * rig.in_flight_max();
+    rig.terms.counters = Counters::Unknown;
     resumed.note(&mut rig.row);
     rig.row.notes.push("what was stored before FLUSHALL does not count as lost".into());
     rig.finish().await
