@@ -22,6 +22,9 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// An event: its stream, and its number there.
+pub type EventId = (usize, u64);
+
 /// What a publisher was told about a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -150,8 +153,8 @@ pub fn url(stream: usize, number: u64) -> String {
     format!("https://a.example/{stream}/{number}")
 }
 
-/// Which stream an event came from, and its number there.
-pub fn origin(event: &str) -> Option<(usize, u64)> {
+/// Which event it is that was delivered.
+pub fn origin(event: &str) -> Option<EventId> {
     let delivered: Delivered = serde_json::from_str(event).ok()?;
     let (stream, number) = delivered.url.strip_prefix("https://a.example/")?.split_once('/')?;
     Some((stream.parse().ok()?, number.parse().ok()?))
@@ -176,7 +179,7 @@ pub fn judge(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let known = know(streams, &mut verdict);
-    let mut stored: BTreeMap<&str, HashSet<(usize, u64)>> = BTreeMap::new();
+    let mut stored: BTreeMap<&str, HashSet<EventId>> = BTreeMap::new();
     for subscriber in subscribers {
         let (first, acknowledged) = first_receipts(subscriber, &known, &mut verdict);
         check_order(subscriber, streams, &known, &first, &mut verdict);
@@ -241,7 +244,7 @@ fn first_receipts(
     subscriber: &Subscriber,
     known: &KnownEvents<'_>,
     verdict: &mut Verdict,
-) -> (Vec<(usize, u64)>, HashSet<(usize, u64)>) {
+) -> (Vec<EventId>, HashSet<EventId>) {
     let name = &subscriber.name;
     let mut first = Vec::new();
     let (mut seen, mut acknowledged) = (HashSet::new(), HashSet::new());
@@ -294,11 +297,11 @@ fn check_order(
     subscriber: &Subscriber,
     streams: &[Stream],
     known: &KnownEvents<'_>,
-    first: &[(usize, u64)],
+    first: &[EventId],
     verdict: &mut Verdict,
 ) {
     // Of each topic, what was sent last of all that has come.
-    let mut latest: HashMap<&str, (Instant, (usize, u64))> = HashMap::new();
+    let mut latest: HashMap<&str, (Instant, EventId)> = HashMap::new();
     for &(stream, number) in first {
         let event = &known[stream][&number];
         let this = (event.sent_at, (stream, number));
@@ -314,9 +317,9 @@ fn check_order(
 
 /// What was answered with 204, came and was refused has to come again before anything new.
 fn check_overtaking(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &mut Verdict) {
-    let mut seen = HashSet::<(usize, u64)>::new();
+    let mut seen = HashSet::<EventId>::new();
     // To come again.
-    let mut refused = HashSet::<(usize, u64)>::new();
+    let mut refused = HashSet::<EventId>::new();
     for receipt in &subscriber.receipts {
         let events = serde_json::from_str::<Vec<&RawValue>>(&receipt.body).unwrap_or_default();
         let events: Vec<_> = events.iter().filter_map(|event| origin(event.get())).collect();
@@ -328,7 +331,7 @@ fn check_overtaking(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &
                 verdict.violation("overtaken", text);
             }
         }
-        let is_promised = |event: &(usize, u64)| {
+        let is_promised = |event: &EventId| {
             let known = known.get(event.0).and_then(|events| events.get(&event.1));
             known.is_some_and(|known| known.answer == Answer::Accepted)
         };
@@ -342,7 +345,7 @@ fn check_complete(
     subscriber: &Subscriber,
     streams: &[Stream],
     known: &KnownEvents<'_>,
-    got: &HashSet<(usize, u64)>,
+    got: &HashSet<EventId>,
     terms: &Terms,
     verdict: &mut Verdict,
 ) {
@@ -386,7 +389,7 @@ fn check_complete(
 
 fn count_unpromised(
     known: &KnownEvents<'_>,
-    stored: &BTreeMap<&str, HashSet<(usize, u64)>>,
+    stored: &BTreeMap<&str, HashSet<EventId>>,
     verdict: &mut Verdict,
 ) {
     for (stream, number) in stored.values().flatten() {
@@ -403,7 +406,7 @@ fn count_unpromised(
 fn check_counters(
     subscribers: &[Subscriber],
     topics: &BTreeMap<String, u64>,
-    stored: &BTreeMap<&str, HashSet<(usize, u64)>>,
+    stored: &BTreeMap<&str, HashSet<EventId>>,
     undone_max: u64,
     verdict: &mut Verdict,
 ) {

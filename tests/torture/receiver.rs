@@ -12,7 +12,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use routemaster::tls::development::Identity;
 use serde_json::value::RawValue;
 
-use crate::oracle::{Receipt, origin};
+use crate::oracle::{EventId, Receipt, origin};
 
 /// How a receiver behaves.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ pub struct Manner {
 pub struct Seen {
     pub receipts: Vec<Receipt>,
     pub times: Vec<Instant>,
-    /// Each event that was acknowledged: its stream and number there.
-    pub events: HashSet<(usize, u64)>,
+    /// Each event that was acknowledged.
+    pub events: HashSet<EventId>,
 }
 
 struct Shared {

@@ -9,7 +9,7 @@ use routemaster::tls::development::DevelopmentCa;
 use serde_json::{Value, json};
 
 use crate::load::{Addresses, Load, PUBLISHERS};
-use crate::oracle::{Answer, Subscriber, Terms, Verdict, judge};
+use crate::oracle::{Answer, EventId, Subscriber, Terms, Verdict, judge};
 use crate::receiver::{Manner, Receiver};
 use crate::support::{Bus, Client, Process, Signal, Store};
 
@@ -289,7 +289,7 @@ impl Rig {
     }
 
     async fn drained(&self, streams: &[crate::oracle::Stream]) -> bool {
-        let accepted: Vec<(usize, u64)> = (0..)
+        let accepted: Vec<EventId> = (0..)
             .zip(streams)
             .flat_map(|(index, stream)| {
                 let accepted = stream.publishes.iter().filter(|publish| {
