@@ -29,7 +29,7 @@ const CONNECT_STEP: Duration = Duration::from_secs(2);
 /// How long a connection may say nothing until its other end is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Pauses between two tries to connect, in milliseconds; doubled from the first to the last.
-const RECONNECT_MS: (u32, u32) = (50, 1_000);
+const RECONNECT_MS: (u32, u32) = (50, 250);
 /// How many calls wait for the connection at most.
 const WAITING_MAX: usize = 10_000;
 

@@ -65,6 +65,12 @@ impl Outcome {
         *slowest = lost.elapsed().max(*slowest);
     }
 
+    /// One that hung may take something until it is told that it is master no more.
+    fn woke_up(&mut self) {
+        let now = Instant::now();
+        self.may_lose.push(now - REPLICA_LAG..=now + REPLICA_LAG);
+    }
+
     async fn finish(self, mut rig: Rig, replicas: u32) -> Row {
         rig.row.notes.push(format!("publishers waited for {replicas} replicas"));
         let two_masters = TWO_MASTERS.mul_f64(rig.deliveries_per_second()).as_secs();
@@ -123,6 +129,7 @@ async fn lose_masters(order: Order, replicas: u32) -> Row {
                 redis.master_after(master).await;
                 outcome.resumed(&rig, Loss::Hang, lost).await;
                 redis.servers[master].resume();
+                outcome.woke_up();
             }
             _ => {
                 redis.fail_over().await;
@@ -172,6 +179,7 @@ async fn lose_nodes(order: Order, replicas: u32) -> Row {
                 redis.has_masters_without(node).await;
                 outcome.resumed(&rig, Loss::Hang, lost).await;
                 redis.server(node).resume();
+                outcome.woke_up();
             }
             _ => {
                 let slot = slots[rig.dice.usize(..slots.len())];

@@ -2,6 +2,7 @@
 //! that does so on command.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +13,9 @@ use tokio::sync::watch;
 use super::Order;
 use super::redis::Resumed;
 use crate::rig::{self, Rig, Row};
+
+/// A run that is so long does everything.
+const LONG: Duration = Duration::from_secs(60);
 
 /// What becomes of what is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,8 @@ pub struct Proxy {
     manner: watch::Sender<Manner>,
     /// Connections of an earlier generation are cut.
     generation: watch::Sender<u64>,
+    /// How many pieces of answers were lost.
+    answers_lost: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -41,11 +47,13 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (manner, generation) = (watch::Sender::new(Manner::Pass), watch::Sender::new(0));
         let watched = (manner.subscribe(), generation.subscribe());
+        let answers_lost = Arc::new(AtomicU64::new(0));
+        let lost = answers_lost.clone();
         tokio::spawn(async move {
             // Ends with an error when the proxy is dropped.
             while watched.0.has_changed().is_ok() {
                 let Ok((client, _)) = listener.accept().await else { return };
-                let (manner, mut generation) = watched.clone();
+                let ((manner, mut generation), lost) = (watched.clone(), lost.clone());
                 generation.mark_unchanged();
                 tokio::spawn(async move {
                     if *manner.borrow() == Manner::Closed {
@@ -53,13 +61,13 @@ impl Proxy {
                     }
                     let cut = async { generation.changed().await };
                     tokio::select! {
-                        _ = pipe(client, upstream, manner) => {}
+                        () = pipe(client, upstream, manner, &lost) => {}
                         _ = cut => {}
                     }
                 });
             }
         });
-        Self { port, manner, generation }
+        Self { port, manner, generation, answers_lost }
     }
 
     pub fn url(&self) -> String {
@@ -76,34 +84,44 @@ impl Proxy {
     }
 }
 
-async fn pipe(client: TcpStream, upstream: u16, manner: watch::Receiver<Manner>) {
+async fn pipe(
+    client: TcpStream,
+    upstream: u16,
+    manner: watch::Receiver<Manner>,
+    answers_lost: &AtomicU64,
+) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let manner = Arc::new(manner);
     tokio::select! {
-        () = copy(client_read, server_write, manner.clone(), false) => {}
-        () = copy(server_read, client_write, manner, true) => {}
+        () = copy(client_read, server_write, manner.clone(), false, answers_lost) => {}
+        () = copy(server_read, client_write, manner, true, answers_lost) => {}
     }
 }
 
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    manner: Arc<watch::Receiver<Manner>>,
+    mut manner: watch::Receiver<Manner>,
     answers: bool,
+    answers_lost: &AtomicU64,
 ) {
-    let mut manner = (*manner).clone();
     let mut buffer = vec![0; 64 * 1024];
+    // Nothing can come behind what was lost: no network does that.
+    let mut lost = false;
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
         let passes = manner.wait_for(|manner| *manner != Manner::Blackhole).await;
         let Ok(now) = passes.map(|manner| *manner) else { return };
         match now {
             Manner::Delay(time) => tokio::time::sleep(time).await,
-            Manner::LoseAnswers if answers => continue,
+            Manner::LoseAnswers if answers => lost = true,
             _ => {}
+        }
+        if lost {
+            answers_lost.fetch_add(1, Ordering::Relaxed);
+            continue;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
@@ -152,6 +170,11 @@ pub async fn network(order: Order) -> Row {
         resumed.wait(&rig).await;
     }
     rig.terms.duplicates_max = rig.row.cycles * rig.in_flight_max();
+    let lost = proxy.answers_lost.load(Ordering::Relaxed);
+    rig.row.notes.push(format!("{lost} times answers were lost after the command had run"));
+    if lost == 0 && order.time >= LONG {
+        rig.row.violation("no answer was lost: this proves nothing about that");
+    }
     resumed.note(&mut rig.row);
     rig.finish().await
 }
