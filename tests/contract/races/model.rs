@@ -62,8 +62,8 @@ pub struct Model {
     token: bool,
     /// How many topics were ever made.
     made: u64,
-    /// Events that their topics took and that are in no queue yet.
-    on_the_way: Vec<Append>,
+    /// What the home lane took, and the subscribers' lanes have not done yet.
+    on_the_way: Vec<Later>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,11 +74,11 @@ struct Topic {
     events: u64,
 }
 
+/// What is done in a subscriber's lane. A topic is known by its birth: it may be deleted meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Append {
-    topic: &'static str,
-    born: u64,
-    events: Vec<u64>,
+enum Later {
+    Append { topic: &'static str, born: u64, events: Vec<u64> },
+    Subscribe { who: &'static str, topics: Vec<(&'static str, u64)>, max: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +114,7 @@ pub enum Order {
     /// One thing after the other.
     One,
     /// The same, but that an event comes to a subscriber's lane some time after its topic took it, and
-    /// reaches who is subscribed then (docs/redis.md).
+    /// reaches who is subscribed then; and a subscription some time after its topics were made (docs/redis.md).
     Lanes,
 }
 
@@ -139,15 +139,15 @@ pub fn after(
         }
         for index in 0..state.on_the_way.len() {
             let mut next = state.clone();
-            let append = next.on_the_way.remove(index);
-            next.append(&append);
+            let later = next.on_the_way.remove(index);
+            next.finish(later);
             open.insert((next, left.clone()));
         }
         for index in &left {
             let mut next = state.clone();
             if next.answers(&done[*index].deed, done[*index].status) {
                 if order == Order::One {
-                    next.append_all();
+                    next.finish_all();
                 }
                 let left = left.iter().copied().filter(|other| other != index).collect();
                 open.insert((next, left));
@@ -218,12 +218,8 @@ impl Model {
         if !creates && topics.iter().any(|topic| !self.topics.contains_key(topic)) {
             return 404;
         }
-        for topic in topics {
-            self.topic(topic);
-        }
-        let events = self.subscriptions.remove(who).map(|before| before.events);
-        let events = events.unwrap_or_default();
-        self.subscriptions.insert(who, Subscription { topics: topics.clone(), max, events });
+        let topics = topics.iter().map(|topic| (*topic, self.topic(topic).born)).collect();
+        self.on_the_way.push(Later::Subscribe { who, topics, max });
         204
     }
 
@@ -246,7 +242,7 @@ impl Model {
         }
         topic.events += events.end - events.start;
         let born = topic.born;
-        self.on_the_way.push(Append { topic: name, born, events: events.collect() });
+        self.on_the_way.push(Later::Append { topic: name, born, events: events.collect() });
         204
     }
 
@@ -259,18 +255,30 @@ impl Model {
         })
     }
 
-    fn append_all(&mut self) {
-        for append in std::mem::take(&mut self.on_the_way) {
-            self.append(&append);
+    fn finish_all(&mut self) {
+        for later in std::mem::take(&mut self.on_the_way) {
+            self.finish(later);
         }
     }
 
-    fn append(&mut self, Append { topic, born, events }: &Append) {
-        if self.topics.get(topic).is_some_and(|known| known.born == *born) {
-            for subscription in self.subscriptions.values_mut() {
-                if subscription.topics.contains(topic) {
-                    subscription.events.extend(events);
+    fn finish(&mut self, later: Later) {
+        let is_there =
+            |topic: &str, born: u64| self.topics.get(topic).is_some_and(|it| it.born == born);
+        match later {
+            Later::Append { topic, born, events } if is_there(topic, born) => {
+                for subscription in self.subscriptions.values_mut() {
+                    if subscription.topics.contains(topic) {
+                        subscription.events.extend(&events);
+                    }
                 }
+            }
+            Later::Append { .. } => {}
+            Later::Subscribe { who, topics, max } => {
+                let topics = topics.into_iter().filter(|(topic, born)| is_there(topic, *born));
+                let topics = topics.map(|(topic, _)| topic).collect();
+                let events = self.subscriptions.remove(who).map(|before| before.events);
+                let events = events.unwrap_or_default();
+                self.subscriptions.insert(who, Subscription { topics, max, events });
             }
         }
     }
