@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 
 use super::reply::Reply;
 use super::{RedisStore, ms};
-use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Delivery, Subscription, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{BROKEN_OFF_AFTER, Lane, StoreError, StoreResult, Subscribed, TopicDeleted};
@@ -61,20 +61,12 @@ async fn put<'a>(
     topics: impl Iterator<Item = &'a str>,
 ) -> StoreResult<Subscribed> {
     let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    let mut args: Vec<Value> = vec![
-        subscriber.reveal().into(),
-        queue.into(),
-        about_unknown.into(),
-        delivery.callback.as_str().into(),
-        delivery.uuid.as_deref().unwrap_or_default().into(),
-        i64::from(delivery.uuid.is_some()).into(),
-        ms(delivery.timeout),
-        i64::from(delivery.max).into(),
-        retention.age.map_or("".into(), ms),
-        retention.count.map_or("".into(), |count| (count as i64).into()),
-        store.origin.as_str().into(),
-        ms(BROKEN_OFF_AFTER),
-    ];
+    let mut args: Vec<Value> = vec![subscriber.reveal().into(), queue.into(), about_unknown.into()];
+    args.extend(delivery_args(delivery));
+    args.push(retention.age.map_or("".into(), ms));
+    args.push(retention.count.map_or("".into(), |count| (count as i64).into()));
+    args.push(store.origin.as_str().into());
+    args.push(ms(BROKEN_OFF_AFTER));
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;
@@ -83,6 +75,17 @@ async fn put<'a>(
         true => Subscribed::UnknownTopic(TopicName::from_stored(&reply.part()?.text()?)),
         false => Subscribed::Done,
     })
+}
+
+/// What a script is told of how to deliver: callback, uuid, 1 if there is a uuid, timeout, max.
+pub fn delivery_args(delivery: &Delivery) -> [Value; 5] {
+    [
+        delivery.callback.as_str().into(),
+        delivery.uuid.as_deref().unwrap_or_default().into(),
+        i64::from(delivery.uuid.is_some()).into(),
+        ms(delivery.timeout),
+        i64::from(delivery.max).into(),
+    ]
 }
 
 /// The births of topics that must exist, or are made; or else the first one that does not.

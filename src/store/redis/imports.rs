@@ -27,7 +27,7 @@ impl ImportScripts {
     pub fn new() -> Self {
         Self {
             topic: script!("", "births", "import_topic"),
-            subscriber: script!("", "import_subscriber"),
+            subscriber: script!("", "subscribed", "import_subscriber"),
             batches: script!("", "due", "import_batches"),
             taken: script!(" flags=no-writes", "imported_batches"),
         }
@@ -52,16 +52,9 @@ pub async fn subscriber(
 ) -> StoreResult<bool> {
     let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let Subscription { topics, delivery, .. } = subscription;
-    let mut args: Vec<Value> = vec![
-        subscriber.reveal().into(),
-        queue.into(),
-        delivery.callback.as_str().into(),
-        delivery.uuid.as_deref().unwrap_or_default().into(),
-        i64::from(delivery.uuid.is_some()).into(),
-        ms(delivery.timeout),
-        i64::from(delivery.max).into(),
-        i64::from(health.points()).into(),
-    ];
+    let mut args: Vec<Value> = vec![subscriber.reveal().into(), queue.into()];
+    args.extend(directory::delivery_args(delivery));
+    args.push(i64::from(health.points()).into());
     let lane = store.lane_of(subscriber).await?;
     let births = match lane {
         Lane::HOME => vec![String::new(); topics.len()],

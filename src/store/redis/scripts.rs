@@ -48,7 +48,7 @@ impl Scripts {
             claim: script!(" flags=allow-oom", "queue", "claim"),
             settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "due", "births", "unknown_topic", "subscribe"),
+            subscribe: script!("", "due", "births", "subscribed", "unknown_topic", "subscribe"),
             unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
             unsubscribe_topic: script!(" flags=allow-oom", "subscribed", "unsubscribe_topic"),
             delete_topic: script!(

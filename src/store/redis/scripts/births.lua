@@ -18,6 +18,19 @@ local function make_topic(topic, publisher)
   redis.call('HSET', P .. 'topics', topic, publisher)
 end
 
+-- The publisher of a topic of the home lane; this one if it has none, or is not there and is made now.
+local function claim_topic(topic, publisher)
+  local owner = redis.call('HGET', P .. 'topics', topic)
+  if not owner then
+    make_topic(topic, publisher)
+  elseif owner == '' then
+    redis.call('HSET', P .. 'topics', topic, publisher)
+  else
+    return owner
+  end
+  return publisher
+end
+
 -- When a topic of the home lane was made; 0 is when nobody took note of that.
 local function birth(topic)
   return redis.call('HGET', P .. 'births', topic) or '0'

@@ -15,9 +15,6 @@ redis.call('HSET', key, 'queue', ARGV[2], 'callback', ARGV[3], 'timeout', timeou
 if ARGV[5] == '1' then redis.call('HSET', key, 'uuid', ARGV[4]) end
 redis.call('SADD', P .. 'subscribers', token)
 for i = 9, #ARGV, 2 do
-  local birth = ARGV[i + 1]
-  local settings = max .. ':' .. timeout .. (birth ~= '' and ':' .. birth or '')
-  redis.call('HSET', P .. 'topic:' .. ARGV[i], token, settings)
-  redis.call('SADD', P .. 'topics_of:' .. token, ARGV[i])
+  put_subscribed(ARGV[i], token, max, timeout, ARGV[i + 1])
 end
 return 1

@@ -54,14 +54,13 @@ end
 
 -- Whether a subscription in another lane is to the topic of this birth. One to a topic of that name which
 -- was deleted ends here, if the deletion has not come to this lane yet.
-local function is_to(topic, birth_and_end, token, subscribed)
-  local born, ended = string.match(birth_and_end, '^(%d+):(%d+)$')
+local function is_to(topic, born, ended, token, subscribed)
   local known = subscribed_birth(subscribed)
-  if known < tonumber(ended) then
+  if known < ended then
     forget_subscribed(topic, token)
     return false
   end
-  return known <= tonumber(born)
+  return known <= born
 end
 
 local i = 7
@@ -70,14 +69,7 @@ while i <= #ARGV do
   i = i + 2
   local owner = publisher
   if is_home then
-    owner = owners[topic] or redis.call('HGET', P .. 'topics', topic)
-    if not owner then
-      make_topic(topic, publisher)
-      owner = publisher
-    elseif owner == '' then
-      redis.call('HSET', P .. 'topics', topic, publisher)
-      owner = publisher
-    end
+    owner = owners[topic] or claim_topic(topic, publisher)
     owners[topic] = owner
     if has_others then births[#births + 1] = birth(topic) .. ':' .. last_end(topic) end
   end
@@ -94,9 +86,14 @@ while i <= #ARGV do
     if wrong_stamp and #subscribed > 0 then
       for j = i + 1, i + n do ARGV[j] = stamp .. string.sub(ARGV[j], STAMP + 1) end
     end
+    local born, ended
+    if not is_home then
+      born, ended = string.match(publisher, '^(%d+):(%d+)$')
+      born, ended = tonumber(born), tonumber(ended)
+    end
     for s = 1, #subscribed, 2 do
       local token = subscribed[s]
-      if is_home or is_to(topic, publisher, token, subscribed[s + 1]) then
+      if is_home or is_to(topic, born, ended, token, subscribed[s + 1]) then
         local length = push(P .. 'queue:' .. token, i + 1, i + n)
         if not before[token] then
           before[token], settings[token] = length - n, subscribed[s + 1]

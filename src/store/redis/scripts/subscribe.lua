@@ -40,10 +40,7 @@ for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
 end
 redis.call('DEL', P .. 'topics_of:' .. token)
 for i = FIRST_TOPIC, #ARGV, known and 2 or 1 do
-  local topic = ARGV[i]
-  local settings = max .. ':' .. timeout .. (known and ':' .. ARGV[i + 1] or '')
-  redis.call('HSET', P .. 'topic:' .. topic, token, settings)
-  redis.call('SADD', P .. 'topics_of:' .. token, topic)
+  put_subscribed(ARGV[i], token, max, timeout, known and ARGV[i + 1] or '')
 end
 
 local now = now_ms()
