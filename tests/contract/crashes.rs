@@ -5,19 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Answer, Attempt, Bus, Client, Receiver, event, within};
+use crate::support::{Answer, Attempt, Bus, Client, Receiver, event, first_seen, within};
 
 /// How often something is killed.
 const ROUNDS: u64 = 5;
 /// A worker that was killed is replaced by another within this time.
 const REPLACED_WITHIN: Duration = Duration::from_secs(10);
-
-/// The order in which events were seen first.
-fn first_seen(attempts: &[Attempt]) -> Vec<u64> {
-    let mut seen = BTreeSet::new();
-    let numbers = attempts.iter().flat_map(Attempt::numbers);
-    numbers.filter(|number| seen.insert(*number)).collect()
-}
 
 /// Waits until every one of these events was acknowledged by the receiver.
 async fn all_arrive(receiver: &Receiver, accepted: &BTreeSet<u64>) -> Vec<Attempt> {

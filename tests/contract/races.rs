@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::support::{
-    Bus, Client, ORDERS, Process, ROOT, Receiver, Reply, Store, event, eventually, property, run,
-    within,
+    Bus, Client, ORDERS, Process, ROOT, Receiver, Reply, Store, event, eventually, first_seen,
+    property, run, within,
 };
 use model::{Deed, Done, Model, Order, Publisher, Shown, after};
 
@@ -172,12 +172,9 @@ impl Stage {
         self.token_changed = Some(Instant::now());
         let first_number = self.number;
         let mut views = View::all(self.order);
-        let cleared = self.shown().await;
-        views.iter_mut().for_each(|view| view.learn(&[], &cleared));
+        self.learn(&mut views, vec![]).await;
         for round in rounds {
-            let done = self.at_once(round).await;
-            let shown = self.shown().await;
-            views.iter_mut().for_each(|view| view.learn(&done, &shown));
+            self.learn(&mut views, round).await;
         }
         // Now there is no doubt how a publish with it must be answered.
         self.processes_know_the_token().await;
@@ -185,19 +182,25 @@ impl Stage {
         for web in 0..self.webs.len() {
             let by = Publisher::Token { name: TOKEN, changed: false };
             let deed = Deed::Publish { by, topic: TOPICS[0], events: 0..1 };
-            let done = self.at_once(vec![(deed, web)]).await;
-            let shown = self.shown().await;
-            views.iter_mut().for_each(|view| view.learn(&done, &shown));
+            self.learn(&mut views, vec![(deed, web)]).await;
         }
         self.queues_run_empty().await;
-        let in_the_end = self.shown().await;
-        for mut view in views {
-            view.learn(&[], &in_the_end);
+        self.learn(&mut views, vec![]).await;
+        for view in views {
             view.must_have_got(|who| {
                 let index = SUBSCRIBERS.iter().position(|known| *known == who).unwrap();
-                first_receipts(&self.receivers[index], first_number)
+                let mut numbers = first_seen(&self.receivers[index].attempts_so_far());
+                numbers.retain(|number| *number >= first_number);
+                numbers
             });
         }
+    }
+
+    /// Does everything at the same time, and looks what is shown then.
+    async fn learn(&mut self, views: &mut [View], round: Vec<Asked>) {
+        let done = self.at_once(round).await;
+        let shown = self.shown().await;
+        views.iter_mut().for_each(|view| view.learn(&done, &shown));
     }
 
     /// Does everything at the same time.
@@ -310,17 +313,6 @@ impl Stage {
         };
         eventually("all queues run empty", empty).await;
     }
-}
-
-/// The events from this number on, in the order in which each came first.
-fn first_receipts(receiver: &Receiver, from: u64) -> Vec<u64> {
-    let mut seen = vec![];
-    for number in receiver.attempts_so_far().iter().flat_map(|attempt| attempt.numbers()) {
-        if number >= from && !seen.contains(&number) {
-            seen.push(number);
-        }
-    }
-    seen
 }
 
 fn check(bus: Bus, order: Order) {

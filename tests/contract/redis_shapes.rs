@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Attempt, Bus, Client, Receiver, RedisCluster, RedisSentinels, RedisServer, Store, event,
-    eventually, free_port, run,
+    Bus, Client, Receiver, RedisCluster, RedisSentinels, RedisServer, Store, event, eventually,
+    first_seen, free_port, run,
 };
 
 /// How soon publishing must be back when another server has taken over.
@@ -197,17 +197,7 @@ impl Publishing {
 /// Checks that every accepted event arrived, and that each was first seen in order.
 async fn has_all_in_order(receiver: &Receiver, accepted: &[u64]) {
     let last = *accepted.last().unwrap();
-    let arrived = receiver
-        .until("the last event arrives", |attempts| {
-            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
-        })
-        .await;
-    let mut seen = Vec::new();
-    for number in arrived.iter().flat_map(|attempt| attempt.numbers()) {
-        if !seen.contains(&number) {
-            seen.push(number);
-        }
-    }
+    let seen = first_seen(&receiver.arrival(last).await);
     assert!(seen.is_sorted(), "out of order: {seen:?}");
     let missing: Vec<_> = accepted.iter().filter(|number| !seen.contains(number)).collect();
     assert!(missing.is_empty(), "accepted and lost: {missing:?}");
@@ -256,19 +246,13 @@ fn a_master_that_hangs_is_left_for_the_one_that_took_over() {
         assert!(promoted.elapsed() < RESUMED, "publishing was back after {:?}", promoted.elapsed());
         let accepted = publishing.stop().await;
         let last = accepted[accepted.len() - 1];
-        let arrived = |attempts: &Vec<Attempt>| {
-            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
-        };
-        receiver.until("what the new master took is delivered", arrived).await;
+        receiver.arrival(last).await;
         // The old master still hangs, and nobody listens to it for wake-ups any more: else each of these
         // would wait for the worker's next look, a second later.
         let begun = Instant::now();
         for number in last + 1..=last + WOKEN {
             demo.publish("widgets", &event(number)).await.expect(204);
-            let arrived = |attempts: &Vec<Attempt>| {
-                attempts.iter().any(|attempt| attempt.numbers().contains(&number))
-            };
-            receiver.until("a wake-up is heard", arrived).await;
+            receiver.arrival(number).await;
         }
         assert!(begun.elapsed() < WOKEN_WITHIN, "{:?} for {WOKEN} events", begun.elapsed());
     });
@@ -351,9 +335,6 @@ fn a_node_of_a_cluster_that_hangs_is_left_for_its_replica() {
         publishing.goes_on(20).await;
         assert!(promoted.elapsed() < RESUMED, "publishing was back after {:?}", promoted.elapsed());
         let last = *publishing.stop().await.last().unwrap();
-        let arrived = |attempts: &Vec<Attempt>| {
-            attempts.iter().any(|attempt| attempt.numbers().contains(&last))
-        };
-        receiver.until("what the replica took is delivered", arrived).await;
+        receiver.arrival(last).await;
     });
 }

@@ -110,10 +110,7 @@ fn a_redis_that_hangs_is_said_in_time_and_healed_from() {
         tokio::join!(is_refused_for_now(&demo, 1), the_rest_says_so(&server));
         store.server().resume();
         publishes_again(&demo, 2).await;
-        let arrived = |all: &Vec<crate::support::Attempt>| {
-            all.iter().any(|attempt| attempt.numbers().contains(&2))
-        };
-        receiver.until("event 2 is delivered", arrived).await;
+        receiver.arrival(2).await;
         demo.get("/pulse").await.expect(204);
     });
 }

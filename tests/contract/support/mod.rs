@@ -24,7 +24,7 @@ mod run;
 pub use bus::{Bus, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
 pub use process::{Process, Signal};
-pub use receiver::{Answer, Attempt, Receiver};
+pub use receiver::{Answer, Attempt, Receiver, first_seen};
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;
 pub use redis_server::{RedisServer, free_port};

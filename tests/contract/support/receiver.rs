@@ -195,6 +195,14 @@ impl Receiver {
         self.events(count).await.iter().map(numbered).collect()
     }
 
+    /// Waits until an event with this number arrives, acknowledged or not; returns all requests.
+    pub async fn arrival(&self, number: u64) -> Vec<Attempt> {
+        let has_it = |attempts: &Vec<Attempt>| {
+            attempts.iter().any(|attempt| attempt.numbers().contains(&number))
+        };
+        self.until(&format!("event {number} arrives"), has_it).await
+    }
+
     /// Waits until what has arrived is as expected.
     pub async fn until(
         &self,
@@ -219,6 +227,13 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.handle.shutdown();
     }
+}
+
+/// The numbers of events, in the order in which each came first.
+pub fn first_seen(attempts: &[Attempt]) -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let numbers = attempts.iter().flat_map(Attempt::numbers);
+    numbers.filter(|number| seen.insert(*number)).collect()
 }
 
 fn acknowledged(attempts: &[Attempt]) -> Vec<Value> {
