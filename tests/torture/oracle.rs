@@ -181,11 +181,11 @@ pub fn judge(
     let known = know(streams, &mut verdict);
     let mut stored: BTreeMap<&str, HashSet<EventId>> = BTreeMap::new();
     for subscriber in subscribers {
-        let (first, acknowledged) = first_receipts(subscriber, &known, &mut verdict);
+        let Received { first, acknowledged, batches } = read(subscriber, &known, &mut verdict);
         check_order(subscriber, streams, &known, &first, &mut verdict);
         let keeps_all = terms.may_lose.is_empty() && terms.forgotten_before.is_none();
         if keeps_all && subscriber.dropped == 0 {
-            check_overtaking(subscriber, &known, &mut verdict);
+            check_overtaking(subscriber, &known, &batches, &mut verdict);
         }
         check_complete(subscriber, streams, &known, &acknowledged, terms, &mut verdict);
         if terms.counters == Counters::NoMore && subscriber.sent > acknowledged.len() as u64 {
@@ -238,19 +238,25 @@ fn know<'a>(streams: &'a [Stream], verdict: &mut Verdict) -> KnownEvents<'a> {
     known.collect()
 }
 
-/// The events that a subscriber got, in the order in which it saw each first, and those that it
-/// acknowledged. Finds what was never sent, what was altered, what came again, and batches that changed.
-fn first_receipts(
-    subscriber: &Subscriber,
-    known: &KnownEvents<'_>,
-    verdict: &mut Verdict,
-) -> (Vec<EventId>, HashSet<EventId>) {
+/// The events that a subscriber got.
+#[derive(Default)]
+struct Received {
+    /// In the order in which it saw each first.
+    first: Vec<EventId>,
+    acknowledged: HashSet<EventId>,
+    /// Those of each receipt, and whether it was acknowledged.
+    batches: Vec<(Vec<EventId>, bool)>,
+}
+
+/// Reads all receipts. Finds what was never sent, what was altered, what came again, and batches that
+/// changed.
+fn read(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &mut Verdict) -> Received {
     let name = &subscriber.name;
-    let mut first = Vec::new();
-    let (mut seen, mut acknowledged) = (HashSet::new(), HashSet::new());
-    let mut batches: HashMap<&str, &str> = HashMap::new();
+    let Received { mut first, mut acknowledged, mut batches } = Received::default();
+    let mut seen = HashSet::new();
+    let mut bodies: HashMap<&str, &str> = HashMap::new();
     for receipt in &subscriber.receipts {
-        if *batches.entry(&receipt.batch).or_insert(&receipt.body) != receipt.body {
+        if *bodies.entry(&receipt.batch).or_insert(&receipt.body) != receipt.body {
             verdict.violation("changed", format!("batch {} of {name}", receipt.batch));
         }
         let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(&receipt.body) else {
@@ -258,7 +264,7 @@ fn first_receipts(
             verdict.violation("phantom", format!("{name} got no batch: {}", receipt.body));
             continue;
         };
-        let mut in_batch = HashSet::new();
+        let (mut in_batch, mut batch) = (HashSet::new(), vec![]);
         for event in events.into_iter().map(RawValue::get) {
             let from = origin(event);
             if !in_batch.insert(from) {
@@ -278,6 +284,7 @@ fn first_receipts(
                 verdict.phantom += 1;
                 verdict.violation("phantom", format!("{name} got {event}, which was refused"));
             }
+            batch.push(from);
             if seen.insert(from) {
                 first.push(from);
             }
@@ -288,8 +295,9 @@ fn first_receipts(
                 acknowledged.insert(from);
             }
         }
+        batches.push((batch, receipt.acknowledged));
     }
-    (first, acknowledged)
+    Received { first, acknowledged, batches }
 }
 
 /// What was answered with 204 before something else was sent to the same topic must come before it.
@@ -316,14 +324,17 @@ fn check_order(
 }
 
 /// What was answered with 204, came and was refused has to come again before anything new.
-fn check_overtaking(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &mut Verdict) {
+fn check_overtaking(
+    subscriber: &Subscriber,
+    known: &KnownEvents<'_>,
+    batches: &[(Vec<EventId>, bool)],
+    verdict: &mut Verdict,
+) {
     let mut seen = HashSet::<EventId>::new();
     // To come again.
     let mut refused = HashSet::<EventId>::new();
-    for receipt in &subscriber.receipts {
-        let events = serde_json::from_str::<Vec<&RawValue>>(&receipt.body).unwrap_or_default();
-        let events: Vec<_> = events.iter().filter_map(|event| origin(event.get())).collect();
-        for event in &events {
+    for (events, acknowledged) in batches {
+        for event in events {
             refused.remove(event);
             let is_new = seen.insert(*event);
             if let Some(left) = refused.iter().next().filter(|_| is_new) {
@@ -331,12 +342,10 @@ fn check_overtaking(subscriber: &Subscriber, known: &KnownEvents<'_>, verdict: &
                 verdict.violation("overtaken", text);
             }
         }
-        let is_promised = |event: &EventId| {
-            let known = known.get(event.0).and_then(|events| events.get(&event.1));
-            known.is_some_and(|known| known.answer == Answer::Accepted)
-        };
-        if !receipt.acknowledged {
-            refused.extend(events.into_iter().filter(is_promised));
+        let is_promised =
+            |(stream, number): &&EventId| known[*stream][number].answer == Answer::Accepted;
+        if !acknowledged {
+            refused.extend(events.iter().filter(is_promised));
         }
     }
 }
@@ -431,264 +440,5 @@ fn check_counters(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(number: u64) -> String {
-        format!(r#"{{"topic":"a","url":"{}","data":{number}}}"#, url(0, number))
-    }
-
-    fn publish(first: u64, count: u64, answer: Answer) -> Publish {
-        let events = (first..first + count).map(event).collect();
-        let (sent_at, answered_at) = (Instant::now(), Instant::now());
-        Publish { first, events, answer, sent_at, answered_at }
-    }
-
-    /// One stream: events 1 and 2, an array of 3 to 5 without an answer, 6 with 503, 7.
-    fn streams() -> Vec<Stream> {
-        let publishes = vec![
-            publish(1, 1, Answer::Accepted),
-            publish(2, 1, Answer::Accepted),
-            publish(3, 3, Answer::Nothing),
-            publish(6, 1, Answer::Unavailable),
-            publish(7, 1, Answer::Accepted),
-        ];
-        vec![Stream { topic: "a".into(), publishes }]
-    }
-
-    fn receipt(batch: &str, events: &[String], acknowledged: bool) -> Receipt {
-        Receipt { batch: batch.into(), body: format!("[{}]", events.join(",")), acknowledged }
-    }
-
-    fn subscriber(receipts: Vec<Receipt>, sent: u64) -> Subscriber {
-        Subscriber { name: "bob".into(), receipts, sent, ..Subscriber::default() }
-    }
-
-    fn got(numbers: &[u64]) -> Subscriber {
-        let receipts =
-            numbers.iter().map(|number| receipt(&format!("b{number}"), &[event(*number)], true));
-        subscriber(receipts.collect(), numbers.len() as u64)
-    }
-
-    /// A web process died, so a publish may be without an answer.
-    fn terms() -> Terms {
-        Terms { may_not_answer: true, ..Terms::default() }
-    }
-
-    fn verdict(subscriber: Subscriber, events: u64) -> Verdict {
-        let terms = terms();
-        judge(&streams(), &[subscriber], &BTreeMap::from([("a".into(), events)]), &terms)
-    }
-
-    #[track_caller]
-    fn finds(verdict: &Verdict, kind: &str) {
-        let kinds: Vec<_> = verdict.violations.iter().map(|told| told.split(':').next()).collect();
-        assert_eq!(kinds, [Some(kind)], "{:?}", verdict.violations);
-    }
-
-    #[test]
-    fn a_run_without_fault_has_no_violation() {
-        let found = verdict(got(&[1, 2, 7]), 3);
-        assert!(found.violations.is_empty(), "{:?}", found.violations);
-        assert_eq!((found.accepted, found.unanswered, found.unavailable), (3, 3, 1));
-        assert_eq!((found.lost, found.reordered, found.duplicated, found.phantom), (0, 0, 0, 0));
-    }
-
-    #[test]
-    fn what_got_no_answer_may_arrive_and_even_late() {
-        let found = verdict(got(&[1, 2, 6, 7, 3, 4, 5]), 7);
-        assert!(found.violations.is_empty(), "{:?}", found.violations);
-        assert_eq!((found.stored_unanswered, found.stored_unavailable), (3, 1));
-    }
-
-    #[test]
-    fn a_lost_event_is_found() {
-        let found = verdict(got(&[1, 7]), 2);
-        finds(&found, "lost");
-        assert_eq!(found.lost, 1);
-    }
-
-    #[test]
-    fn a_counted_drop_is_no_loss() {
-        let found = verdict(Subscriber { dropped: 1, ..got(&[1, 7]) }, 2);
-        assert_eq!(found.lost, 0);
-        finds(&found, "counters");
-    }
-
-    #[test]
-    fn what_was_sent_before_the_store_forgot_everything_is_not_lost() {
-        let streams = streams();
-        let terms = Terms {
-            forgotten_before: Some(Instant::now()),
-            counters: Counters::Unknown,
-            ..terms()
-        };
-        let found = judge(&streams, &[got(&[])], &BTreeMap::new(), &terms);
-        assert!(found.violations.is_empty(), "{:?}", found.violations);
-    }
-
-    #[test]
-    fn a_wrong_order_is_found() {
-        let found = verdict(got(&[2, 1, 7]), 3);
-        finds(&found, "reordered");
-        assert_eq!(found.reordered, 1);
-    }
-
-    #[test]
-    fn a_wrong_order_is_found_across_connections() {
-        let two = vec![
-            Stream { topic: "a".into(), publishes: vec![publish(1, 1, Answer::Accepted)] },
-            Stream { topic: "a".into(), publishes: vec![publish(1, 1, Answer::Accepted)] },
-        ];
-        let second = event(1).replace(&url(0, 1), &url(1, 1));
-        let mut two = two;
-        two[1].publishes[0].events = vec![second.clone()];
-        let receipts = vec![receipt("b1", &[second], true), receipt("b2", &[event(1)], true)];
-        let topics = BTreeMap::from([("a".into(), 2)]);
-        let found = judge(&two, &[subscriber(receipts, 2)], &topics, &Terms::default());
-        finds(&found, "reordered");
-    }
-
-    #[test]
-    fn what_was_refused_only_is_lost() {
-        let mut refused = got(&[1, 2, 7]);
-        refused.receipts[2].acknowledged = false;
-        finds(&verdict(refused, 3), "lost");
-    }
-
-    #[test]
-    fn what_overtakes_something_refused_is_found() {
-        let receipts = vec![
-            receipt("b1", &[event(1)], false),
-            receipt("b2", &[event(2)], true),
-            receipt("b1", &[event(1)], true),
-            receipt("b3", &[event(7)], true),
-        ];
-        finds(&verdict(subscriber(receipts, 3), 3), "overtaken");
-    }
-
-    #[test]
-    fn an_event_that_is_twice_in_a_batch_is_found() {
-        let twice = receipt("b1", &[event(1), event(2), event(1)], true);
-        let receipts = vec![twice, receipt("b2", &[event(7)], true)];
-        let terms = Terms { duplicates_max: 1, ..terms() };
-        let topics = BTreeMap::from([("a".into(), 3)]);
-        finds(&judge(&streams(), &[subscriber(receipts, 3)], &topics, &terms), "doubled");
-    }
-
-    #[test]
-    fn only_what_was_sent_in_the_time_of_a_loss_may_be_lost() {
-        let streams = streams();
-        let time = |publish: usize| {
-            let at = streams[0].publishes[publish].sent_at;
-            at..=at
-        };
-        let violations = |publish: usize| {
-            let may_lose = vec![time(publish)];
-            let terms = Terms { may_lose, counters: Counters::NoMore, ..terms() };
-            judge(&streams, &[got(&[1, 7])], &BTreeMap::new(), &terms).violations
-        };
-        assert_eq!(violations(1), [""; 0]);
-        assert_eq!(violations(0).len(), 1);
-    }
-
-    #[test]
-    fn where_counters_may_be_lower_they_may_not_be_higher() {
-        let violations = |sent: u64| {
-            let terms = Terms { counters: Counters::NoMore, ..terms() };
-            let bob = Subscriber { sent, ..got(&[1, 2, 7]) };
-            judge(&streams(), &[bob], &BTreeMap::new(), &terms).violations.len()
-        };
-        assert_eq!((violations(2), violations(3), violations(4)), (0, 0, 1));
-    }
-
-    #[test]
-    fn a_publish_without_an_answer_is_found_where_no_web_process_dies() {
-        let topics = BTreeMap::from([("a".into(), 3)]);
-        let found = judge(&streams(), &[got(&[1, 2, 7])], &topics, &Terms::default());
-        finds(&found, "unanswered");
-    }
-
-    #[test]
-    fn repetitions_change_no_order_but_are_counted() {
-        let found = verdict(
-            subscriber(
-                vec![
-                    receipt("b1", &[event(1), event(2)], false),
-                    receipt("b1", &[event(1), event(2)], true),
-                    receipt("b2", &[event(7)], true),
-                ],
-                3,
-            ),
-            3,
-        );
-        assert!(found.violations.is_empty(), "{:?}", found.violations);
-        let again = verdict(Subscriber { sent: 3, ..got(&[1, 2, 7, 2]) }, 3);
-        finds(&again, "duplicated");
-        assert_eq!(again.duplicated, 1);
-    }
-
-    #[test]
-    fn what_nobody_sent_is_found() {
-        let found = verdict(got(&[1, 2, 7, 8]), 3);
-        assert_eq!(found.phantom, 1);
-        assert!(found.violations[0].starts_with("phantom"), "{:?}", found.violations);
-    }
-
-    #[test]
-    fn an_altered_event_is_found() {
-        let mut altered = got(&[1, 2, 7]);
-        altered.receipts[1].body = altered.receipts[1].body.replace("\"data\":2", "\"data\":2.0");
-        finds(&verdict(altered, 3), "altered");
-    }
-
-    #[test]
-    fn what_is_no_batch_is_found() {
-        let mut broken = got(&[1, 2, 7]);
-        broken.receipts.push(Receipt { batch: "x".into(), body: "[{".into(), acknowledged: true });
-        finds(&verdict(broken, 3), "phantom");
-    }
-
-    #[test]
-    fn a_refused_publish_that_arrives_is_found() {
-        let mut streams = streams();
-        streams[0].publishes[1].answer = Answer::Refused;
-        let topics = BTreeMap::from([("a".into(), 3)]);
-        let found = judge(&streams, &[got(&[1, 2, 7])], &topics, &terms());
-        assert_eq!(found.phantom, 1);
-    }
-
-    #[test]
-    fn a_torn_array_is_found() {
-        finds(&verdict(got(&[1, 2, 3, 5, 7]), 5), "torn array");
-    }
-
-    #[test]
-    fn a_batch_that_changed_under_its_name_is_found() {
-        let mut changed = got(&[1, 2, 7]);
-        changed.receipts[1].batch = "b1".into();
-        finds(&verdict(changed, 3), "changed");
-    }
-
-    #[test]
-    fn counters_that_do_not_agree_are_found() {
-        finds(&verdict(got(&[1, 2, 7]), 4), "counters");
-        finds(&verdict(Subscriber { sent: 4, ..got(&[1, 2, 7]) }, 3), "counters");
-        finds(&verdict(Subscriber { queued: 1, ..got(&[1, 2, 7]) }, 3), "counters");
-    }
-
-    #[test]
-    fn only_what_got_no_answer_may_be_undone_with_its_counters() {
-        let terms = Terms { may_undo: true, ..terms() };
-        let violations = |sent: u64| {
-            let bob = Subscriber { sent, ..got(&[1, 2, 3, 4, 5, 7]) };
-            judge(&streams(), &[bob], &BTreeMap::from([("a".into(), sent)]), &terms).violations
-        };
-        for good in 3..=6 {
-            assert_eq!(violations(good), [""; 0]);
-        }
-        for bad in [2, 7] {
-            assert_eq!(violations(bad).len(), 2);
-        }
-    }
-}
+#[path = "oracle_tests.rs"]
+mod tests;

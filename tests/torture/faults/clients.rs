@@ -76,7 +76,7 @@ impl Seen {
 }
 
 pub async fn hostile(order: Order) -> Row {
-    let crowd = if order.time >= Duration::from_secs(30) { MANY } else { SOME };
+    let crowd = if order.is_long() { MANY } else { SOME };
     let store = order.store.open();
     let bus = rig::bus(&store)
         .set("ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "3600")

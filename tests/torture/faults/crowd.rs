@@ -31,7 +31,7 @@ const DELIVER_MAX: Duration = Duration::from_secs(10);
 const MEMORY_MAX_KIB: u64 = 1024 * 1024;
 
 pub async fn crowd(order: Order) -> Row {
-    let (subscribers, topics) = if order.time >= Duration::from_secs(30) { MANY } else { SOME };
+    let (subscribers, topics) = if order.is_long() { MANY } else { SOME };
     let store = order.store.open();
     let tokens: Vec<String> = (0..subscribers).map(|index| format!("s{index}")).collect();
     let bus = rig::bus(&store).set("ROUTEMASTER_CLIENTS", &format!("demo,{}", tokens.join(",")));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Order;
 use crate::oracle::Counters;
 use crate::rig::{self, Rig, Row};
-use crate::support::{RedisCluster, RedisSentinels, Store};
+use crate::support::{RedisCluster, RedisSentinels, RedisServer, Store};
 
 /// How soon events must flow again after a server was lost.
 const RESUME_LIMIT: Duration = Duration::from_secs(15);
@@ -41,6 +41,15 @@ enum Loss {
     SlotMove,
 }
 
+impl Loss {
+    fn begin(self, server: &mut RedisServer) {
+        match self {
+            Self::Kill => server.kill(),
+            _ => server.pause(),
+        }
+    }
+}
+
 /// What became of the losses.
 #[derive(Default)]
 struct Outcome {
@@ -65,8 +74,13 @@ impl Outcome {
         *slowest = lost.elapsed().max(*slowest);
     }
 
-    /// One that hung may take something until it is told that it is master no more.
-    fn woke_up(&mut self) {
+    /// Brings a server back after a kill or a hang.
+    fn end(&mut self, loss: Loss, server: &mut RedisServer) {
+        if loss == Loss::Kill {
+            return tokio::task::block_in_place(|| server.restart());
+        }
+        server.resume();
+        // It may take something until it is told that it is master no more.
         let now = Instant::now();
         self.may_lose.push(now - REPLICA_LAG..=now + REPLICA_LAG);
     }
@@ -117,24 +131,15 @@ async fn lose_masters(order: Order, replicas: u32) -> Row {
         rig.sleep_between(500, 2000).await;
         rig.row.cycles += 1;
         let (master, lost) = (redis.master(), Instant::now());
-        match rig.dice.u8(..3) {
-            0 => {
-                redis.servers[master].kill();
-                redis.master_after(master).await;
-                outcome.resumed(&rig, Loss::Kill, lost).await;
-                tokio::task::block_in_place(|| redis.servers[master].restart());
-            }
-            1 => {
-                redis.servers[master].pause();
-                redis.master_after(master).await;
-                outcome.resumed(&rig, Loss::Hang, lost).await;
-                redis.servers[master].resume();
-                outcome.woke_up();
-            }
-            _ => {
-                redis.fail_over().await;
-                outcome.resumed(&rig, Loss::Command, lost).await;
-            }
+        let loss = [Loss::Kill, Loss::Hang, Loss::Command][rig.dice.usize(..3)];
+        if loss == Loss::Command {
+            redis.fail_over().await;
+            outcome.resumed(&rig, loss, lost).await;
+        } else {
+            loss.begin(&mut redis.servers[master]);
+            redis.master_after(master).await;
+            outcome.resumed(&rig, loss, lost).await;
+            outcome.end(loss, &mut redis.servers[master]);
         }
         redis.become_whole().await;
     }
@@ -167,28 +172,20 @@ async fn lose_nodes(order: Order, replicas: u32) -> Row {
         rig.dice.shuffle(&mut masters);
         let node = masters[0];
         let lost = Instant::now();
-        match rig.dice.u8(..4) {
-            0 => {
-                redis.server(node).kill();
-                redis.has_masters_without(node).await;
-                outcome.resumed(&rig, Loss::Kill, lost).await;
-                tokio::task::block_in_place(|| redis.server(node).restart());
-            }
-            1 => {
-                redis.server(node).pause();
-                redis.has_masters_without(node).await;
-                outcome.resumed(&rig, Loss::Hang, lost).await;
-                redis.server(node).resume();
-                outcome.woke_up();
-            }
-            _ => {
-                let slot = slots[rig.dice.usize(..slots.len())];
-                let owner = redis.owner_of(slot);
-                let to = masters.iter().copied().find(|master| *master != owner).unwrap();
-                let half_way = rig.between(0, HALF_WAY_MS);
-                redis.move_slot(slot, to, tokio::time::sleep(half_way)).await;
-                outcome.resumed(&rig, Loss::SlotMove, lost).await;
-            }
+        let losses = [Loss::Kill, Loss::Hang, Loss::SlotMove, Loss::SlotMove];
+        let loss = losses[rig.dice.usize(..losses.len())];
+        if loss == Loss::SlotMove {
+            let slot = slots[rig.dice.usize(..slots.len())];
+            let owner = redis.owner_of(slot);
+            let to = masters.iter().copied().find(|master| *master != owner).unwrap();
+            let half_way = rig.between(0, HALF_WAY_MS);
+            redis.move_slot(slot, to, tokio::time::sleep(half_way)).await;
+            outcome.resumed(&rig, loss, lost).await;
+        } else {
+            loss.begin(redis.server(node));
+            redis.has_masters_without(node).await;
+            outcome.resumed(&rig, loss, lost).await;
+            outcome.end(loss, redis.server(node));
         }
         redis.become_whole().await;
     }

@@ -60,6 +60,13 @@ pub struct Order {
     pub time: Duration,
 }
 
+impl Order {
+    /// Whether there is time for the full number of clients and subscribers.
+    pub fn is_long(&self) -> bool {
+        self.time >= Duration::from_secs(30)
+    }
+}
+
 /// Lists faults: `name: run, on store, store`; `[long]` behind those that a short run leaves out.
 macro_rules! faults {
     (@long) => { false };
