@@ -183,8 +183,9 @@ enum Failure {
 /// followed, as errors of routing.
 const NOT_YET: [&str; 5] = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"];
 
-/// How fred says that the connection ended, or was given up, before the answer came.
-const CUT_OFF: &str = "Too many failed write attempts";
+/// How fred says that the connection ended, or was given up, before the answer came; or that there was
+/// none for a try after the first one, of which it does not say whether it was written.
+const CUT_OFF: [&str; 2] = ["Too many failed write attempts", "Failed to route command"];
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
@@ -195,7 +196,7 @@ impl From<&Error> for Failure {
         match error.kind() {
             ErrorKind::Cluster | ErrorKind::Routing => Self::NotYet,
             ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
-            _ if details.starts_with(CUT_OFF) => Self::Unknown,
+            _ if CUT_OFF.iter().any(|words| details.starts_with(words)) => Self::Unknown,
             _ if details.starts_with("OOM") => Self::Full,
             // Our own word; see `scripts/lane_count.lua`.
             _ if details.starts_with("LANES") => Self::Lanes,
@@ -274,6 +275,14 @@ pub async fn info(client: &Client, slot: u16) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_without_a_connection_may_have_been_done_and_is_made_again() {
+        for details in ["Failed to route command.", "Too many failed write attempts."] {
+            let failure = Failure::from(&Error::new(ErrorKind::Unknown, details));
+            assert!(matches!(failure, Failure::Unknown), "{details}");
+        }
+    }
 
     #[test]
     fn an_error_of_the_system_is_told_in_its_words() {
