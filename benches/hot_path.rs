@@ -91,7 +91,7 @@ fn commit(c: &mut Criterion, name: &str, runtime: &Runtime, store: &dyn Store) {
         },
         retention: Retention { age: None, count: None },
     };
-    runtime.block_on(store.subscribe(&client("subscriber"), &subscription, true)).unwrap();
+    runtime.block_on(store.subscribe(&client("subscriber"), &subscription.into(), true)).unwrap();
     let item = items(1).remove(0);
     let publication =
         Publication { topic: topic(), publisher: client("publisher"), items: vec![item] };

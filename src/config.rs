@@ -51,6 +51,14 @@ fn shown(setting: &Setting, value: String) -> String {
     if !setting.secret {
         return value;
     }
+    // The name of a variable that is not set.
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if setting.name == "ROUTEMASTER_REDIS_URL"
+        && value.ends_with("_URL")
+        && value.bytes().all(is_name)
+    {
+        return value;
+    }
     match (value.split_once("://"), value.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         (Some(_), None) => value,
@@ -99,7 +107,12 @@ impl Sources<'_> {
         let set = (self.flags)(&setting.flag())
             .or_else(|| (self.environment)(setting.name))
             .or_else(|| setting.alias.and_then(|alias| (self.environment)(alias)));
-        set.filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")
+        let set = set.filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")?;
+        // The original lets this one name another variable, such as that of a hosted Redis.
+        if setting.name == "ROUTEMASTER_REDIS_URL" && !set.contains(':') {
+            return Some((self.environment)(&set).unwrap_or(set));
+        }
+        Some(set)
     }
 }
 
@@ -118,6 +131,8 @@ pub fn unknown_names(environment: impl Iterator<Item = String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
     use super::*;
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings, SettingError> {
@@ -134,7 +149,7 @@ mod tests {
         assert_eq!(settings.clients.len(), 1);
         assert_eq!(settings.clients[0].reveal(), "demo");
         assert_eq!(settings.shutdown_timeout.as_secs(), 25);
-        assert_eq!((settings.max_event_data, settings.topic_name_max), (8192, 32));
+        assert_eq!((settings.max_event_data, settings.topic_name_max), (8192, 64));
         assert_eq!(settings.connect_timeout.as_secs(), 2);
         assert_eq!(settings.timeout.as_secs(), 20);
         assert_eq!(settings.max_backoff.as_millis(), 60_000);
@@ -153,6 +168,11 @@ mod tests {
             ("ROUTEMASTER_TIMEOUT", "0"),
             ("ROUTEMASTER_TLS_CERT", "no/such/file.pem"),
             ("ROUTEMASTER_TIMEOUT", "NaN"),
+            ("ROUTEMASTER_ACK", "202"),
+            ("ROUTEMASTER_PUBLISH_STATUS", "201"),
+            ("ROUTEMASTER_HP_DAMAGE_RATE", "--2"),
+            ("ROUTEMASTER_LOG_FILE", "no/such/directory/log"),
+            ("ROUTEMASTER_LOG_FILE", "src"),
             ("ROUTEMASTER_SSL_VERIFY", "perhaps"),
             ("ROUTEMASTER_TOPIC_NAME_MAX", "65"),
             ("ROUTEMASTER_CALLBACK_DENY", "10.0.0.0/8,10.1.2.3/8"),
@@ -178,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_repeated_in_an_error() {
-        let error = settings(&[("ROUTEMASTER_ROOT_KEY", "My Root Key")]).err().unwrap().to_string();
-        assert!(error.starts_with("ROUTEMASTER_ROOT_KEY=") && !error.contains("My Root"));
+        let error = settings(&[("ROUTEMASTER_ROOT_KEY", "My:Root Key")]).err().unwrap().to_string();
+        assert!(error.starts_with("ROUTEMASTER_ROOT_KEY=") && !error.contains("Root Key"));
         let redis =
             |url: &str| settings(&[("ROUTEMASTER_REDIS_URL", url)]).err().unwrap().to_string();
         assert!(redis("http://u:s3cr3t@host/").contains("=http://…@host/ is not allowed"));
@@ -228,6 +248,33 @@ mod tests {
     fn an_alias_and_an_empty_value_are_understood() {
         assert_eq!(settings(&[("MAX_BACKOFF_MS", "5")]).unwrap().max_backoff.as_millis(), 5);
         assert_eq!(settings(&[("PORT", "")]).unwrap().port, 17890);
+    }
+
+    #[test]
+    fn the_settings_of_the_original_are_taken_as_they_stand() {
+        let settings = settings(&[
+            ("ROUTEMASTER_HP_DAMAGE_RATE", "-2"),
+            ("ROUTEMASTER_REDIS_URL", "OPENREDIS_URL"),
+            ("OPENREDIS_URL", "redis://:s3cr3t@redis.example:6380"),
+            ("ROUTEMASTER_LOG_FILE", ""),
+            ("ROUTEMASTER_LOG_LEVEL", "DEBUG"),
+            ("ROUTEMASTER_ROOT_KEY", "CHANGE-ME"),
+        ])
+        .unwrap();
+        assert_eq!(settings.hp_damage_rate, 2);
+        assert_eq!(settings.redis_url.as_deref(), Some("redis://:s3cr3t@redis.example:6380"));
+        assert!(settings.secrets.iter().any(|secret| secret.contains("s3cr3t")));
+        assert_eq!((settings.log_file, settings.log_level), (None, LevelFilter::DEBUG));
+    }
+
+    #[test]
+    fn a_redis_url_that_names_a_variable_which_is_not_set_is_told_with_that_name() {
+        let error = settings(&[("ROUTEMASTER_REDIS_URL", "OPENREDIS_URL")]).err().unwrap();
+        assert!(
+            error.to_string().starts_with("ROUTEMASTER_REDIS_URL=OPENREDIS_URL is not allowed")
+        );
+        let error = settings(&[("ROUTEMASTER_REDIS_URL", "HUNTER2")]).err().unwrap();
+        assert!(!error.to_string().contains("HUNTER2"), "it may be a password: {error}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn run_to_end(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let result = runtime.block_on(run(command));
     runtime.shutdown_timeout(LINGER);
+    telemetry::logging::finish();
     result
 }
 
@@ -58,12 +59,12 @@ async fn run(command: Command) -> anyhow::Result<()> {
             result
         }
         Command::Autodrop { args, settings, unknown } => {
-            telemetry::logging::start(settings.log_level, None);
+            telemetry::logging::start(settings.log_level, None, None)?;
             warn_about(unknown);
             cli::autodrop::run(args, &settings).await
         }
         Command::Import { args, settings, unknown } => {
-            telemetry::logging::start(settings.log_level, None);
+            telemetry::logging::start(settings.log_level, None, None)?;
             warn_about(unknown);
             cli::import::run(args, &settings).await
         }

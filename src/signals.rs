@@ -1,5 +1,5 @@
 //! Signals. SIGTERM and SIGINT: the first one asks for a graceful stop, the second one ends at
-//! once. SIGHUP: look at the certificate's files.
+//! once. SIGHUP: look at the certificate's files, and open the log's file anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::logging;
 
 /// The exit code when a second signal cuts the stop short: what a shell reports of Ctrl-C.
 const CUT_SHORT: i32 = 130;
@@ -19,6 +21,7 @@ pub fn notify_on_hangup() -> anyhow::Result<Arc<Notify>> {
     let notified = notify.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
+            logging::reopen();
             notified.notify_one();
         }
     });
@@ -37,6 +40,7 @@ pub fn stop_on_signal(echo: Duration) -> anyhow::Result<CancellationToken> {
         tracing::info!("stopping: finishing what was accepted; a second signal ends at once");
         at_once.cancelled().await;
         tracing::warn!("a second signal: ending at once");
+        logging::finish();
         std::process::exit(CUT_SHORT);
     });
     Ok(stop)

@@ -1,21 +1,18 @@
 //! New connections: how many, TLS or plain, and how long they may take to say which.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Connection, Stream};
 use super::entrance::Entrance;
 use super::transport::Transport;
 
@@ -58,7 +55,7 @@ impl Accept<TcpStream, Entrance> for Acceptor {
                 return Err(io::Error::other("the process is stopping"));
             }
             let full = |_| io::Error::other("ROUTEMASTER_MAX_CONNECTIONS are open already");
-            let place = acceptor.places.try_acquire_owned().map_err(full)?;
+            let place = acceptor.places.clone().try_acquire_owned().map_err(full)?;
             stream.set_nodelay(true)?;
             let open = open(acceptor.tls, stream);
             let stream = tokio::time::timeout(acceptor.timeout, open).await??;
@@ -66,7 +63,8 @@ impl Accept<TcpStream, Entrance> for Acceptor {
                 Stream::Tls(_) => Transport::Tls,
                 Stream::Plain(_) => Transport::Plain,
             };
-            let connection = Connection { stream, _place: place };
+            let connection = Connection::new(stream, place, acceptor.stop);
+            entrance.open_requests = connection.open_requests();
             Ok((connection, entrance))
         })
     }
@@ -82,68 +80,4 @@ async fn open(tls: Option<RustlsConfig>, stream: TcpStream) -> io::Result<Stream
     }
     let stream = TlsAcceptor::from(tls.get_inner()).accept(stream).await?;
     Ok(Stream::Tls(Box::new(stream)))
-}
-
-enum Stream {
-    Tls(Box<TlsStream<TcpStream>>),
-    Plain(TcpStream),
-}
-
-/// An open connection; its place is free again when it is dropped.
-pub struct Connection {
-    stream: Stream,
-    _place: OwnedSemaphorePermit,
-}
-
-/// Runs the same method on the stream, whichever it is.
-macro_rules! on_stream {
-    ($connection:expr, $method:ident $(, $argument:expr)*) => {
-        match &mut $connection.get_mut().stream {
-            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
-            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_read, cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write, cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_flush, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_shutdown, cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write_vectored, cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tls(stream) => stream.is_write_vectored(),
-            Stream::Plain(stream) => stream.is_write_vectored(),
-        }
-    }
 }

@@ -2,20 +2,20 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::Body;
+use super::extract::{Body, query_flag};
 use super::openapi::TOKENS;
 use super::state::Shared;
 use crate::bus::json::parse_object;
 use crate::bus::token::{ApiToken, ClientToken, ServiceName};
 
-/// A token that was made through the API.
+/// A token, with the name of the service it is for.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Token)]
 struct TokenRow {
@@ -31,7 +31,7 @@ impl From<ApiToken> for TokenRow {
     }
 }
 
-/// List the tokens that were made here.
+/// List all tokens: those that were made here, and those of `ROUTEMASTER_CLIENTS`.
 #[utoipa::path(
     get,
     path = "/api_tokens",
@@ -46,7 +46,15 @@ impl From<ApiToken> for TokenRow {
 )]
 pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_root()?;
-    let tokens = api.store.api_tokens().await?;
+    let mut tokens = api.store.api_tokens().await?;
+    // The original keeps both in one place, and its client dies of a 204.
+    for token in api.tokens.configured() {
+        if tokens.iter().all(|made| made.token != *token) {
+            let name = token.service_name().unwrap_or_else(|| token.reveal()).to_owned();
+            tokens.push(ApiToken { name, token: token.clone() });
+        }
+    }
+    tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
     if tokens.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -107,16 +115,20 @@ pub async fn create(
 
 /// Revoke a token.
 ///
-/// Every web process refuses it within 1 s.
+/// Every web process refuses it within 1 s. Its subscription is removed with all that waits in its
+/// queue, unless `keep` is true. One of `ROUTEMASTER_CLIENTS` stays, with all that is its own.
 #[utoipa::path(
     delete,
     path = "/api_tokens/{token}",
     operation_id = "delete_token",
     tag = TOKENS,
-    params(("token" = ClientToken, Path)),
+    params(
+        ("token" = ClientToken, Path),
+        ("keep" = Option<bool>, Query, description = "whether its subscription stays"),
+    ),
     responses(
         (status = 204, description = "there is no such token any more"),
-        (status = 400, description = "the path is not UTF-8"),
+        (status = 400, description = "the path is not UTF-8, or `keep` is neither true nor false"),
         (status = 403, description = "this is not the root key"),
         Caller,
     ),
@@ -125,12 +137,18 @@ pub async fn delete(
     State(api): State<Shared>,
     caller: Caller,
     Path(token): Path<String>,
+    uri: Uri,
 ) -> Result<StatusCode, ApiError> {
     caller.require_root()?;
+    let keep = query_flag(&uri, "keep")?;
     // What is no token cannot be in the list either: it is gone already.
     if let Ok(token) = ClientToken::parse(&token) {
         api.store.delete_api_token(&token).await?;
         api.tokens.refresh().await?;
+        // Also of one that is gone already: an earlier try may have come no further.
+        if !keep && !api.tokens.is_configured(&token) {
+            api.store.unsubscribe(&token).await?;
+        }
     }
     Ok(StatusCode::NO_CONTENT)
 }

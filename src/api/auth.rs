@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use crate::bus::token::ClientToken;
+use crate::bus::token::{ClientToken, RootKey};
 use crate::config::Settings;
 use crate::store::{Store, StoreError};
 
@@ -82,14 +82,15 @@ pub fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
 pub struct Tokens {
     store: Arc<dyn Store>,
     hasher: RandomState,
-    configured: Vec<(ClientToken, Caller)>,
+    root: Option<RootKey>,
+    configured: Vec<ClientToken>,
     allowed: RwLock<Allowed>,
     /// The last question to the store: when, and whether it was answered.
     refreshed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
 /// By hash, which two tokens may share.
-type Allowed = HashMap<u64, Vec<(ClientToken, Caller)>>;
+type Allowed = HashMap<u64, Vec<ClientToken>>;
 
 /// How often the store is asked for tokens: one that was revoked elsewhere is refused within
 /// 1 s (contract §1).
@@ -101,12 +102,11 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 
 impl Tokens {
     pub fn new(settings: &Settings, store: Arc<dyn Store>) -> Self {
-        let root = settings.root_key.iter().map(|token| (token.clone(), Caller::Root));
-        let client = |token: &ClientToken| (token.clone(), Caller::Client(token.clone()));
         let tokens = Self {
             store,
             hasher: RandomState::new(),
-            configured: root.chain(settings.clients.iter().map(client)).collect(),
+            root: settings.root_key.clone(),
+            configured: settings.clients.clone(),
             allowed: RwLock::default(),
             refreshed: Mutex::new(None),
         };
@@ -131,9 +131,15 @@ impl Tokens {
         Ok(())
     }
 
+    /// The tokens that stand in the settings.
+    pub fn configured(&self) -> &[ClientToken] {
+        &self.configured
+    }
+
     /// Whether a token stands in the settings, and so cannot be made or revoked.
     pub fn is_configured(&self, token: &ClientToken) -> bool {
-        self.configured.iter().any(|(configured, _)| configured == token)
+        let is_root = self.root.as_ref().is_some_and(|root| root.reveal() == token.reveal());
+        is_root || self.configured.contains(token)
     }
 
     /// The caller that an `Authorization` header names, if its token is known here.
@@ -159,12 +165,22 @@ impl Tokens {
 
     fn find(&self, credentials: &str) -> Option<Caller> {
         let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
-        user_names(credentials).find_map(|name| {
+        let client = user_names(credentials).find_map(|name| {
             let mut alike = allowed.get(&self.hasher.hash_one(name))?.iter();
             let is_it =
-                |token: &ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
-            alike.find(|(token, _)| is_it(token)).map(|(_, caller)| caller.clone())
-        })
+                |token: &&ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
+            alike.find(is_it).cloned().map(Caller::Client)
+        });
+        // A client's token may begin with the root key and a colon.
+        client.or_else(|| self.is_root(credentials).then_some(Caller::Root))
+    }
+
+    /// Whether the user name is the root key, which holds no colon.
+    fn is_root(&self, credentials: &str) -> bool {
+        let Some((root, (name, _))) = self.root.as_ref().zip(credentials.split_once(':')) else {
+            return false;
+        };
+        root.reveal().as_bytes().ct_eq(name.as_bytes()).into()
     }
 
     /// Waits until the store has been asked after `moment`; many callers share one question.
@@ -188,11 +204,9 @@ impl Tokens {
     }
 
     fn allow(&self, made: Vec<ClientToken>) {
-        let made = made.into_iter().map(|token| (token.clone(), Caller::Client(token)));
-        // What the settings say wins.
         let mut all = Allowed::new();
-        for (token, caller) in self.configured.iter().cloned().chain(made) {
-            all.entry(self.hasher.hash_one(token.reveal())).or_default().push((token, caller));
+        for token in self.configured.iter().cloned().chain(made) {
+            all.entry(self.hasher.hash_one(token.reveal())).or_default().push(token);
         }
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
     }

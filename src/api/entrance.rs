@@ -6,23 +6,27 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::{Bytes, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderValue, Method, Request, Version, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Router};
 use futures_util::future::BoxFuture;
+use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::connection::{OpenRequest, OpenRequests};
+use super::health;
 use super::router::{bare_router, metrics_router, router};
 use super::server::Routes;
 use super::state::Shared;
 use super::topics;
-use super::transport::{HSTS, Transport, forwarded_https, redirect};
+use super::transport::{HSTS, Transport, forwarded_https, host_of, join_slashes, redirect};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -59,6 +63,8 @@ pub struct Entrance {
     pub answers: Arc<Answers>,
     pub peer: SocketAddr,
     pub transport: Transport,
+    /// Those that came over this connection.
+    pub open_requests: OpenRequests,
     /// From then on, clients are told to leave with the answers that they get.
     pub stop: CancellationToken,
 }
@@ -70,14 +76,17 @@ impl Entrance {
         B::Error: Into<BoxError>,
     {
         let Answers { routes, api, router } = &*self.answers;
+        join_slashes(request.uri_mut());
         if *routes == Routes::Bare {
             return route(router, request).await;
         }
         let is_https = self.transport == Transport::Tls
             || api.settings.trust_proxy && forwarded_https(request.headers());
-        if !is_https {
+        if !is_https && !health::is_asked_for(request.uri().path()) {
             return redirect(&request);
         }
+        let is_strict = is_https && api.is_strict_about(host_of(&request));
+        let is_head = request.method() == Method::HEAD;
         let mut response = if let Some(topic) = self.answers.published_topic(&request) {
             let topic = topic.to_owned();
             let (parts, body) = request.into_parts();
@@ -87,7 +96,13 @@ impl Entrance {
             request.extensions_mut().insert(ConnectInfo(self.peer));
             route(router, request).await
         };
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        if is_strict {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
+        // The router gives each answer to HEAD a length; HTTP allows none with this status.
+        if is_head && response.status() == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         response
     }
 }
@@ -100,6 +115,32 @@ where
     match router.clone().call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+/// The body of an answer; its request is open until it is handed over whole.
+struct OpenBody {
+    body: Body,
+    _open: OpenRequest,
+}
+
+impl HttpBody for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -119,13 +160,17 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let entrance = self.clone();
         Box::pin(async move {
+            let open = entrance.open_requests.begin();
             // HTTP/2 has a way of its own to say so.
             let can_be_told = request.version() <= Version::HTTP_11;
             let mut response = entrance.answer(request).await;
             if can_be_told && entrance.stop.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, CLOSE);
             }
-            Ok(response)
+            if response.body().is_end_stream() {
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(OpenBody { body, _open: open })))
         })
     }
 }

@@ -22,6 +22,10 @@ pub enum ApiError {
     BodyTimeout,
     #[error("the body is larger than {max} bytes")]
     BodyTooLarge { max: usize },
+    #[error("the body has a Content-Encoding: send it as it is")]
+    EncodedBody,
+    #[error("{0}")]
+    MethodNotAllowed(&'static str),
     #[error("{0}")]
     TooMany(#[from] TooMany),
     #[error("{0}")]
@@ -42,6 +46,8 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -7,7 +7,7 @@ use std::pin::pin;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use bytes::BytesMut;
 
 use super::auth::Caller;
@@ -57,6 +57,16 @@ fn client_address(headers: &HeaderMap, peer: Option<SocketAddr>, api: &Api) -> O
     proxied.or_else(|| peer.map(|peer| peer.ip()))
 }
 
+/// Whether a switch in the query is on; `false` if it is not there.
+pub fn query_flag(uri: &Uri, name: &str) -> Result<bool, ApiError> {
+    let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    match pairs.filter(|(key, _)| key == name).map(|(_, value)| value).last().as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(ApiError::bad_request(format!("`{name}` must be true or false"))),
+    }
+}
+
 /// A body that arrived in time and is not larger than `ROUTEMASTER_MAX_BODY`.
 pub struct Body(pub Bytes);
 
@@ -64,17 +74,22 @@ impl FromRequest<Shared> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self, ApiError> {
-        Self::read(request.into_body(), api).await
+        let (parts, body) = request.into_parts();
+        Self::read(&parts.headers, body, api).await
     }
 }
 
 impl Body {
     /// # Errors
-    /// If the body is too large, too slow, or broken off.
-    pub async fn read<B>(body: B, api: &Api) -> Result<Self, ApiError>
+    /// If the body is encoded, too large, too slow, or broken off.
+    pub async fn read<B>(headers: &HeaderMap, body: B, api: &Api) -> Result<Self, ApiError>
     where
         B: HttpBody<Data = Bytes>,
     {
+        let encoding = headers.get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(ApiError::EncodedBody);
+        }
         let read = read_whole(body, api.settings.max_body);
         match tokio::time::timeout(api.settings.body_timeout, read).await {
             Err(_) => Err(ApiError::BodyTimeout),

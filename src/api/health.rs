@@ -8,6 +8,12 @@ use utoipa::ToSchema;
 use super::openapi::MONITORING;
 use super::state::Shared;
 
+/// Whether a path asks for the health of the process, which is answered over plain HTTP too: load
+/// balancers and kubelets ask so.
+pub fn is_asked_for(path: &str) -> bool {
+    matches!(path, "/health" | "/health/ping" | "/health/ping.json")
+}
+
 /// Nothing: that it came is the answer.
 #[derive(Serialize, ToSchema)]
 pub struct Health {}

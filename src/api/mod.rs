@@ -3,6 +3,7 @@
 mod acceptor;
 mod api_tokens;
 mod auth;
+mod connection;
 mod entrance;
 mod error;
 mod extract;

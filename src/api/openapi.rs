@@ -31,7 +31,9 @@ const ABOUT: &str = "\
 Services publish small notifications into topics; every subscriber gets the events of its topics \
 POSTed to its callback, in ordered batches, at least once.
 
-HTTPS only: a plain HTTP request on the same port is answered with `308`. An error has one line of \
+HTTPS only: a plain HTTP request on the same port is answered with `308`, but for those that ask for \
+the health. An answer over TLS has `Strict-Transport-Security`, unless it comes from an address, from \
+localhost, or with the development certificate. An error has one line of \
 text that says what to change. A method that a path does not have is answered with `405` and \
 `Allow`, any other path with `404`. The `Content-Type` of a request is not looked at.";
 
@@ -82,7 +84,6 @@ const REFUSED: &str = "Refused";
 const UNAUTHORIZED: &str = "Unauthorized";
 const TRY_LATER: &str = "TryLater";
 const USE_HTTPS: &str = "UseHttps";
-const HSTS: &str = "Strict-Transport-Security";
 
 fn describe_shared_parts(components: &mut Components) {
     let basic = |description: &str| {
@@ -100,7 +101,7 @@ fn describe_shared_parts(components: &mut Components) {
 
     let text = |description: &str| {
         let reason = ContentBuilder::new().schema(Some(Ref::from_schema_name(REASON))).build();
-        with_hsts(ResponseBuilder::new().description(description).content("text/plain", reason))
+        ResponseBuilder::new().description(description).content("text/plain", reason)
     };
     let header = |kind: Type, description: &str| {
         let schema = ObjectBuilder::new().schema_type(kind);
@@ -124,12 +125,6 @@ fn describe_shared_parts(components: &mut Components) {
         (TRY_LATER.into(), text("not now").header("Retry-After", seconds).build().into()),
         (USE_HTTPS.into(), use_https.build().into()),
     ]);
-    let hsts = header(Type::String, "Tells clients to use HTTPS only. In every answer over TLS.");
-    components.headers.insert(HSTS.into(), hsts.into());
-}
-
-fn with_hsts(response: ResponseBuilder) -> ResponseBuilder {
-    response.header_ref(HSTS, Ref::new(format!("#/components/headers/{HSTS}")))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -140,11 +135,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn complete(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     for (status, response) in responses.iter_mut() {
-        if let RefOr::T(own) = response {
-            match error_response(status) {
-                Some(shared) => *response = refer_to(shared, &own.description),
-                None => *response = with_hsts(ResponseBuilder::from(own.clone())).build().into(),
-            }
+        if let (RefOr::T(own), Some(shared)) = (&*response, error_response(status)) {
+            *response = refer_to(shared, &own.description);
         }
     }
     responses.insert("308".into(), Ref::from_response_name(USE_HTTPS).into());
@@ -188,6 +180,7 @@ impl IntoResponses for Body {
         errors([
             ("408", "the body did not arrive within `ROUTEMASTER_BODY_TIMEOUT`"),
             ("413", "the body is larger than `ROUTEMASTER_MAX_BODY`"),
+            ("415", "the body has a `Content-Encoding`"),
         ])
     }
 }

@@ -48,7 +48,7 @@ pub async fn pulse(
 
 /// Whether the bus needs more workers, told by how long the answer takes.
 ///
-/// It takes 1 s when more than `ROUTEMASTER_SCALING_THRESHOLD` batches are due within
+/// It takes 1 s when `ROUTEMASTER_SCALING_THRESHOLD` batches or more are due within
 /// `ROUTEMASTER_SCALING_DEADLINE`.
 #[utoipa::path(
     get,
@@ -58,7 +58,7 @@ pub async fn pulse(
 )]
 pub async fn scaling(State(api): State<Shared>, _caller: Caller) -> Result<StatusCode, ApiError> {
     let due = api.store.due_batches(api.settings.scaling_deadline).await?;
-    if due > api.settings.scaling_threshold as u64 {
+    if due >= api.settings.scaling_threshold as u64 {
         tokio::time::sleep(SCALING_DELAY).await;
     }
     Ok(StatusCode::NO_CONTENT)

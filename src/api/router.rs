@@ -28,7 +28,8 @@ pub fn bare_router() -> Router {
 
 /// All routes of the contract. `subscription` and `subscriber` are the same word here.
 pub fn routes() -> OpenApiRouter<Shared> {
-    let subscription = routes!(subscriptions::subscribe, subscriptions::unsubscribe);
+    let subscription =
+        routes!(subscriptions::own, subscriptions::subscribe, subscriptions::unsubscribe);
     let subscription_topic = routes!(subscriptions::unsubscribe_topic);
     health_routes()
         .routes(routes!(topics::list))
@@ -48,7 +49,9 @@ pub fn routes() -> OpenApiRouter<Shared> {
 
 /// What every server answers to.
 fn health_routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::default().routes(routes!(health::health)).routes(routes!(health::ping))
+    OpenApiRouter::default()
+        .routes(routes!(health::health))
+        .routes(also_at("/health/ping.json", routes!(health::ping)))
 }
 
 /// Gives a route a second path, which is described as the same.
@@ -74,5 +77,8 @@ fn also_at(
 fn for_all_routes(routes: OpenApiRouter<Shared>, api: Shared) -> Router {
     Router::from(routes)
         .fallback(async || ApiError::NotFound("there is no such route".into()))
+        .method_not_allowed_fallback(async || {
+            ApiError::MethodNotAllowed("this route has other methods: see Allow")
+        })
         .with_state(api)
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
 use super::acceptor::Acceptor;
+use super::connection::{LEAVE, OpenRequests};
 use super::entrance::{Answers, Entrance};
 use super::state::Api;
 use super::transport::Transport;
@@ -28,10 +29,6 @@ const HEADER_MAX: u32 = 32 * 1024;
 /// comes within as much again.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
-/// How long a stop waits for open connections to be used once more. Whoever closes an idle connection
-/// at once meets requests that are just being sent, and their clients cannot know what became of them;
-/// a client that hears `Connection: close` with an answer goes elsewhere by itself.
-const LEAVE: Duration = Duration::from_millis(500);
 /// How often is looked whether all clients have left.
 const LEAVE_LOOK: Duration = Duration::from_millis(10);
 
@@ -130,8 +127,8 @@ impl Server {
         let service = service_fn(async |peer: SocketAddr| {
             let (answers, stop) = (answers.clone(), stop.clone());
             // The acceptor knows better.
-            let transport = Transport::Plain;
-            Ok::<_, Infallible>(Entrance { answers, peer, transport, stop })
+            let (transport, open_requests) = (Transport::Plain, OpenRequests::default());
+            Ok::<_, Infallible>(Entrance { answers, peer, transport, open_requests, stop })
         });
         tokio::select! {
             served = server.serve(service) => return Ok(served?),

@@ -12,15 +12,19 @@ use super::extract::Body;
 use super::openapi::{MONITORING, SUBSCRIBING};
 use super::state::{Api, Shared};
 use super::topics::unknown_topic;
-use crate::bus::subscription::{Subscription, SubscriptionBody, SubscriptionStatus};
+use crate::bus::attempt::FailedAttempt;
+use crate::bus::subscription::{
+    Subscription, SubscriptionBody, SubscriptionRequest, SubscriptionStatus,
+};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::Subscribed;
 
 /// Subscribe to topics.
 ///
-/// The body is the whole subscription: what it leaves out has its default again. The same body
-/// again has no effect. A token has one subscription.
+/// The body is the whole subscription: what it leaves out has its default again, but for `retention`
+/// and `max_queued`, which stay as they are unless they are named. The same body again has no effect.
+/// A token has one subscription.
 #[utoipa::path(
     post,
     path = "/subscription",
@@ -41,16 +45,43 @@ pub async fn subscribe(
     Body(body): Body,
 ) -> Result<StatusCode, ApiError> {
     let subscriber = caller.into_client()?;
-    let subscription = Subscription::parse(&body, api.settings.topic_name_max)?;
+    let request = SubscriptionRequest::parse(&body, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
-    let callback = &subscription.delivery.callback;
+    let callback = &request.delivery.callback;
     let allowed = api.callback_rules.check(callback);
     allowed.map_err(|denied| ApiError::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
-    match api.store.subscribe(&subscriber, &subscription, create_topics).await? {
+    match api.store.subscribe(&subscriber, &request, create_topics).await? {
         Subscribed::Done => Ok(StatusCode::NO_CONTENT),
         Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
+        Subscribed::KeptRetentionTooShort(age) => Err(ApiError::bad_request(format!(
+            "`timeout` must be less than the `retention` of {} milliseconds that this subscription \
+             has: give another `retention` with it, or 0 for none",
+            age.as_millis()
+        ))),
     }
+}
+
+/// Show the caller's own subscription.
+#[utoipa::path(
+    get,
+    path = "/subscription",
+    operation_id = "own_subscription",
+    tag = MONITORING,
+    responses(
+        (status = 200, description = "the subscription", body = SubscriptionRow),
+        (status = 403, description = "this is the root key"),
+        (status = 404, description = "there is no subscription"),
+        Caller,
+    ),
+)]
+pub async fn own(
+    State(api): State<Shared>,
+    caller: Caller,
+) -> Result<Json<SubscriptionRow>, ApiError> {
+    let subscriber = caller.clone().into_client()?;
+    let status = api.store.subscription(&subscriber).await?.ok_or_else(no_subscriber)?;
+    Ok(Json(row(status, &caller)))
 }
 
 /// Unsubscribe from everything.
@@ -105,8 +136,12 @@ async fn remove(api: &Api, subscriber: &ClientToken) -> Result<StatusCode, ApiEr
     if api.store.unsubscribe(subscriber).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(ApiError::NotFound("there is no such subscriber".into()))
+        Err(no_subscriber())
     }
+}
+
+fn no_subscriber() -> ApiError {
+    ApiError::NotFound("there is no such subscriber".into())
 }
 
 /// Unsubscribe from one topic.
@@ -165,6 +200,32 @@ pub struct SubscriptionRow {
     #[schema(value_type = Vec<TopicName>)]
     topics: Vec<String>,
     events: Counts,
+    /// Why the batch at the head of the queue waits to be sent again; left out while none does, and
+    /// for others than root and the subscriber itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    last_error: Option<LastError>,
+}
+
+/// The last attempt that failed.
+#[derive(Serialize, ToSchema)]
+struct LastError {
+    /// In seconds since the epoch.
+    at: u64,
+    /// Which attempt at the batch it was, from 1.
+    attempt: u32,
+    /// The status of the answer; left out if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    status: Option<u16>,
+    /// One line.
+    reason: String,
+}
+
+impl From<FailedAttempt> for LastError {
+    fn from(FailedAttempt { at_ms, attempt, failure }: FailedAttempt) -> Self {
+        Self { at: at_ms / 1000, attempt, status: failure.status, reason: failure.reason }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -208,12 +269,13 @@ pub async fn list(
 }
 
 fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
-    let SubscriptionStatus { subscriber, subscription, .. } = status;
+    let SubscriptionStatus { subscriber, subscription, last_failure, .. } = status;
+    let is_own = caller.may_see_secrets_of(&subscriber);
     let Subscription { topics, delivery, retention } = subscription;
     SubscriptionRow {
         subscriber: caller.view_of(&subscriber),
         callback: delivery.callback.as_str().to_owned(),
-        uuid: delivery.uuid.filter(|_| caller.may_see_secrets_of(&subscriber)),
+        uuid: delivery.uuid.filter(|_| is_own),
         max_events: delivery.max,
         timeout: delivery.timeout.as_millis() as u64,
         retention: retention.age.map(|age| age.as_millis() as u64),
@@ -226,5 +288,6 @@ fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
             autodropped: status.autodropped,
             expired: status.expired,
         },
+        last_error: last_failure.filter(|_| is_own).map(LastError::from),
     }
 }

@@ -37,6 +37,7 @@ const OWNED: &str = "this topic belongs to another publisher";
         Caller,
         Body,
         (status = 204, description = "stored in the queue of every subscriber"),
+        (status = 200, description = "the same, with `ROUTEMASTER_PUBLISH_STATUS=200`"),
         (
             status = 400,
             description = "a bad topic name, bad JSON, a duplicated or unknown field, a bad value; \
@@ -72,7 +73,7 @@ where
     B: HttpBody<Data = Bytes>,
 {
     let caller = Caller::authenticate(headers, peer, api).await?;
-    let Body(body) = Body::read(body, api).await?;
+    let Body(body) = Body::read(headers, body, api).await?;
     accept(api, caller, name, &body).await
 }
 
@@ -84,7 +85,7 @@ async fn accept(
 ) -> Result<StatusCode, ApiError> {
     let started = Instant::now();
     let answer = store(api, caller, name, body).await;
-    let status = answer.as_ref().map_or_else(ApiError::status, |()| StatusCode::NO_CONTENT);
+    let status = answer.as_ref().map_or_else(ApiError::status, |()| api.settings.publish_status);
     record::publish_answered(status, started.elapsed());
     answer.map(|()| status)
 }

@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::bus::batch::Item;
-use crate::bus::json::{self, Rejection, check_https_url, check_portable, parse_object};
+use crate::bus::json::{
+    self, Rejection, check_https_url, check_portable, parse_object, whole_number,
+};
 use crate::bus::schema;
 use crate::bus::topic::TopicName;
 
@@ -75,12 +77,19 @@ pub(super) struct PublishedEvent<'a> {
     #[serde(borrow, default)]
     #[schema(value_type = serde_json::Value)]
     data: Option<&'a RawValue>,
+    /// The topic of the path, which a Go client of the original repeats here. It has no effect.
+    #[serde(borrow, default)]
+    #[schema(schema_with = schema::repeated_topic)]
+    topic: Option<Cow<'a, str>>,
 }
 
+/// Clients of the original send `null` for no time, and a whole number with decimals for one.
 fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let refused = || serde::de::Error::custom("`timestamp` must be an integer of milliseconds");
-    let value = i64::deserialize(deserializer).map_err(|_| refused())?;
-    u64::try_from(value).map(Some).map_err(|_| refused())
+    let written: Option<&RawValue> = Deserialize::deserialize(deserializer)?;
+    let Some(text) = written.map(RawValue::get) else { return Ok(None) };
+    whole_number(text).filter(|ms| i64::try_from(*ms).is_ok()).map(Some).ok_or_else(|| {
+        serde::de::Error::custom("`timestamp` must be a whole number of milliseconds, from 0")
+    })
 }
 
 /// Parses the body of a publish: one event, or an array of them, all of which must be good.
@@ -93,7 +102,7 @@ pub fn parse_publish(
     now_ms: u64,
     data_max: usize,
 ) -> Result<Vec<Item>, Rejection> {
-    let item = |json: &[u8]| Ok(Event::parse(json, data_max)?.encode(topic, now_ms));
+    let item = |json: &[u8]| Ok(Event::parse(json, topic, data_max)?.encode(topic, now_ms));
     if json::first_byte(body) != Some(b'[') {
         return Ok(vec![item(body)?]);
     }
@@ -112,8 +121,12 @@ pub fn parse_publish(
 }
 
 impl<'a> Event<'a> {
-    fn parse(json: &'a [u8], data_max: usize) -> Result<Self, Rejection> {
+    fn parse(json: &'a [u8], topic: &TopicName, data_max: usize) -> Result<Self, Rejection> {
         let body: PublishedEvent<'a> = parse_object(json)?;
+        let repeated = body.topic.as_deref().unwrap_or_default();
+        if !repeated.is_empty() && repeated != topic.as_str() {
+            return Err(Rejection::new("`topic` is not the topic of the path: leave it out"));
+        }
         Self::new(&body.kind, body.url, body.timestamp, body.data, data_max)
     }
 
@@ -201,6 +214,25 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_of_the_original_send_is_taken() {
+        for (timestamp, expected) in [
+            ("null", 1_700_000_000_000u64),
+            ("1764272000000.0", 1_764_272_000_000),
+            ("1.764272e12", 1_764_272_000_000),
+            ("0", 0),
+            (r#"7,"topic":"widgets""#, 7),
+            (r#"7,"topic":"""#, 7),
+            (r#"7,"topic":null"#, 7),
+            ("9223372036854775807", 9_223_372_036_854_775_807),
+        ] {
+            let body =
+                format!(r#"{{"type":"noop","url":"https://a.example","timestamp":{timestamp}}}"#);
+            let item = &parse(&body).expect(timestamp)[0];
+            assert!(item.ends_with(format!(r#""t":{expected}}}"#).as_bytes()), "{item:?}");
+        }
+    }
+
+    #[test]
     fn every_bad_body_gets_a_reason_that_names_the_trouble() {
         for (body, expected) in [
             ("", "empty"),
@@ -215,12 +247,13 @@ mod tests {
             (r#"{"type":"create","type":"update","url":"https://a.example"}"#, "duplicate"),
             (r#"{"type":"create","url":"https://a.example","extra":1}"#, "unknown field `extra`"),
             (r#"{"type":"created","url":"https://a.example"}"#, "`type` must be"),
+            (r#"{"type":"create","url":"https://a.example","topic":"gadgets"}"#, "`topic` is not"),
             (r#"{"type":"create","url":"http://a.example"}"#, "`url` must start with https://"),
             (r#"{"type":"create","url":17}"#, "invalid type"),
             (r#"{"type":"create","url":"https://a.example","timestamp":-1}"#, "`timestamp`"),
             (r#"{"type":"create","url":"https://a.example","timestamp":1.5}"#, "`timestamp`"),
             (r#"{"type":"create","url":"https://a.example","timestamp":"1"}"#, "`timestamp`"),
-            (r#"{"type":"create","url":"https://a.example","timestamp":null}"#, "`timestamp`"),
+            (r#"{"type":"create","url":"https://a.example","timestamp":1e999}"#, "`timestamp`"),
             (
                 r#"{"type":"create","url":"https://a.example","timestamp":18446744073709551616}"#,
                 "`timestamp`",

@@ -34,6 +34,18 @@ pub fn first_byte(json: &[u8]) -> Option<u8> {
     json.iter().copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
+/// The whole number from 0 that a JSON value is, also one with decimals that say nothing, such as
+/// `1.0`; `None` if it is none. A number that is not written as an integer must fit into 53 bits:
+/// beyond them it would not be the number that was meant.
+pub fn whole_number(json: &str) -> Option<u64> {
+    if let Ok(number) = json.parse() {
+        return Some(number);
+    }
+    let number = serde_json::from_str::<f64>(json).ok()?;
+    let is_exact = (0.0..9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0;
+    is_exact.then_some(number as u64)
+}
+
 /// Refuses a value that parsed, but that a receiver's parser could choke on: nested deeper than
 /// `max_depth`, or with half of a surrogate pair in a string. One such value would hold up a
 /// subscriber's queue for ever, because its batch could never be read.
@@ -169,6 +181,16 @@ mod tests {
             ["https://127.0.0.1/", "https://a.0x1/", "https://xn--a.example/", "https://u@a/"]
         {
             assert!(!is_plain_https_url(unusual), "{unusual}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        for (json, expected) in [("7", 7), ("7.0", 7), ("7e2", 700), ("-0.0", 0)] {
+            assert_eq!(whole_number(json), Some(expected), "{json}");
+        }
+        for bad in ["-1", "7.5", "1e999", "9007199254740993.0", r#""7""#, "true", "null", "[7]"] {
+            assert_eq!(whole_number(bad), None, "{bad}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! looks at a raw string again.
 
 pub mod address_forms;
+pub mod attempt;
 pub mod batch;
 pub mod callback_rules;
 pub mod clock;

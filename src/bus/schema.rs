@@ -7,13 +7,13 @@
 use std::ops::RangeInclusive;
 
 use utoipa::openapi::{
-    ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type,
+    ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type, schema::SchemaType,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use super::event::{EVENTS_MAX, EventType, PublishedEvent, URL_MAX};
 use super::subscription::{
-    BATCH_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_MAX_MS, default_max, default_timeout_ms,
+    BATCH_DEFAULT, BATCH_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_DEFAULT_MS, TIMEOUT_MAX_MS,
 };
 use super::token::{ClientToken, SERVICE_NAME_MAX, ServiceName};
 use super::topic::TopicName;
@@ -25,6 +25,11 @@ fn string(pattern: impl Into<String>) -> ObjectBuilder {
 fn integer(range: RangeInclusive<u64>) -> ObjectBuilder {
     let object = ObjectBuilder::new().schema_type(Type::Integer);
     object.minimum(Some(*range.start())).maximum(Some(*range.end()))
+}
+
+/// The type of a field that may be `null`, which is as if it were absent.
+fn nullable(schema: ObjectBuilder, kind: Type) -> ObjectBuilder {
+    schema.schema_type(SchemaType::from_iter([kind, Type::Null]))
 }
 
 /// A schema that the document names and others refer to.
@@ -42,8 +47,7 @@ macro_rules! named {
 
 named!(TopicName, {
     string(format!("^[a-z_]{{1,{}}}$", TopicName::MAX)).description(Some(
-        "The name of a topic: at most 32 characters, or as many as `ROUTEMASTER_TOPIC_NAME_MAX` \
-         allows.",
+        "The name of a topic. `ROUTEMASTER_TOPIC_NAME_MAX` may allow fewer characters.",
     ))
 });
 
@@ -53,10 +57,9 @@ named!(ClientToken, {
 });
 
 named!(ServiceName, {
-    string("^-?(?:[a-z0-9:_]-?)*$")
-        .min_length(Some(1))
-        .max_length(Some(SERVICE_NAME_MAX))
-        .description(Some("The name of a service; it holds no `--`."))
+    string(format!("^[a-z0-9:_-]{{1,{SERVICE_NAME_MAX}}}$")).description(Some(
+        "The name of a service. One that a token is made for has at most 30 characters and no `--`.",
+    ))
 });
 
 named!(EventType, {
@@ -119,7 +122,14 @@ pub fn event_url() -> Object {
 
 pub fn event_timestamp() -> Object {
     const MEANING: &str = "Milliseconds since the epoch. The time of reception if absent.";
-    integer(0..=i64::MAX as u64).description(Some(MEANING)).build()
+    nullable(integer(0..=i64::MAX as u64), Type::Integer).description(Some(MEANING)).build()
+}
+
+pub fn repeated_topic() -> Object {
+    let topic = string(format!("^[a-z_]{{0,{}}}$", TopicName::MAX));
+    nullable(topic, Type::String)
+        .description(Some("The topic of the path, or nothing. It may be left out."))
+        .build()
 }
 
 fn delivered_time() -> Object {
@@ -129,41 +139,54 @@ fn delivered_time() -> Object {
 }
 
 pub fn callback() -> Object {
-    const MEANING: &str = "An `https://` URL without query, fragment and user info, at a host that \
-        may be delivered to. Its name is not looked up before the first delivery.";
-    string(format!("^[Hh][Tt][Tt][Pp][Ss]://[^{NEVER}/?#][^{NEVER}?#]*$"))
+    const MEANING: &str = "An `https://` URL without query, at a host that may be delivered to. Its \
+        name is not looked up before the first delivery. A user name in it is the `uuid` if none is \
+        given; the rest of its user info, and a fragment, are dropped.";
+    string(format!("^[Hh][Tt][Tt][Pp][Ss]://[^{NEVER}/?#][^{NEVER}?#]*(#[^{NEVER}]*)?$"))
         .description(Some(MEANING))
         .build()
 }
 
 pub fn uuid() -> Object {
-    string(r"^[^\u0000-\u001f\u007f-\u009f]*$")
+    nullable(string(r"^[^\u0000-\u001f\u007f-\u009f]*$"), Type::String)
         .description(Some("User name and password of the deliveries, which have none without it."))
         .build()
 }
 
 pub fn timeout() -> Object {
-    integer(0..=TIMEOUT_MAX_MS)
-        .default(Some(default_timeout_ms().into()))
+    nullable(integer(0..=TIMEOUT_MAX_MS), Type::Integer)
+        .default(Some(TIMEOUT_DEFAULT_MS.into()))
         .description(Some("How long the oldest event waits at most, in milliseconds."))
         .build()
 }
 
 pub fn max() -> Object {
-    integer(1..=BATCH_MAX.into())
-        .default(Some(default_max().into()))
+    nullable(integer(1..=BATCH_MAX.into()), Type::Integer)
+        .default(Some(BATCH_DEFAULT.into()))
         .description(Some("Events in a batch, at most."))
         .build()
 }
 
-pub fn retention() -> Object {
-    const MEANING: &str = "Events that have waited longer are dropped, in milliseconds. More than \
-        `timeout`.";
-    integer(RETENTION_MS).description(Some(MEANING)).build()
+/// A number in this range, or 0 for none; left out or `null`, it stays as it is.
+fn kept(range: RangeInclusive<u64>, meaning: &str) -> RefOr<Schema> {
+    let none = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .enum_values(Some([serde_json::json!(0), serde_json::Value::Null]));
+    OneOfBuilder::new().item(integer(range)).item(none).description(Some(meaning)).into()
 }
 
-pub fn max_queued() -> Object {
-    const MEANING: &str = "Of more events than this, the oldest are dropped. What is on its way \
-        does not count.";
-    integer(MAX_QUEUED).description(Some(MEANING)).build()
+pub fn retention() -> RefOr<Schema> {
+    kept(
+        RETENTION_MS,
+        "Events that have waited longer are dropped, in milliseconds. More than `timeout`; 0 for no \
+         limit. Left out, it stays as it is.",
+    )
+}
+
+pub fn max_queued() -> RefOr<Schema> {
+    kept(
+        MAX_QUEUED,
+        "Of more events than this, the oldest are dropped. What is on its way does not count. 0 for \
+         no limit. Left out, it stays as it is.",
+    )
 }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use url::Url;
 use utoipa::ToSchema;
 
+use crate::bus::attempt::FailedAttempt;
 use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
 use crate::bus::schema;
@@ -20,15 +22,24 @@ use crate::bus::topic::TopicName;
 pub struct CallbackUrl(Url);
 
 impl CallbackUrl {
+    /// What a fragment and user info say is dropped: neither is part of the place.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let url = https_url(text)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not carry a user name or a password: use `uuid`");
+        Self::parse_with_user(text).map(|(url, _)| url)
+    }
+
+    /// As [`CallbackUrl::parse`], with the user name that stood in the URL: the original's command
+    /// line demands one there, and means the `uuid` by it (contract §3).
+    pub fn parse_with_user(text: &str) -> Result<(Self, Option<String>), &'static str> {
+        let mut url = https_url(text)?;
+        if url.query().is_some() {
+            return Err("must not have a query string");
         }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err("must not have a query string or a fragment");
-        }
-        Ok(Self(url))
+        let user = percent_decode_str(url.username()).decode_utf8();
+        let user = user.map_err(|_| "must have a user name of UTF-8, or none")?.into_owned();
+        url.set_fragment(None);
+        let has_no_user = url.set_username("").and_then(|()| url.set_password(None));
+        has_no_user.map_err(|()| "must have a host")?;
+        Ok((Self(url), (!user.is_empty()).then_some(user)))
     }
 
     pub fn as_url(&self) -> &Url {
@@ -77,12 +88,68 @@ pub struct Retention {
     pub count: Option<u64>,
 }
 
-/// A whole subscription, as its subscriber asked for it.
+/// A whole subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub topics: BTreeSet<TopicName>,
     pub delivery: Delivery,
     pub retention: Retention,
+}
+
+/// What a subscriber asks for. The original's fields are its whole subscription; what the original
+/// does not have is changed only if it is named (contract §3), because an old client that subscribes
+/// again at each start knows nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionRequest {
+    pub topics: BTreeSet<TopicName>,
+    pub delivery: Delivery,
+    pub retention: RetentionRequest,
+}
+
+/// What a subscriber asks for of its [`Retention`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetentionRequest {
+    pub age: Change<Duration>,
+    pub count: Change<u64>,
+}
+
+impl RetentionRequest {
+    /// What the retention is from now on.
+    pub fn apply(self, Retention { age, count }: Retention) -> Retention {
+        Retention { age: self.age.apply(age), count: self.count.apply(count) }
+    }
+}
+
+/// What becomes of a value that may be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    Clear,
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// The new value in place of this one.
+    pub fn apply(self, value: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => value,
+            Self::Clear => None,
+            Self::Set(new) => Some(new),
+        }
+    }
+}
+
+/// Everything of a subscription is asked for.
+impl From<Subscription> for SubscriptionRequest {
+    fn from(Subscription { topics, delivery, retention }: Subscription) -> Self {
+        let retention = RetentionRequest {
+            age: retention.age.map_or(Change::Clear, Change::Set),
+            count: retention.count.map_or(Change::Clear, Change::Set),
+        };
+        Self { topics, delivery, retention }
+    }
 }
 
 /// A subscription as monitoring shows it.
@@ -101,10 +168,13 @@ pub struct SubscriptionStatus {
     /// Events ever dropped as the subscriber's retention asks for.
     pub expired: u64,
     pub health: Health,
+    /// The last failure of the batch at the head of the queue, while it waits to be sent again.
+    pub last_failure: Option<FailedAttempt>,
 }
 
-/// A subscription as its subscriber writes it. What it leaves out has its default.
-// The fields are those of the contract (§3); the last two are ours.
+/// A subscription as its subscriber writes it. Of the first five fields, what it leaves out has its
+/// default; the others stay as they are then, and 0 clears one.
+// The fields are those of the contract (§3).
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Subscription)]
 #[serde(deny_unknown_fields)]
@@ -115,88 +185,88 @@ pub struct SubscriptionBody {
     topics: Vec<String>,
     #[schema(schema_with = schema::callback)]
     callback: String,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(schema_with = schema::uuid)]
+    #[schema(schema_with = schema::uuid, required = false)]
     uuid: Option<String>,
-    #[serde(default = "default_timeout_ms")]
-    #[schema(schema_with = schema::timeout)]
-    timeout: u64,
-    #[serde(default = "default_max")]
-    #[schema(schema_with = schema::max)]
-    max: u32,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(schema_with = schema::retention)]
+    #[schema(schema_with = schema::timeout, required = false)]
+    timeout: Option<u64>,
+    #[schema(schema_with = schema::max, required = false)]
+    max: Option<u32>,
+    #[schema(schema_with = schema::retention, required = false)]
     retention: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(schema_with = schema::max_queued)]
+    #[schema(schema_with = schema::max_queued, required = false)]
     max_queued: Option<u64>,
 }
 
 /// The longest `timeout` and the largest `max`.
 pub const TIMEOUT_MAX_MS: u64 = 3_600_000;
 pub const BATCH_MAX: u32 = 10_000;
+pub(super) const TIMEOUT_DEFAULT_MS: u64 = 500;
+pub(super) const BATCH_DEFAULT: u32 = 100;
 /// Retention is looked after every second. At most a year.
 pub(super) const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
 pub(super) const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
 
-pub(super) fn default_timeout_ms() -> u64 {
-    500
-}
-
-pub(super) fn default_max() -> u32 {
-    100
-}
-
-/// A field that may be left out, but not be `null`.
-fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-impl Subscription {
-    /// Parses the body of `POST /subscription`. What it leaves out has its default.
+impl SubscriptionRequest {
+    /// Parses the body of `POST /subscription`.
     pub fn parse(body: &[u8], topic_name_max: usize) -> Result<Self, Rejection> {
         let body: SubscriptionBody = parse_object(body)?;
-        let callback = CallbackUrl::parse(&body.callback)
+        let (callback, user) = CallbackUrl::parse_with_user(&body.callback)
             .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
-        if body.timeout > TIMEOUT_MAX_MS {
+        let timeout = body.timeout.unwrap_or(TIMEOUT_DEFAULT_MS);
+        if timeout > TIMEOUT_MAX_MS {
             let reason = format!("`timeout` must be 0 to {TIMEOUT_MAX_MS} milliseconds");
             return Err(Rejection::new(reason));
         }
-        if !(1..=BATCH_MAX).contains(&body.max) {
+        let max = body.max.unwrap_or(BATCH_DEFAULT);
+        if !(1..=BATCH_MAX).contains(&max) {
             return Err(Rejection::new(format!("`max` must be 1 to {BATCH_MAX} events")));
         }
-        if body.uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
+        let retention = body.retention(timeout)?;
+        let uuid = body.uuid.or(user);
+        if uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
             return Err(Rejection::new("`uuid` must not contain control characters"));
         }
-        let retention = body.retention()?;
         let names = body.topics.iter().map(|name| TopicName::parse(name, topic_name_max));
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
-        let delivery = Delivery {
-            callback,
-            uuid: body.uuid,
-            timeout: Duration::from_millis(body.timeout),
-            max: body.max,
-        };
-        Ok(Self { topics, delivery, retention })
+        let timeout = Duration::from_millis(timeout);
+        Ok(Self { topics, delivery: Delivery { callback, uuid, timeout, max }, retention })
     }
 }
 
 impl SubscriptionBody {
-    fn retention(&self) -> Result<Retention, Rejection> {
-        let (shortest, longest) = (RETENTION_MS.start(), RETENTION_MS.end());
-        if self.retention.is_some_and(|ms| !RETENTION_MS.contains(&ms) || ms <= self.timeout) {
-            return Err(Rejection::new(format!(
-                "`retention` must be {shortest} to {longest} milliseconds, and more than `timeout`"
-            )));
-        }
-        if self.max_queued.is_some_and(|count| !MAX_QUEUED.contains(&count)) {
+    fn retention(&self, timeout_ms: u64) -> Result<RetentionRequest, Rejection> {
+        let age = change(self.retention, |ms| {
+            let (shortest, longest) = (RETENTION_MS.start(), RETENTION_MS.end());
+            let fits = RETENTION_MS.contains(&ms) && ms > timeout_ms;
+            fits.then(|| Duration::from_millis(ms)).ok_or_else(|| {
+                Rejection::new(format!(
+                    "`retention` must be {shortest} to {longest} milliseconds and more than \
+                     `timeout`, or 0 for none"
+                ))
+            })
+        })?;
+        let count = change(self.max_queued, |count| {
             let (least, most) = (MAX_QUEUED.start(), MAX_QUEUED.end());
-            return Err(Rejection::new(format!("`max_queued` must be {least} to {most} events")));
-        }
-        Ok(Retention { age: self.retention.map(Duration::from_millis), count: self.max_queued })
+            MAX_QUEUED.contains(&count).then_some(count).ok_or_else(|| {
+                Rejection::new(format!(
+                    "`max_queued` must be {least} to {most} events, or 0 for no limit"
+                ))
+            })
+        })?;
+        Ok(RetentionRequest { age, count })
+    }
+}
+
+/// What a field asks for that keeps its value when it is left out, and is cleared by 0.
+fn change<T>(
+    field: Option<u64>,
+    check: impl FnOnce(u64) -> Result<T, Rejection>,
+) -> Result<Change<T>, Rejection> {
+    match field {
+        None => Ok(Change::Keep),
+        Some(0) => Ok(Change::Clear),
+        Some(number) => check(number).map(Change::Set),
     }
 }
 
@@ -204,18 +274,47 @@ impl SubscriptionBody {
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Result<Subscription, Rejection> {
-        Subscription::parse(body.as_bytes(), 32)
+    fn parse(body: &str) -> Result<SubscriptionRequest, Rejection> {
+        SubscriptionRequest::parse(body.as_bytes(), 32)
     }
 
     #[test]
-    fn what_is_left_out_has_its_default() {
-        let parsed = parse(r#"{"topics":["b","a","b"],"callback":"https://a.example/cb"}"#);
-        let Subscription { topics, delivery, retention } = parsed.unwrap();
-        assert_eq!(retention, Retention::default());
-        assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(delivery.timeout, Duration::from_millis(500));
-        assert_eq!((delivery.max, delivery.uuid), (100, None));
+    fn what_is_left_out_or_null_has_its_default_and_what_is_ours_stays() {
+        for more in
+            ["", r#","uuid":null,"timeout":null,"max":null,"retention":null,"max_queued":null"#]
+        {
+            let body =
+                format!(r#"{{"topics":["b","a","b"],"callback":"https://a.example/cb"{more}}}"#);
+            let SubscriptionRequest { topics, delivery, retention } = parse(&body).unwrap();
+            assert_eq!(retention, RetentionRequest { age: Change::Keep, count: Change::Keep });
+            assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+            assert_eq!(delivery.timeout, Duration::from_millis(500));
+            assert_eq!((delivery.max, delivery.uuid), (100, None));
+        }
+    }
+
+    #[test]
+    fn zero_clears_what_is_ours() {
+        let body = r#"{"topics":[],"callback":"https://a.example","retention":0,"max_queued":0}"#;
+        let cleared = RetentionRequest { age: Change::Clear, count: Change::Clear };
+        assert_eq!(parse(body).unwrap().retention, cleared);
+    }
+
+    #[test]
+    fn user_info_and_a_fragment_are_no_part_of_a_callback() {
+        for (callback, uuid, expected) in [
+            ("https://demo@a.example/cb", "", Some("demo")),
+            ("https://demo:pass@a.example/cb#there?", "", Some("demo")),
+            ("https://d%40mo@a.example/cb", "", Some("d@mo")),
+            ("https://demo@a.example/cb", r#","uuid":"own""#, Some("own")),
+            ("https://:pass@a.example/cb", "", None),
+            ("https://a.example/cb#there", "", None),
+        ] {
+            let body = format!(r#"{{"topics":[],"callback":"{callback}"{uuid}}}"#);
+            let delivery = parse(&body).expect(callback).delivery;
+            assert_eq!(delivery.callback.as_str(), "https://a.example/cb", "{callback}");
+            assert_eq!(delivery.uuid.as_deref(), expected, "{callback}");
+        }
     }
 
     #[test]
@@ -223,8 +322,8 @@ mod tests {
         for (fields, expected) in [
             (r#""topics":[],"callback":"http://a.example""#, "`callback` must start with https://"),
             (r#""topics":[],"callback":"https://a.example?x=1""#, "query"),
-            (r#""topics":[],"callback":"https://a.example#x""#, "fragment"),
-            (r#""topics":[],"callback":"https://u:p@a.example""#, "user name"),
+            (r#""topics":[],"callback":"https://u%ff@a.example""#, "user name"),
+            (r#""topics":[],"callback":"https://u%0a@a.example""#, "`uuid`"),
             (r#""topics":[],"callback":"https:///x""#, "host"),
             (r#""topics":[]"#, "missing field `callback`"),
             (r#""callback":"https://a.example""#, "missing field `topics`"),
@@ -246,11 +345,12 @@ mod tests {
                 r#""topics":[],"callback":"https://a.example","timeout":5000,"retention":5000"#,
                 "`timeout`",
             ),
-            (r#""topics":[],"callback":"https://a.example","retention":null"#, "null"),
-            (r#""topics":[],"callback":"https://a.example","max_queued":0"#, "`max_queued`"),
             (r#""topics":[],"callback":"https://a.example","max_queued":1.5"#, "1.5"),
+            (
+                r#""topics":[],"callback":"https://a.example","max_queued":1000000001"#,
+                "`max_queued`",
+            ),
             (r#""topics":[],"callback":"https://a.example","uuid":7"#, "expected a string"),
-            (r#""topics":[],"callback":"https://a.example","uuid":null"#, "expected a string"),
             (r#""topics":[],"callback":"https://a.example","more":7"#, "unknown field `more`"),
         ] {
             let reason = parse(&format!("{{{fields}}}")).expect_err(fields).to_string();

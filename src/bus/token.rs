@@ -1,4 +1,4 @@
-//! Client tokens: the secret a client authenticates with, and the name it is shown under.
+//! What callers authenticate with: client tokens, the root key, and the names they are shown under.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ pub struct InvalidToken;
 
 /// What stands between a service's name and the secret part of a token.
 const NAME_END: &str = "--";
-/// The longest service name: a token made for it still fits into 64 characters.
-pub(super) const SERVICE_NAME_MAX: usize = 30;
+/// The longest name that a token is made for: `<name>--<32 hex digits>` still fits into 64 characters.
+const GENERATED_NAME_MAX: usize = 30;
+/// The longest service name.
+pub(super) const SERVICE_NAME_MAX: usize = ClientToken::MAX;
 
 impl ClientToken {
     /// The longest token, in characters (contract §1).
@@ -34,8 +36,15 @@ impl ClientToken {
     }
 
     /// Makes a token for a service: `<name>--<32 hex digits>`, 128 of its bits random.
-    pub fn generate(name: &ServiceName) -> anyhow::Result<Self> {
-        Ok(Self(format!("{}{NAME_END}{}", name.0, random_hex()?).into()))
+    ///
+    /// # Errors
+    /// If the name does not leave room for that, or holds what would end it early.
+    pub fn generate(name: &ServiceName) -> Result<Self, NotGenerated> {
+        if name.0.len() > GENERATED_NAME_MAX || name.0.contains(NAME_END) {
+            return Err(NotGenerated::NameNeedsToken);
+        }
+        let secret = random_hex().map_err(|error| NotGenerated::NoRandomness(error.to_string()))?;
+        Ok(Self(format!("{}{NAME_END}{secret}", name.0).into()))
     }
 
     /// Takes a token that was checked before it was stored.
@@ -75,22 +84,94 @@ impl fmt::Debug for ClientToken {
     }
 }
 
-/// The name of a service that a token is made for: 1 to 30 of a token's characters.
+/// Why no token was made for a name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotGenerated {
+    #[error(
+        "`name` must have at most {GENERATED_NAME_MAX} characters and no `{NAME_END}` when a token is \
+         made for it: choose another name, or give the token as well"
+    )]
+    NameNeedsToken,
+    #[error("{0}")]
+    NoRandomness(String),
+}
+
+/// The key of the bus's owner: 1 to 256 printable characters but the colon, at which the user name of
+/// HTTP Basic ends. It is a password, and is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RootKey(Arc<str>);
+
+impl RootKey {
+    /// The longest key, in characters.
+    pub const MAX: usize = 256;
+
+    pub fn parse(key: &str) -> Option<Self> {
+        let is_allowed = |c: char| c != ':' && !c.is_control();
+        let fits = (1..=Self::MAX).contains(&key.chars().count());
+        (fits && key.chars().all(is_allowed)).then(|| Self(key.into()))
+    }
+
+    /// The key itself, for comparing and sending.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootKey(…)")
+    }
+}
+
+/// What a caller sends as the user name of HTTP Basic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserName {
+    Client(ClientToken),
+    /// It can be no client's token.
+    Root(RootKey),
+}
+
+impl UserName {
+    /// `None` if neither a token nor a root key can look like this.
+    pub fn parse(text: &str) -> Option<Self> {
+        let token = ClientToken::parse(text).ok().map(Self::Client);
+        token.or_else(|| RootKey::parse(text).map(Self::Root))
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        match self {
+            Self::Client(token) => token.reveal(),
+            Self::Root(key) => key.reveal(),
+        }
+    }
+}
+
+/// As it may be shown.
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(token) => token.fmt(f),
+            Self::Root(_) => f.write_str("…"),
+        }
+    }
+}
+
+/// The name of a service that a token is for: 1 to 64 of a token's characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName(String);
 
 /// Why a string is not a service's name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`name` must be 1 to {SERVICE_NAME_MAX} of the characters a-z, 0-9, colon, underscore and \
-     hyphen, without `{NAME_END}`"
+    "`name` must be 1 to {SERVICE_NAME_MAX} of the characters a-z, 0-9, colon, underscore and hyphen"
 )]
 pub struct InvalidServiceName;
 
 impl ServiceName {
     pub fn parse(name: &str) -> Result<Self, InvalidServiceName> {
         let fits = (1..=SERVICE_NAME_MAX).contains(&name.len());
-        if fits && name.bytes().all(is_token_byte) && !name.contains(NAME_END) {
+        if fits && name.bytes().all(is_token_byte) {
             Ok(Self(name.to_owned()))
         } else {
             Err(InvalidServiceName)
@@ -144,11 +225,41 @@ mod tests {
 
     #[test]
     fn a_generated_token_is_valid_and_carries_its_name() {
-        let name = ServiceName::parse(&"n".repeat(SERVICE_NAME_MAX)).unwrap();
+        let name = ServiceName::parse(&"n".repeat(GENERATED_NAME_MAX)).unwrap();
         let token = ClientToken::generate(&name).unwrap();
         assert_eq!(ClientToken::parse(token.reveal()), Ok(token.clone()));
         assert_eq!(token.service_name(), Some(name.as_str()));
         assert_ne!(token, ClientToken::generate(&name).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_no_token_can_carry_needs_one_that_is_given() {
+        for name in ["a--b", &"n".repeat(GENERATED_NAME_MAX + 1), &"n".repeat(64)] {
+            let parsed = ServiceName::parse(name).unwrap();
+            assert_eq!(ClientToken::generate(&parsed), Err(NotGenerated::NameNeedsToken));
+        }
+        assert_eq!(ServiceName::parse(&"n".repeat(65)), Err(InvalidServiceName));
+    }
+
+    #[test]
+    fn a_root_key_is_anything_printable_but_a_colon() {
+        for good in ["CHANGE-ME", "p@ss w0rd!", "ключ", &"k".repeat(256)] {
+            let key = RootKey::parse(good).expect(good);
+            assert_eq!(key.reveal(), good);
+            assert!(!format!("{key:?}").contains(good));
+        }
+        for bad in ["", "a:b", "a\nb", "a\0", &"k".repeat(257)] {
+            assert_eq!(RootKey::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_is_a_token_wherever_it_can_be_one() {
+        let token = ClientToken::parse("demo").unwrap();
+        assert_eq!(UserName::parse("demo"), Some(UserName::Client(token)));
+        let root = UserName::parse("CHANGE-ME").unwrap();
+        assert_eq!((root.reveal(), root.to_string().as_str()), ("CHANGE-ME", "…"));
+        assert_eq!(UserName::parse("a:B"), None);
     }
 
     #[test]

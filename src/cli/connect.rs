@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::bus::token::ClientToken;
+use crate::bus::token::{ClientToken, InvalidToken, UserName};
 use crate::cli::credentials::{Capacity, Credentials, OPTION, variable};
 use crate::cli::outcome::UsageError;
 use crate::cli::shell::quoted;
@@ -127,9 +127,10 @@ impl BusAddress {
             None => credentials()?,
         };
         // The value is not repeated: a token with a slip of the pen is still most of a secret.
-        let token = ClientToken::parse(&token)
-            .map_err(|error| UsageError::new(format!("{token_from} is not allowed: {error}")))?;
-        Bus::new(url, token, token_from, self.ca_files(data_dir))
+        let user = UserName::parse(&token).ok_or_else(|| {
+            UsageError::new(format!("{token_from} is not allowed: {}", InvalidToken))
+        })?;
+        Bus::new(url, user, token_from, self.ca_files(data_dir))
     }
 
     fn ca_files(&self, data_dir: &Path) -> Vec<PathBuf> {
@@ -195,7 +196,7 @@ fn base_url(text: &str) -> Result<String, UsageError> {
 pub struct Bus {
     client: reqwest::Client,
     url: String,
-    token: ClientToken,
+    user: UserName,
     token_from: &'static str,
     /// Whom it is trusted by, beside the system's authorities.
     ca_files: Vec<PathBuf>,
@@ -207,12 +208,13 @@ impl Bus {
     /// # Errors
     /// If a certificate authority cannot be used.
     pub fn at(url: &str, token: &str, ca_files: Vec<PathBuf>) -> anyhow::Result<Self> {
-        Self::new(base_url(url)?, ClientToken::parse(token)?, "this command", ca_files)
+        let user = UserName::Client(ClientToken::parse(token)?);
+        Self::new(base_url(url)?, user, "this command", ca_files)
     }
 
     fn new(
         url: String,
-        token: ClientToken,
+        user: UserName,
         token_from: &'static str,
         ca_files: Vec<PathBuf>,
     ) -> anyhow::Result<Self> {
@@ -223,12 +225,12 @@ impl Bus {
             timeout: TIMEOUT,
             resolver: None,
         })?;
-        Ok(Self { client, url, token, token_from, ca_files })
+        Ok(Self { client, url, user, token_from, ca_files })
     }
 
     /// The same bus, for another client of it.
     pub fn with_token(&self, token: ClientToken) -> Self {
-        Self { token, token_from: "this command", ..self.clone() }
+        Self { user: UserName::Client(token), token_from: "this command", ..self.clone() }
     }
 
     /// Its address, without a slash at the end.
@@ -246,8 +248,23 @@ impl Bus {
         })
     }
 
-    pub fn token(&self) -> &ClientToken {
-        &self.token
+    /// Whom the bus is told that this is: a client's token, or the root key.
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// The client that this is to the bus.
+    ///
+    /// # Errors
+    /// If this is no client, but the holder of the root key.
+    pub fn client(&self) -> Result<&ClientToken, UsageError> {
+        match &self.user {
+            UserName::Client(token) => Ok(token),
+            UserName::Root(_) => {
+                let reason = format!("{} is no client's token: {InvalidToken}", self.token_from);
+                Err(UsageError(reason))
+            }
+        }
     }
 
     /// Where the token comes from: an option or a variable.
@@ -280,7 +297,7 @@ impl Bus {
     ) -> Result<Answer, Trouble> {
         let trouble = |error: reqwest::Error| Trouble::new(&self.url, &error, TIMEOUT);
         let mut request = self.client.request(method, format!("{}{path}", self.url));
-        request = request.basic_auth(self.token.reveal(), None::<&str>);
+        request = request.basic_auth(self.user.reveal(), None::<&str>);
         if let Some(json) = json {
             request = request.header(header::CONTENT_TYPE, "application/json").body(json);
         }
@@ -361,7 +378,7 @@ mod tests {
     fn a_bad_token_is_not_repeated() {
         let address = BusAddress {
             url: Some("https://bus.example".into()),
-            token: Some("Secret-Of-Mine".into()),
+            token: Some("Secret:Of-Mine".into()),
             ca_file: vec![],
         };
         let options = BusOptions { address, data_dir: None };

@@ -36,9 +36,23 @@ pub struct Subscription {
     pub max_queued: Option<u64>,
     pub topics: Vec<String>,
     pub events: Events,
+    /// Why the batch at the head of the queue waits to be sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
     /// What a newer bus tells beyond that.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// The last attempt that failed.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LastError {
+    /// Seconds since the epoch.
+    pub at: u64,
+    pub attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    pub reason: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

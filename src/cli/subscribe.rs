@@ -14,7 +14,7 @@ use super::outcome::UsageError;
 use super::secret;
 use super::table::{print, print_json};
 use super::trouble::refusal;
-use crate::bus::subscription::Subscription as Wish;
+use crate::bus::subscription::SubscriptionRequest as Wish;
 use crate::bus::topic::TopicName;
 
 #[derive(Args)]
@@ -40,10 +40,10 @@ pub struct SubscribeArgs {
     /// Events in a batch, at most [1..10000, default: 100].
     #[arg(long, value_name = "N")]
     max: Option<u32>,
-    /// Drop events that have waited longer than this, in milliseconds [default: never].
+    /// Drop events that have waited longer than this, in milliseconds; 0: never [default: as it is].
     #[arg(long, value_name = "MS")]
     retention: Option<u64>,
-    /// Drop the oldest events while more than this many wait [default: never].
+    /// Drop the oldest events while more than this many wait; 0: never [default: as it is].
     #[arg(long, value_name = "N")]
     max_queued: Option<u64>,
     /// Do not ask.
@@ -59,7 +59,7 @@ pub struct SubscribeArgs {
 
 const AFTER_HELP: &str = "\
 A token has one subscription: the topics that are given are all of it, and what is left out has its
-default. If one that exists would lose something by it, this says so, and asks.
+default; --retention and --max-queued stay as they are. If one that exists would lose something by it, this says so, and asks.
 
 Examples:
   routemaster subscribe widgets orders --callback https://search.example/events
@@ -111,7 +111,7 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
     if let Some(existing) = own(&bus).await? {
         let losses = losses(&existing, &wish);
         if !losses.is_empty() {
-            let who = bus.token().label();
+            let who = bus.user().to_string();
             confirm(
                 &format!("{who} has a subscription already: {}.", losses.join(", ")),
                 args.yes,
@@ -137,13 +137,13 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
     }
     let topics: Vec<_> = wish.topics.iter().map(TopicName::as_str).collect();
     let callback = wish.delivery.callback.as_str();
-    let who = veil(bus.token().reveal()).to_owned();
+    let who = veil(bus.user().reveal()).to_owned();
     Ok(print(&format!("{who} receives {} at {callback}\n", topics.join(", ")))?)
 }
 
 /// The subscription that the token has.
 pub async fn own(bus: &Bus) -> anyhow::Result<Option<Subscription>> {
-    let token = bus.token().reveal();
+    let token = bus.user().reveal();
     let mut all = monitoring::subscriptions(bus).await?.into_iter();
     Ok(all.find(|subscription| subscription.subscriber == token))
 }

@@ -8,8 +8,10 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::confirm::confirm;
 use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
+use super::monitoring;
 use super::outcome::UsageError;
 use super::secret;
 use super::table::{Screen, Table, print, print_json};
@@ -26,7 +28,7 @@ pub struct TokenArgs {
 
 const AFTER_HELP: &str = "\
 These need the root key of the bus: ROUTEMASTER_ROOT_KEY, in the environment or in .env, or --token.
-Tokens of ROUTEMASTER_CLIENTS are not among these: they come and go with that setting.
+Tokens of ROUTEMASTER_CLIENTS are listed too, but come and go with that setting alone.
 
 Examples:
   routemaster token add billing               prints the new token, and nothing else
@@ -54,8 +56,9 @@ Examples:
   routemaster token list --json | jq -r '.[].name'";
 
 const REMOVE_HELP: &str = "\
-Nobody is let in with the token any more, within a second. Topics and subscriptions of it stay:
-`routemaster unsubscribe --subscriber` and `routemaster topics delete` remove them.
+Nobody is let in with the token any more, within a second. Its subscription is removed, and with it
+what waits in its queue, unless --keep is given; its topics stay: `routemaster topics delete` removes
+them.
 Needs the root key: ROUTEMASTER_ROOT_KEY, in the environment or in .env, or --token.
 
 Examples:
@@ -66,16 +69,17 @@ Examples:
 enum Action {
     /// Make a token for a client, and print it
     Add(AddArgs),
-    /// List the tokens that were made this way
+    /// List all tokens, those of ROUTEMASTER_CLIENTS included
     List(ListArgs),
-    /// Remove a token: within a second nobody is let in with it
+    /// Remove a token and its subscription: within a second nobody is let in with it
     Remove(RemoveArgs),
 }
 
 #[derive(Args)]
 #[command(after_help = ADD_HELP)]
 struct AddArgs {
-    /// The client's name: up to 30 of a-z, 0-9, colon, underscore and hyphen.
+    /// The client's name: up to 30 of a-z, 0-9, colon, underscore and hyphen; up to 64 if the token is
+    /// given.
     name: String,
     /// Take this token instead of making one. What stands here is seen by everybody on this
     /// machine: better use --value-file.
@@ -110,6 +114,12 @@ struct RemoveArgs {
     /// The name, if one token alone has it, or the token.
     #[arg(value_name = "NAME|TOKEN")]
     which: String,
+    /// Let its subscription stay, and go on being delivered to.
+    #[arg(long)]
+    keep: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
     /// Print one JSON object: {"name", "removed"}.
     #[arg(long)]
     json: bool,
@@ -181,7 +191,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         return print_json(&rows.into_iter().map(shown).collect::<Vec<_>>());
     }
     if rows.is_empty() {
-        eprintln!("no token was made; clients of ROUTEMASTER_CLIENTS are not listed here");
+        eprintln!("there is no token: `routemaster token add` makes one");
         return Ok(());
     }
     let mut table = Table::new(Screen::stdout(), &["NAME", "TOKEN"], &[]);
@@ -201,7 +211,10 @@ fn hidden(row: &Row) -> String {
 async fn remove(args: RemoveArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Root)?;
     let row = find(rows(&bus).await?, &args.which)?;
-    let answer = bus.delete(&format!("/api_tokens/{}", row.token)).await?;
+    if !args.keep {
+        confirm_loss(&bus, &row, args.yes).await?;
+    }
+    let answer = bus.delete(&format!("/api_tokens/{}?keep={}", row.token, args.keep)).await?;
     if !answer.status.is_success() {
         return Err(refusal_of_root(&bus, &answer));
     }
@@ -209,6 +222,18 @@ async fn remove(args: RemoveArgs) -> anyhow::Result<()> {
         return print_json(&json!({ "name": row.name, "removed": true }));
     }
     Ok(print(&format!("removed the token of `{}`\n", row.name))?)
+}
+
+/// Asks before the events are lost that wait for the token's holder.
+async fn confirm_loss(bus: &Bus, row: &Row, yes: bool) -> anyhow::Result<()> {
+    let mut all = monitoring::subscriptions(bus).await?.into_iter();
+    let own = all.find(|subscription| subscription.subscriber == row.token);
+    let Some(waiting) = own.map(|own| own.events.queued).filter(|queued| *queued > 0) else {
+        return Ok(());
+    };
+    let waiting = counted(waiting, "event that waits is", "events that wait are");
+    let what = format!("`{}` has a subscription: it is removed, and {waiting} lost.", row.name);
+    confirm(&what, yes)
 }
 
 /// The token that is meant: by itself, else by a name that it has alone.

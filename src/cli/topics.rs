@@ -111,7 +111,7 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
         StatusCode::FORBIDDEN => bail!(
             "`{name}` belongs to another client, not to the token {} (from {}): delete it with its \
              publisher's token or with the root key",
-            bus.token(),
+            bus.user(),
             bus.token_from()
         ),
         _ => return Err(refusal(&bus, &answer, None)),

@@ -111,7 +111,7 @@ pub fn refusal_of_root(bus: &Bus, answer: &Answer) -> anyhow::Error {
     if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return refusal(bus, answer, None);
     }
-    let (token, from) = (bus.token(), bus.token_from());
+    let (token, from) = (bus.user(), bus.token_from());
     anyhow!(
         "{token} (from {from}) is not the root key of this bus: give it the ROUTEMASTER_ROOT_KEY \
          that the bus was started with, in the environment, in .env or with --token; a bus without \
@@ -122,7 +122,7 @@ pub fn refusal_of_root(bus: &Bus, answer: &Answer) -> anyhow::Error {
 /// Turns an answer that is no success into an error. `topic` is the topic the request was about,
 /// if it was about one.
 pub fn refusal(bus: &Bus, answer: &Answer, topic: Option<&str>) -> anyhow::Error {
-    let (token, from) = (bus.token(), bus.token_from());
+    let (token, from) = (bus.user(), bus.token_from());
     let reason = answer.reason();
     match answer.status {
         StatusCode::UNAUTHORIZED => anyhow!(

@@ -59,7 +59,7 @@ pub async fn run(args: UnsubscribeArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect()?;
     if topics.is_empty() {
         let Some(subscription) = own(&bus).await? else {
-            bail!("{} (from {}) has no subscription", bus.token(), bus.token_from());
+            bail!("{} (from {}) has no subscription", bus.user(), bus.token_from());
         };
         return remove(&bus, subscription, "/subscriber", &args).await;
     }
@@ -70,7 +70,7 @@ pub async fn run(args: UnsubscribeArgs) -> anyhow::Result<()> {
             done => format!("unsubscribed from {} only", done.join(", ")),
         })?;
     }
-    let subscriber = veil(bus.token().reveal()).to_owned();
+    let subscriber = veil(bus.user().reveal()).to_owned();
     if args.json {
         return print_json(&json!({
             "subscriber": subscriber, "topics": args.topics, "removed": false, "queued": null
@@ -85,7 +85,7 @@ async fn unsubscribe(bus: &Bus, topic: &TopicName) -> anyhow::Result<()> {
         StatusCode::NO_CONTENT => Ok(()),
         StatusCode::NOT_FOUND => bail!(
             "{} (from {}) is not subscribed to `{topic}`: see `routemaster subscriptions`",
-            bus.token(),
+            bus.user(),
             bus.token_from()
         ),
         _ => Err(refusal(bus, &answer, None)),

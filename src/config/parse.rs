@@ -6,9 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
+use crate::bus::attempt::Acknowledgement;
 use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
 use crate::telemetry::exceptions::ExceptionService;
@@ -144,12 +146,8 @@ pub fn exception_service(text: &str) -> Option<ExceptionService> {
     }
 }
 
-pub fn token(text: &str) -> Option<ClientToken> {
-    ClientToken::parse(text).ok()
-}
-
 pub fn tokens(text: &str) -> Option<Vec<ClientToken>> {
-    list(text, token)
+    list(text, |text| ClientToken::parse(text).ok())
 }
 
 pub fn hosts(text: &str) -> Option<Vec<HostPattern>> {
@@ -159,6 +157,30 @@ pub fn hosts(text: &str) -> Option<Vec<HostPattern>> {
 /// Values between commas; white space around one and empty places do not count.
 fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(parse).collect()
+}
+
+/// A file that is there, or can be made.
+pub fn file_to_append_to(text: &str) -> Option<PathBuf> {
+    let path = path(text)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let has_place = directory.is_none_or(|directory| directory.is_dir());
+    (has_place && !path.is_dir()).then_some(path)
+}
+
+pub fn publish_status(text: &str) -> Option<StatusCode> {
+    match text {
+        "204" => Some(StatusCode::NO_CONTENT),
+        "200" => Some(StatusCode::OK),
+        _ => None,
+    }
+}
+
+pub fn acknowledgement(text: &str) -> Option<Acknowledgement> {
+    match text.to_ascii_lowercase().as_str() {
+        "200,204" => Some(Acknowledgement::OkOrNoContent),
+        "2xx" => Some(Acknowledgement::AnySuccess),
+        _ => None,
+    }
 }
 
 pub fn log_level(text: &str) -> Option<LevelFilter> {

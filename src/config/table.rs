@@ -5,18 +5,21 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::parse::{
-    address, amount, bytes, exception_service, host, hosts, https_host, https_url, log_level,
-    metric_service, milliseconds, optional, path, points, port, readable_file, redis_url, seconds,
-    some_seconds, switch, token, tokens, visible, within,
+    acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
+    https_host, https_url, log_level, metric_service, milliseconds, optional, path, points, port,
+    publish_status, readable_file, redis_url, seconds, some_seconds, switch, tokens, visible,
+    within,
 };
 use super::{Setting, SettingError, Sources, shown};
+use crate::bus::attempt::Acknowledgement;
 use crate::bus::callback_rules::CallbackRules;
 use crate::bus::host_pattern::HostPattern;
-use crate::bus::token::ClientToken;
+use crate::bus::token::{ClientToken, RootKey};
 use crate::bus::topic::TopicName;
 use crate::store::Lane;
 use crate::store::redis::RedisOptions;
@@ -106,10 +109,11 @@ settings! {
     port: u16 = "PORT", "17890", "a port, 0 to 65535", port;
     /// The address the API listens on. Use 0.0.0.0 or :: to be reached from other machines.
     bind: IpAddr = "ROUTEMASTER_BIND", "127.0.0.1", "an IP address", address;
-    /// The Redis to keep everything in, for more than one machine. Not set: an SQLite file in the
-    /// data directory.
+    /// The Redis to keep everything in, for more than one machine. What has no colon is the name of
+    /// another variable that has the URL. Not set: an SQLite file in the data directory.
     redis_url: Option<String> = "ROUTEMASTER_REDIS_URL", secret, "",
-        "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://",
+        "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://, or the \
+         name of a variable with such a URL",
         |text| optional(text, redis_url);
     /// Certificate authorities to trust beside the system's for rediss://, a PEM file.
     redis_ca_file: Option<PathBuf> = "ROUTEMASTER_REDIS_CA_FILE", "", "a file that can be read",
@@ -135,11 +139,10 @@ settings! {
     /// /api_tokens. Set but empty: none.
     clients: Vec<ClientToken> = "ROUTEMASTER_CLIENTS", secret, "demo",
         "tokens of 1 to 64 of a-z, 0-9, colon, underscore and hyphen, separated by commas", tokens;
-    /// The token that manages /api_tokens, reads monitoring and deletes any topic or subscriber.
+    /// The key that manages /api_tokens, reads monitoring and deletes any topic or subscriber.
     /// Not set: nobody does.
-    root_key: Option<ClientToken> = "ROUTEMASTER_ROOT_KEY", secret, "",
-        "a token of 1 to 64 of a-z, 0-9, colon, underscore and hyphen",
-        |text| optional(text, token);
+    root_key: Option<RootKey> = "ROUTEMASTER_ROOT_KEY", secret, "",
+        "1 to 256 printable characters without a colon", |text| optional(text, RootKey::parse);
 
     /// `off` serves plain HTTP, for a proxy that ends TLS; set ROUTEMASTER_TRUST_PROXY as well.
     tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
@@ -156,8 +159,11 @@ settings! {
     trust_proxy: bool = "ROUTEMASTER_TRUST_PROXY", "false", "true or false", switch;
 
     /// The longest topic name, in characters.
-    topic_name_max: usize = "ROUTEMASTER_TOPIC_NAME_MAX", "32", "1 to 64 characters",
+    topic_name_max: usize = "ROUTEMASTER_TOPIC_NAME_MAX", "64", "1 to 64 characters",
         |text| within(text, 1..=TopicName::MAX);
+    /// What an accepted publish is answered with: 204, as the original's README says, or 200, as its
+    /// server did. Its Elixir client takes nothing but 200.
+    publish_status: StatusCode = "ROUTEMASTER_PUBLISH_STATUS", "204", "204 or 200", publish_status;
     /// The largest `data` of an event, in bytes of JSON.
     max_event_data: usize = "ROUTEMASTER_MAX_EVENT_DATA", "8192", "0 to 1048576 bytes",
         |text| within(text, 0..=1_048_576);
@@ -198,6 +204,9 @@ settings! {
     connect_timeout: Duration = "ROUTEMASTER_CONNECT_TIMEOUT", "2", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a delivery may take in all.
     timeout: Duration = "ROUTEMASTER_TIMEOUT", "20", "more than 0, up to 86400 seconds", some_seconds;
+    /// Which statuses of a callback acknowledge a batch: 200 and 204, as the original's README says, or
+    /// `2xx`, any of them, as its server did. Anything else is a failure, and the batch is sent again.
+    ack: Acknowledgement = "ROUTEMASTER_ACK", "200,204", "200,204 or 2xx", acknowledgement;
     /// Whether callbacks must have a valid certificate.
     ssl_verify: bool = "ROUTEMASTER_SSL_VERIFY", "yes", "yes or no", switch;
     /// Certificate authorities to trust for callbacks beside the system's, a PEM file.
@@ -214,8 +223,10 @@ settings! {
          *.example or *, separated by commas", hosts;
     /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
     hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
-    /// Health points that a failed delivery takes.
-    hp_damage_rate: u8 = "ROUTEMASTER_HP_DAMAGE_RATE", "2", "0 to 100 points", points;
+    /// Health points that a failed delivery takes. A minus in front, as the original has it, says
+    /// nothing more.
+    hp_damage_rate: u8 = "ROUTEMASTER_HP_DAMAGE_RATE", "2", "0 to 100 points",
+        |text| points(text.strip_prefix('-').unwrap_or(text));
     /// The pause before a batch is sent again to a subscriber without health. Each point of
     /// health halves it; up to one half is added at random.
     max_backoff: Duration = "ROUTEMASTER_MAX_BACKOFF_MS" or "MAX_BACKOFF_MS", "60000",
@@ -235,7 +246,7 @@ settings! {
     sqlite_min_free: Option<u64> = "ROUTEMASTER_SQLITE_MIN_FREE", "", BYTES,
         |text| optional(text, bytes);
 
-    /// With more due batches than this, GET /pulse/scaling takes its time to answer.
+    /// With so many due batches, or more, GET /pulse/scaling takes its time to answer.
     scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
         |text| within(text, 0..=1_000_000_000);
     /// How soon a batch must be due to count for GET /pulse/scaling.
@@ -267,6 +278,10 @@ settings! {
     /// What is logged.
     log_level: LevelFilter = "ROUTEMASTER_LOG_LEVEL", "info",
         "off, error, warn, info, debug or trace", log_level;
+    /// A file that the log is appended to, as JSON, in place of standard error. SIGHUP opens it anew,
+    /// for programs that rotate it.
+    log_file: Option<PathBuf> = "ROUTEMASTER_LOG_FILE", "", "a file in a directory that is there",
+        |text| optional(text, file_to_append_to);
     /// Where errors are reported to beside the log. `print`: nowhere, the log line is the report.
     exception_service: ExceptionService = "EXCEPTION_SERVICE", "print",
         "print, sentry, honeybadger or new_relic", exception_service;
@@ -323,7 +338,8 @@ impl Settings {
                  ROUTEMASTER_{store}_{limit} ({max} bytes)"
             ));
         }
-        if self.root_key.as_ref().is_some_and(|root| self.clients.contains(root)) {
+        let root = self.root_key.as_ref().map(RootKey::reveal);
+        if self.clients.iter().any(|client| Some(client.reveal()) == root) {
             conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
         conflicts

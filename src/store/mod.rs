@@ -28,9 +28,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::bus::attempt::Failure;
 use crate::bus::batch::{Batch, Item};
 use crate::bus::health::Health;
-use crate::bus::subscription::{Delivery, Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Delivery, Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 
@@ -64,6 +65,9 @@ pub enum Subscribed {
     Done,
     /// This topic does not exist; nothing was changed.
     UnknownTopic(TopicName),
+    /// The subscription keeps an age after which events are dropped, and this is not more than the
+    /// new timeout: none would ever be delivered. Nothing was changed.
+    KeptRetentionTooShort(Duration),
 }
 
 /// What became of a request to delete a topic.
@@ -120,6 +124,8 @@ pub enum Outcome {
 pub struct Settlement {
     pub lease: Lease,
     pub outcome: Outcome,
+    /// Why it failed, to be shown until the queue's next acknowledgement.
+    pub failure: Option<Failure>,
     /// The subscriber's health from now on.
     pub health: Health,
     /// Whether the worker would take the queue's next batch, if one is due, under the same lease.
@@ -246,7 +252,7 @@ pub trait Store: Send + Sync + 'static {
     /// only make the groups smaller.
     fn commits_at_once(&self) -> usize;
 
-    /// Makes `subscription` the subscriber's whole subscription; queued items stay. A new
+    /// Makes what is asked for the subscriber's subscription; queued items stay. A new
     /// callback or uuid starts with full health, and a batch that waits to be sent again is due
     /// at once. A batch in flight to an old callback loses its lease, and is due
     /// [`BROKEN_OFF_AFTER`].
@@ -254,7 +260,7 @@ pub trait Store: Send + Sync + 'static {
     async fn subscribe(
         &self,
         subscriber: &ClientToken,
-        subscription: &Subscription,
+        request: &SubscriptionRequest,
         create_topics: bool,
     ) -> StoreResult<Subscribed>;
 
@@ -282,6 +288,12 @@ pub trait Store: Send + Sync + 'static {
     /// All subscriptions, by subscriber.
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>>;
 
+    /// One subscriber's subscription.
+    async fn subscription(
+        &self,
+        subscriber: &ClientToken,
+    ) -> StoreResult<Option<SubscriptionStatus>>;
+
     /// How many batches are due within this time, those in flight included.
     async fn due_batches(&self, within: Duration) -> StoreResult<u64>;
 
@@ -291,7 +303,7 @@ pub trait Store: Send + Sync + 'static {
     /// Adds a token, or renames one that exists.
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()>;
 
-    /// Removes a token, if it exists.
+    /// Removes a token, if it exists. The client's topics and subscription stay.
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()>;
 
     /// Answers if the store can be written to.

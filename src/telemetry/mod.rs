@@ -1,6 +1,7 @@
 //! What the bus tells its operator: logs, metrics, exceptions.
 
 pub mod exceptions;
+mod log_sink;
 pub mod logging;
 pub mod metrics;
 
@@ -13,12 +14,14 @@ use exceptions::{ExceptionLayer, Reporter, Service, panics};
 /// Starts logs and, if the settings name a service for them, exception reports.
 ///
 /// # Errors
-/// If the service for exceptions needs a setting that is missing, or cannot be reported to.
+/// If the service for exceptions needs a setting that is missing, or cannot be reported to; if the
+/// log's file cannot be opened.
 pub fn start(role: Role, settings: &Settings) -> anyhow::Result<Option<Reporter>> {
     let service = Service::new(settings)?;
     let (reports, waiting) = exceptions::queue();
     let layer = ExceptionLayer::new(reports).with_filter(ExceptionLayer::filter());
-    logging::start(settings.log_level, service.is_some().then(|| layer.boxed()));
+    let listener = service.is_some().then(|| layer.boxed());
+    logging::start(settings.log_level, settings.log_file.as_deref(), listener)?;
     panics::log_all();
     service.map(|service| Reporter::start(service, role, settings, waiting)).transpose()
 }

@@ -7,6 +7,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 
 use super::resolver::CallbackResolver;
+use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
 use crate::bus::callback_rules::{CallbackRules, Denied};
 use crate::bus::subscription::Delivery;
@@ -19,6 +20,7 @@ use crate::tls::reuse;
 pub struct Courier {
     client: Client,
     rules: Arc<CallbackRules>,
+    acknowledgement: Acknowledgement,
 }
 
 /// Why a batch was not acknowledged.
@@ -26,6 +28,11 @@ pub struct Courier {
 pub enum DeliveryError {
     #[error("the callback answered {0}, not 200 or 204")]
     Refused(StatusCode),
+    #[error(
+        "the callback answered {0}, which is no acknowledgement: only 200 and 204 are, unless \
+         ROUTEMASTER_ACK=2xx"
+    )]
+    Misunderstood(StatusCode),
     #[error("{0}")]
     Denied(#[from] Denied),
     #[error("{0}")]
@@ -36,7 +43,7 @@ impl DeliveryError {
     /// What the callback answered, if it did.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Refused(status) => Some(*status),
+            Self::Refused(status) | Self::Misunderstood(status) => Some(*status),
             Self::Denied(_) | Self::Unanswered(_) => None,
         }
     }
@@ -76,7 +83,7 @@ impl Courier {
             let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
             SettingError::Conflict(format!("{what}: {error:#}"))
         });
-        Ok(Self { client: client?, rules })
+        Ok(Self { client: client?, rules, acknowledgement: settings.ack })
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
@@ -106,7 +113,8 @@ impl Courier {
         // Not in time, or broken off: then the connection is not used again, and that is all.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response)).await;
         match status {
-            StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+            status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(()),
+            status if status.is_success() => Err(DeliveryError::Misunderstood(status)),
             status => Err(DeliveryError::Refused(status)),
         }
     }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::courier::{Courier, DeliveryError};
 use super::leases::{LEASE, Leases};
+use crate::bus::attempt::Failure;
 use crate::bus::health::BackOff;
 use crate::config::Settings;
 use crate::store::{Lane, LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
@@ -96,6 +97,7 @@ impl Worker {
         let settlement = |outcome, health| Settlement {
             lease: leased.lease.clone(),
             outcome,
+            failure: None,
             health,
             // A queue that goes on keeps its place; others wait for one if there is none left.
             take_next: !self.stop.is_cancelled() && self.places.available_permits() > 0,
@@ -116,7 +118,9 @@ impl Worker {
                 let timeout = leased.delivery.timeout;
                 let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
                 log_failure(leased, &error, took, retry_in);
-                settlement(Outcome::Failed { retry_in }, health)
+                let status = error.status().map(|status| status.as_u16());
+                let failure = Some(Failure::new(status, &error.to_string()));
+                Settlement { failure, ..settlement(Outcome::Failed { retry_in }, health) }
             }
         }
     }

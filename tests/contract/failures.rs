@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Bus, soon};
+use crate::support::{Answer, Bus, eventually, soon};
 
 on_both_stores!(only_200_and_204_acknowledge, |store| async move {
     let bus = Bus::new(&store);
@@ -29,6 +29,50 @@ on_both_stores!(only_200_and_204_acknowledge, |store| async move {
     assert_eq!(counts[count - 2], (count - 1).to_string());
     assert!(trap.attempts_so_far().is_empty(), "a redirect was followed");
     receiver.stays_quiet(Duration::from_millis(300)).await;
+});
+
+on_both_stores!(a_success_that_is_no_acknowledgement_is_told_as_what_it_is, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+    receiver.answer(Answer::Status(202));
+    demo.publishes("widgets", [1]).await;
+    let line = soon("a line", server.stderr.line_with("which is no acknowledgement")).await;
+    assert!(line.expect("the process runs").contains("ROUTEMASTER_ACK=2xx"));
+    let own = async || {
+        let own = demo.get("/subscription").await.expect(200).json();
+        (!own["last_error"].is_null()).then(|| own["last_error"].clone())
+    };
+    let (error, _) = eventually("its subscriber can see it", own).await;
+    assert_eq!(error["status"], 202, "{error}");
+    assert!(server.client("alice").subscription("demo").await["last_error"].is_null());
+
+    let ended = bus.run(&["doctor", "--url", server.base(), "--token", "demo"]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("202 Accepted, which is no acknowledgement"), "{said}");
+
+    receiver.answer(Answer::Status(204));
+    let healed = async || {
+        let own = demo.get("/subscription").await.expect(200).json();
+        own["last_error"].is_null().then_some(())
+    };
+    eventually("it is over with the next acknowledgement", healed).await;
+});
+
+on_both_stores!(any_success_can_be_taken_for_an_acknowledgement, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_ACK", "2xx");
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0, "max": 1})).await;
+    receiver.answer_next([201, 202, 206, 299, 300, 204].map(Answer::Status));
+    demo.publishes("widgets", 1..=5).await;
+    let attempts = receiver.attempts(6).await;
+    let numbers: Vec<u64> = attempts.iter().flat_map(|attempt| attempt.numbers()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 5]);
 });
 
 on_both_stores!(a_refused_batch_is_never_overtaken, |store| async move {

@@ -57,6 +57,7 @@ on_both_stores!(everything_moves_in_and_is_delivered_before_what_comes_after, |s
     assert_eq!(counts(&report, "batches"), [3, 3, 0, 0], "{report}");
     assert_eq!(counts(&report, "events"), [9, 9, 0, 0], "{report}");
     assert_eq!(noted(&report, "left out of subscriptions"), 2, "{report}");
+    assert_eq!(noted(&report, "ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS=true"), 1, "`free`: {report}");
     assert_eq!(report["complete"], true);
     assert!(!report.to_string().contains("BAD TOKEN"), "{report}");
 

@@ -3,7 +3,7 @@
 //!
 //! The modules stand in the order of the contract: running it, transport and authentication,
 //! publishing, subscribing, delivery, monitoring, exceptions; then the API's description, the commands,
-//! trouble, backup, crashes, order and races.
+//! clients in use, trouble, backup, crashes, order and races.
 
 // A harness fails by panicking: that is how a test says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -55,6 +55,7 @@ mod import;
 mod operator;
 
 mod bad_requests;
+mod clients;
 mod trouble;
 
 mod backup;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Bus, ORDERS, Process, ROOT, Store, event, eventually, run, soon};
+use crate::support::{Bus, CLIENTS, ORDERS, Process, ROOT, Store, event, eventually, run, soon};
 
 /// How a command ended.
 struct Done {
@@ -50,7 +50,8 @@ fn a_token_is_made_listed_and_removed() {
         let token = async |arguments: &[&str]| {
             command(&bus, &server, &[&["token"], arguments].concat()).await
         };
-        assert_eq!(token(&["list", "--json"]).await.expect(0).json(), json!([]));
+        let listed = token(&["list", "--json"]).await.expect(0).json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(CLIENTS.len()));
         let made = token(&["add", "billing"]).await.expect(0);
         let secret = made.stdout.strip_suffix('\n').unwrap().to_owned();
         assert!(secret.starts_with("billing--") && secret.len() == 41, "{secret}");
@@ -60,12 +61,15 @@ fn a_token_is_made_listed_and_removed() {
         server.client(other["token"].as_str().unwrap()).get("/topics").await.expect(200);
 
         let listed = token(&["list"]).await.expect(0);
-        assert_eq!(listed.rows()[1..], [["billing", "billing--…"], ["search", "search--…"]]);
+        for row in [["billing", "billing--…"], ["search", "search--…"], ["orders", "orders--…"]]
+        {
+            assert!(listed.rows().contains(&row.to_vec()), "{}", listed.stdout);
+        }
         let shown = token(&["list", "--show"]).await.expect(0);
-        assert_eq!(shown.rows()[1], ["billing", secret.as_str()]);
+        assert!(shown.rows().contains(&vec!["billing", &secret]), "{}", shown.stdout);
         let listed = token(&["list", "--json"]).await.expect(0).json();
-        let hidden = json!([{"name": "billing", "token": null}, {"name": "search", "token": null}]);
-        assert_eq!(listed, hidden);
+        let hidden = json!({"name": "billing", "token": null});
+        assert!(listed.as_array().unwrap().contains(&hidden), "{listed}");
         let shown = token(&["list", "--json", "--show"]).await.expect(0).json();
         assert_eq!(shown, server.client(ROOT).get("/api_tokens").await.json());
 

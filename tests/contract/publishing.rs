@@ -19,6 +19,17 @@ macro_rules! web_with_subscriber {
     };
 }
 
+on_both_stores!(an_accepted_publish_is_answered_as_the_settings_say, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_PUBLISH_STATUS", "200");
+    let server = bus.web().await;
+    let demo = server.client("demo");
+    let reply = demo.publish("widgets", &event(1)).await.expect(200);
+    assert_eq!(reply.body, "");
+    demo.publish("widgets", &json!([event(2), event(3)])).await.expect(200);
+    demo.publish("widgets", &json!({})).await.expect_reason(400);
+    assert_eq!(demo.topic("widgets").await["events"], 3);
+});
+
 on_both_stores!(an_accepted_event_is_in_every_subscribed_queue_at_once, |store| async move {
     web_with_subscriber!(store => bus, web, receiver);
     let (demo, alice) = (web.client("demo"), web.client("alice"));

@@ -8,7 +8,7 @@ on_both_stores!(a_bad_topic_name_is_refused, |store| async move {
     let bus = Bus::new(&store);
     let web = bus.web().await;
     let demo = web.client("demo");
-    let long = "a".repeat(33);
+    let long = "a".repeat(65);
     for name in [
         "Widgets",
         "widgets2",
@@ -25,7 +25,7 @@ on_both_stores!(a_bad_topic_name_is_refused, |store| async move {
         let reason = demo.publish(name, &event(1)).await.expect_reason(400);
         assert!(!reason.contains('\0'), "{name}: {reason}");
     }
-    demo.publish(&"a".repeat(32), &event(1)).await.expect(204);
+    demo.publish(&"a".repeat(64), &event(1)).await.expect(204);
     assert_eq!(demo.get("/topics").await.json().as_array().map(Vec::len), Some(1));
 });
 
@@ -92,8 +92,7 @@ on_both_stores!(every_bad_body_gets_a_reason_and_stores_nothing, |store| async m
     ] {
         bodies.push((with_url(bad), "url"));
     }
-    for bad in ["-1", "1.5", "1e3", "\"1\"", "null", "true", "[]", "18446744073709551616", "1e400"]
-    {
+    for bad in ["-1", "1.5", "\"1\"", "true", "[]", "18446744073709551616", "1e400"] {
         bodies.push((format!(r#"{{{ok},"timestamp":{bad}}}"#), ""));
     }
     for (body, part) in bodies {

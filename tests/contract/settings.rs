@@ -3,7 +3,7 @@
 use routemaster::tls::development::{DevelopmentCa, ca_path};
 use serde_json::json;
 
-use crate::support::{Bus, Client, Process, Store, raw, run, soon};
+use crate::support::{Bus, Client, Process, Signal, Store, eventually, raw, run, soon};
 
 on_both_stores!(no_subcommand_means_web_and_worker_in_one_process, |store| async move {
     let bus = Bus::new(&store);
@@ -71,6 +71,89 @@ fn the_default_client_is_demo_and_nobody_is_root() {
             let status = server.client(token).get("/api_tokens").await.status;
             assert!([401, 403].contains(&status), "`{token}` got {status}");
         }
+    });
+}
+
+/// The file that the original ships, but for its Redis.
+const ENV_OF_THE_ORIGINAL: &str = r#"PORT=0
+RACK_ENV=development
+PUMA_WORKERS=1
+PUMA_THREADS=5
+PUMA_TIMEOUT=25
+HOPPER_SERVICE_NAME="null"
+REDIS_ENV_KEY="ROUTEMASTER_REDIS_URL"
+MAX_BACKOFF_MS=60000
+METRIC_COLLECTION_SERVICE=print
+ROUTEMASTER_ROOT_KEY=CHANGE-ME
+ROUTEMASTER_REDIS_URL=HOSTED_REDIS_URL
+ROUTEMASTER_REDIS_MAX_MEM=100000000
+ROUTEMASTER_REDIS_MIN_FREE=10000000
+ROUTEMASTER_LOG_LEVEL=DEBUG
+ROUTEMASTER_LOG_FILE=
+ROUTEMASTER_APP_NAME=routemaster-dev
+ROUTEMASTER_SSL_VERIFY=YES
+ROUTEMASTER_ACQUIRE_TIMEOUT=5
+ROUTEMASTER_HP_HEAL_RATE=1
+ROUTEMASTER_HP_DAMAGE_RATE=-2
+ROUTEMASTER_WORKER_THREADS=5
+ROUTEMASTER_CONNECT_TIMEOUT=2
+ROUTEMASTER_TIMEOUT=20
+ROUTEMASTER_COUNTER_FLUSH_INTERVAL=5
+ROUTEMASTER_MONITOR_INTERVAL=10
+ROUTEMASTER_SCALING_THRESHOLD=100
+ROUTEMASTER_SCALING_DEADLINE=1000
+ROUTEMASTER_MAX_EVENT_DATA=64
+"#;
+
+#[test]
+fn the_originals_own_env_file_starts_the_bus() {
+    run(async {
+        let store = Store::redis();
+        let bus = Bus::new(&store)
+            .unset("ROUTEMASTER_REDIS_URL")
+            .unset("ROUTEMASTER_ROOT_KEY")
+            .unset("PORT")
+            .set("HOSTED_REDIS_URL", &store.url().unwrap());
+        std::fs::write(bus.directory().join(".env"), ENV_OF_THE_ORIGINAL).unwrap();
+        let server = bus.serve().await;
+        assert!(server.stdout.line_with("Redis, redis://").await.is_some());
+        server.client("CHANGE-ME").get("/api_tokens").await.expect(200);
+        server.client("demo").claims("widgets").await;
+        let other = server.stderr.line_with("ROUTEMASTER_APP_NAME is not a setting").await;
+        assert!(other.unwrap().contains("WARN"));
+    });
+}
+
+#[test]
+fn the_log_goes_to_a_file_that_a_hangup_opens_anew() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite()).set("ROUTEMASTER_LOG_FILE", "bus.log");
+        let (log, rotated) = (bus.directory().join("bus.log"), bus.directory().join("bus.log.1"));
+        std::fs::write(&log, "what was there\n").unwrap();
+        let mut server = bus.serve().await;
+        let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+        let told = async || read(&log).contains("development certificate").then_some(());
+        eventually("the start is logged", told).await;
+        assert!(read(&log).starts_with("what was there\n{\"timestamp\""), "{}", read(&log));
+        std::fs::rename(&log, &rotated).unwrap();
+        server.signal(Signal::Hup);
+        eventually("the file is made anew", async || log.exists().then_some(())).await;
+        server.signal(Signal::Term);
+        assert_eq!(server.exit().await.0, Some(0));
+        assert!(read(&log).contains("stopping"), "{}", read(&log));
+        assert!(!read(&rotated).contains("stopping"));
+        assert_eq!(server.stderr.whole().await, "");
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_no_trouble_to_anybody() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite()).set("ROUTEMASTER_LOG_FILE", "/dev/full");
+        let mut server = bus.serve().await;
+        server.client("demo").claims("widgets").await;
+        server.signal(Signal::Term);
+        assert_eq!(server.exit().await.0, Some(0));
     });
 }
 
@@ -222,7 +305,7 @@ fn a_flag_before_the_role_means_the_same_as_behind_it() {
         let bus = Bus::new(&Store::sqlite());
         let server = bus.start(&["--clients", "before,both", "web", "--root-key", "boss"]).await;
         server.client("before").get("/topics").await.expect(200);
-        server.client("boss").get("/api_tokens").await.expect(204);
+        server.client("boss").get("/api_tokens").await.expect(200);
         server.client("demo").get("/topics").await.expect(401);
     });
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bus, event};
+use crate::support::{Bus, ROOT, basic, event};
 
 const CALLBACK: &str = "https://a.example/events";
 
@@ -109,6 +109,41 @@ on_both_stores!(a_new_callback_gets_what_waits_already, |store| async move {
     assert!(old.attempts_so_far().is_empty());
 });
 
+on_both_stores!(user_info_in_a_callback_is_the_uuid_and_is_never_shown, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    let callback = receiver.url().replace("https://", "https://us%65r:p4ss@") + "#part";
+    let body = json!({"topics": ["widgets"], "callback": callback, "timeout": 0}).to_string();
+    demo.post("/subscription", body).await.expect(204);
+    let own = demo.get("/subscription").await.expect(200);
+    assert_eq!(
+        (&own.json()["uuid"], own.json()["callback"].as_str()),
+        (&json!("user"), Some(&*receiver.url()))
+    );
+    demo.publishes("widgets", [1]).await;
+    let attempt = &receiver.attempts(1).await[0];
+    assert_eq!(attempt.header("authorization"), Some(&*basic("user:user")));
+    assert!(!own.body.contains("p4ss"), "{own:?}");
+    assert!(!server.stderr.text().contains("p4ss"));
+});
+
+on_both_stores!(ones_own_subscription_is_shown_to_its_subscriber, |store| async move {
+    let bus = Bus::new(&store);
+    let web = bus.web().await;
+    let demo = web.client("demo");
+    for path in ["/subscription", "/subscriber"] {
+        demo.get(path).await.expect_reason(404);
+        web.client(ROOT).get(path).await.expect_reason(403);
+    }
+    demo.claims("widgets").await;
+    let body = json!({"topics": ["widgets"], "callback": "https://a.example/", "uuid": "u"});
+    demo.post("/subscription", body.to_string()).await.expect(204);
+    let own = demo.get("/subscription").await.expect(200).json();
+    assert_eq!((&own["uuid"], &own), (&json!("u"), &demo.subscription("demo").await));
+});
+
 on_both_stores!(the_limits_are_inclusive, |store| async move {
     let bus = Bus::new(&store);
     let web = bus.web().await;
@@ -146,9 +181,6 @@ on_both_stores!(every_bad_subscription_gets_a_reason_and_changes_nothing, |store
         "https:///events",
         "https://a.example?x=1",
         "https://a.example/?",
-        "https://a.example#x",
-        "https://u:p@a.example",
-        "https://u@a.example",
         "https://a b",
         "",
     ] {
@@ -160,13 +192,13 @@ on_both_stores!(every_bad_subscription_gets_a_reason_and_changes_nothing, |store
     for bad in ["\"widgets\"", "null", "7", "{}", "[7]", "[null]", "[\"Widgets\"]", "[\"\"]"] {
         bodies.push((format!(r#"{{"topics":{bad},{callback}}}"#), ""));
     }
-    for bad in ["-1", "3600001", "1.5", "\"1\"", "null", "true", "18446744073709551616"] {
+    for bad in ["-1", "3600001", "1.5", "\"1\"", "true", "18446744073709551616"] {
         bodies.push((format!(r#"{{{topics},{callback},"timeout":{bad}}}"#), ""));
     }
-    for bad in ["0", "-1", "10001", "1.0", "\"1\"", "null", "18446744073709551616"] {
+    for bad in ["0", "-1", "10001", "1.0", "\"1\"", "18446744073709551616"] {
         bodies.push((format!(r#"{{{topics},{callback},"max":{bad}}}"#), ""));
     }
-    for bad in ["7", "null", "true", "[]", "{}"] {
+    for bad in ["7", "true", "[]", "{}"] {
         bodies.push((format!(r#"{{{topics},{callback},"uuid":{bad}}}"#), ""));
     }
     for (body, part) in bodies {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bus, Client, ROOT, eventually};
+use crate::support::{Bus, Client, ROOT, Store, eventually};
 
 async fn make(root: &Client, body: Value) -> String {
     let reply = root.post("/api_tokens", body.to_string()).await.expect(201);
@@ -16,18 +16,15 @@ on_both_stores!(a_token_is_made_listed_used_and_deleted, |store| async move {
     let bus = Bus::new(&store);
     let server = bus.serve().await;
     let root = server.client(ROOT);
-    let none = root.get("/api_tokens").await.expect(204);
-    assert!(none.body.is_empty(), "{none:?}");
-
     let made = make(&root, json!({"name": "booking"})).await;
     let digits = made.strip_prefix("booking--").expect("<name>--<32 hex>");
     assert!(digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
     let given = make(&root, json!({"name": "billing", "token": "billing--given"})).await;
     assert_eq!(given, "billing--given");
 
-    let listed = root.get("/api_tokens").await.expect(200).json();
-    let expected = json!([{"name": "billing", "token": given}, {"name": "booking", "token": made}]);
-    assert_eq!(listed, expected);
+    let expected =
+        [json!({"name": "billing", "token": given}), json!({"name": "booking", "token": made})];
+    assert_eq!(root.made_tokens().await, expected);
 
     for token in [&made, &given] {
         server.client(token).get("/topics").await.expect(200);
@@ -35,8 +32,7 @@ on_both_stores!(a_token_is_made_listed_used_and_deleted, |store| async move {
     server.client(&made).claims("bookings").await;
     let deleted = root.delete(&format!("/api_tokens/{made}")).await.expect(204);
     assert!(deleted.body.is_empty());
-    let left = root.get("/api_tokens").await.expect(200).json();
-    assert_eq!(left, json!([{"name": "billing", "token": given}]));
+    assert_eq!(root.made_tokens().await, [json!({"name": "billing", "token": given})]);
     server.client(&given).get("/topics").await.expect(200);
 });
 
@@ -48,8 +44,77 @@ on_both_stores!(deleting_a_token_always_answers_204, |store| async move {
     for token in [&*made, &*made, "never-was", "Not%20A%20Token"] {
         root.delete(&format!("/api_tokens/{token}")).await.expect(204);
     }
-    root.get("/api_tokens").await.expect(204);
+    assert!(root.made_tokens().await.is_empty());
 });
+
+on_both_stores!(
+    tokens_of_the_settings_are_listed_beside_those_that_were_made,
+    |store| async move {
+        let bus = Bus::new(&store).set("ROUTEMASTER_CLIENTS", "demo,shop--0123");
+        let server = bus.web().await;
+        let root = server.client(ROOT);
+        make(&root, json!({"name": "billing", "token": "billing--given"})).await;
+        let listed = root.get("/api_tokens").await.expect(200).json();
+        let expected = json!([
+            {"name": "billing", "token": "billing--given"},
+            {"name": "demo", "token": "demo"},
+            {"name": "shop", "token": "shop--0123"},
+        ]);
+        assert_eq!(listed, expected);
+        root.delete("/api_tokens/demo").await.expect(204);
+        assert_eq!(
+            root.get("/api_tokens").await.expect(200).json(),
+            expected,
+            "it stands in the settings"
+        );
+        drop(server);
+
+        let none = Bus::new(&Store::sqlite()).set("ROUTEMASTER_CLIENTS", "");
+        let server = none.web().await;
+        let reply = server.client(ROOT).get("/api_tokens").await.expect(204);
+        assert!(reply.body.is_empty(), "{reply:?}");
+    }
+);
+
+on_both_stores!(a_subscription_goes_with_its_token_unless_it_is_to_stay, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.web().await;
+    let (root, demo) = (server.client(ROOT), server.client("demo"));
+    demo.claims("widgets").await;
+    let subscribe = async |name: &str| {
+        let token = make(&root, json!({"name": name})).await;
+        let body = json!({"topics": ["widgets"], "callback": "https://a.example/"}).to_string();
+        server.client(&token).post("/subscription", body).await.expect(204);
+        token
+    };
+    let (goes, stays) = (subscribe("goes").await, subscribe("stays").await);
+    demo.publishes("widgets", 1..=2).await;
+    root.delete(&format!("/api_tokens/{stays}?keep=maybe")).await.expect_reason(400);
+    root.delete(&format!("/api_tokens/{goes}")).await.expect(204);
+    root.delete(&format!("/api_tokens/{stays}?keep=true")).await.expect(204);
+    assert!(root.subscription(&goes).await.is_null());
+    assert_eq!(root.queued(&stays).await, Some(2));
+    // A client of the settings stays, with what is its own.
+    let body = json!({"topics": ["widgets"], "callback": "https://a.example/"}).to_string();
+    demo.post("/subscription", body).await.expect(204);
+    root.delete("/api_tokens/demo").await.expect(204);
+    assert!(!root.subscription("demo").await.is_null());
+});
+
+on_both_stores!(
+    a_token_that_is_given_may_have_any_name_of_a_tokens_characters,
+    |store| async move {
+        let bus = Bus::new(&store);
+        let server = bus.web().await;
+        let root = server.client(ROOT);
+        for name in ["a--b", &"n".repeat(31), &"n".repeat(64)] {
+            make(&root, json!({"name": name, "token": "given"})).await;
+            let reason = root.post("/api_tokens", json!({"name": name}).to_string()).await;
+            assert!(reason.expect_reason(400).contains("give the token as well"), "{name}");
+        }
+        assert_eq!(make(&root, json!({"name": "svc", "token": null})).await.len(), 37);
+    }
+);
 
 on_both_stores!(a_bad_request_for_a_token_makes_none, |store| async move {
     let bus = Bus::new(&store);
@@ -74,7 +139,7 @@ on_both_stores!(a_bad_request_for_a_token_makes_none, |store| async move {
     ] {
         root.post("/api_tokens", body.to_owned()).await.expect_reason(400);
     }
-    root.get("/api_tokens").await.expect(204);
+    assert!(root.made_tokens().await.is_empty());
 });
 
 on_both_stores!(a_revoked_token_is_refused_by_every_web_process_within_1_s, |store| async move {

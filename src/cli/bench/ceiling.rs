@@ -39,7 +39,7 @@ pub async fn measure(
     let bus = Bus::at(&url, &token, vec![ca_path(&own::data_dir(directory.path()))])?;
     let endpoint = Endpoint::of(&bus)?.into();
     let load = Load {
-        token: bus.token().clone(),
+        token: bus.client()?.clone(),
         topics: vec!["bench_aaaaaaaa_aaaaaaa".into()],
         script: Script {
             array,

@@ -78,12 +78,10 @@ impl Target {
         };
         let letters = (0..8).map(|_| fastrand::lowercase());
         let name = format!("bench_{}", letters.collect::<String>());
-        let publisher = bus.token().clone();
-        let mut target = Self { bus, endpoint, is_root, name, publisher, made: Arc::default() };
+        let publisher = if is_root { new_token(&name, 0)? } else { bus.client()?.clone() };
+        let target = Self { bus, endpoint, is_root, name, publisher, made: Arc::default() };
         if is_root {
-            let publisher = target.new_token(0)?;
-            target.make_token(&publisher).await?;
-            target.publisher = publisher;
+            target.make_token(&target.publisher).await?;
         } else {
             target.check_client().await?;
         }
@@ -96,7 +94,7 @@ impl Target {
         if !answer.status.is_success() {
             return Err(refusal(&self.bus, &answer, None));
         }
-        let token = self.bus.token();
+        let token = self.bus.user();
         let mut all = answer.json::<Vec<Subscription>>()?.into_iter();
         if all.any(|subscription| subscription.subscriber == token.reveal()) {
             bail!("the token {token} has a subscription: use another one, or the root key");
@@ -198,13 +196,9 @@ impl Target {
         if !self.is_root {
             return Ok(self.publisher.clone());
         }
-        let token = self.new_token(index + 1)?;
+        let token = new_token(&self.name, index + 1)?;
         self.make_token(&token).await?;
         Ok(token)
-    }
-
-    fn new_token(&self, number: usize) -> anyhow::Result<ClientToken> {
-        Ok(ClientToken::parse(&format!("{}_{number}--{}", self.name, random_hex()?))?)
     }
 
     async fn make_token(&self, token: &ClientToken) -> anyhow::Result<()> {
@@ -292,4 +286,9 @@ async fn insist(send: impl AsyncFn() -> Result<Answer, Trouble>) -> anyhow::Resu
         tries += 1;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// A token for a client of the scenario with this name.
+fn new_token(name: &str, number: usize) -> anyhow::Result<ClientToken> {
+    Ok(ClientToken::parse(&format!("{name}_{number}--{}", random_hex()?))?)
 }

@@ -119,7 +119,7 @@ fn no_pulse(bus: &Bus, answer: &Answer) -> Finding {
     match answer.status {
         StatusCode::UNAUTHORIZED => Finding::problem(
             CHECK,
-            format!("{url} does not know the token {} (from {})", bus.token(), bus.token_from()),
+            format!("{url} does not know the token {} (from {})", bus.user(), bus.token_from()),
             "give one that it knows with --token or ROUTEMASTER_TOKEN; if it is the one of these \
              settings, the bus runs with other settings",
         ),

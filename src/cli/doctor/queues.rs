@@ -1,8 +1,9 @@
 //! The queues: who has not received for a while, and who has lost events.
 
 use super::finding::Finding;
-use crate::cli::monitoring::{Subscription, veil};
-use crate::cli::words::{age_in_seconds, counted};
+use crate::bus::attempt::is_success;
+use crate::cli::monitoring::{LastError, Subscription, veil};
+use crate::cli::words::{age_in_seconds, clean, counted};
 
 const CHECK: &str = "queues";
 
@@ -18,10 +19,17 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
     let mut findings = Vec::new();
     for subscription in subscriptions {
         let about = veil(&subscription.subscriber);
-        if let Some(waited_s) = waited_s(subscription)
-            && waited_s > OLD_S + subscription.timeout / 1000
-        {
-            findings.push(stuck(subscription, waited_s).about(about));
+        let waits_long = waited_s(subscription)
+            .filter(|waited_s| *waited_s > OLD_S + subscription.timeout / 1000);
+        match (&subscription.last_error, waits_long) {
+            (Some(error), _) if error.status.is_some_and(is_success) => {
+                findings.push(misunderstood(error).about(about));
+            }
+            (error, Some(waited_s)) => {
+                findings.push(stuck(subscription, error.as_ref(), waited_s).about(about));
+            }
+            (Some(error), None) => findings.push(failing(error).about(about)),
+            (None, None) => {}
         }
         if subscription.events.autodropped > 0 {
             findings.push(dropped(subscription.events.autodropped).about(about));
@@ -38,14 +46,40 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
     findings
 }
 
-fn stuck(subscription: &Subscription, waited_s: u64) -> Finding {
+fn stuck(subscription: &Subscription, error: Option<&LastError>, waited_s: u64) -> Finding {
     let waiting = counted(subscription.events.queued, "event waits", "events wait");
+    let found = format!("{waiting}, the oldest for {}", age_in_seconds(waited_s));
+    match error {
+        Some(error) => {
+            let found = format!("{found}; {}", attempt(error));
+            Finding::problem(CHECK, found, "mend its callback: the batch is sent again until then")
+        }
+        None => Finding::problem(
+            CHECK,
+            found,
+            "mend its callback if that has a problem above; else see that a worker runs, and look \
+             for `failed to deliver` in its log: it names the reason",
+        ),
+    }
+}
+
+fn failing(error: &LastError) -> Finding {
+    let advice = "look at its callback: the batch is sent again, after ever longer pauses";
+    Finding::warning(CHECK, attempt(error), advice)
+}
+
+/// Its receiver has handled the batch, and gets it again for ever.
+fn misunderstood(error: &LastError) -> Finding {
     Finding::problem(
         CHECK,
-        format!("{waiting}, the oldest for {}", age_in_seconds(waited_s)),
-        "mend its callback if that has a problem above; else see that a worker runs, and look for \
-         `failed to deliver` in its log: it names the reason",
+        attempt(error),
+        "let the receiver answer 200 or 204, or set ROUTEMASTER_ACK=2xx for the workers, which takes \
+         any 2xx as the Ruby Routemaster did",
     )
+}
+
+fn attempt(LastError { attempt, reason, .. }: &LastError) -> String {
+    format!("attempt {attempt} failed: {}", clean(reason))
 }
 
 fn dropped(events: u64) -> Finding {
@@ -91,5 +125,22 @@ mod tests {
             ill[0].text(" ").split(" → ").next(),
             Some("shop: 7 events wait, the oldest for 50 min")
         );
+    }
+    #[test]
+    fn why_a_batch_is_sent_again_is_told_and_a_misunderstanding_by_its_name() {
+        let with_error = |status: Option<u16>, oldest: u64| Subscription {
+            last_error: Some(LastError { at: 1, attempt: 3, status, reason: "no\u{1b}!".into() }),
+            ..subscription(500, Some(oldest), 0)
+        };
+        let look = |status, oldest| check(Some(&[with_error(status, oldest)]), 1_000_000).remove(0);
+        let failing = look(Some(503), 999_999);
+        assert_eq!(failing.result, Verdict::Warning);
+        assert!(failing.found.starts_with("attempt 3 failed: no"), "{}", failing.found);
+        let stuck = look(None, 1);
+        assert_eq!(stuck.result, Verdict::Problem);
+        assert!(stuck.found.contains("attempt 3"), "{}", stuck.found);
+        let misunderstood = look(Some(202), 999_999);
+        assert_eq!(misunderstood.result, Verdict::Problem);
+        assert!(misunderstood.text(" ").contains("ROUTEMASTER_ACK=2xx"));
     }
 }

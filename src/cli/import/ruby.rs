@@ -68,14 +68,10 @@ impl Settings {
         let [callback, uuid, timeout, max, health] = values;
         let callback = callback.ok_or("they have no callback")?;
         let callback = str::from_utf8(&callback).map_err(|_| "their callback is no text")?;
-        let callback = CallbackUrl::parse(callback).map_err(|reason| match reason {
+        let parsed = CallbackUrl::parse_with_user(callback);
+        let (callback, user) = parsed.map_err(|reason| match reason {
             "must start with https://" => "their callback does not start with https://",
-            "must not have a query string or a fragment" => {
-                "their callback has a query string or a fragment"
-            }
-            "must not carry a user name or a password: use `uuid`" => {
-                "their callback carries a user name or a password"
-            }
+            "must not have a query string" => "their callback has a query string",
             _ => "their callback is no URL",
         })?;
         let uuid = match uuid.map(|uuid| String::from_utf8(uuid.into())) {
@@ -83,6 +79,8 @@ impl Settings {
             Some(_) => return Err("their uuid is no text"),
             None => None,
         };
+        // The original writes nothing for no uuid.
+        let uuid = uuid.filter(|uuid| !uuid.is_empty()).or(user);
         let mut corrected = false;
         let mut within = |value: Option<Bytes>, default: u64, least: u64, most: u64| {
             let Some(value) = value else { return default };
@@ -270,7 +268,12 @@ mod tests {
             let found = (read.timeout_ms, read.max, read.health.points());
             assert_eq!((found, read.corrected), (expected, corrected), "{numbers:?}");
         }
-        assert_eq!(settings([callback, None, None, None, None]).ok().unwrap().uuid, None);
+        let uuid =
+            |callback, uuid| settings([Some(callback), uuid, None, None, None]).ok().unwrap().uuid;
+        assert_eq!(uuid("https://a.example", None), None);
+        assert_eq!(uuid("https://a.example", Some("")), None);
+        assert_eq!(uuid("https://demo:x@a.example#b", Some("")).as_deref(), Some("demo"));
+        assert_eq!(uuid("https://demo@a.example", Some("own")).as_deref(), Some("own"));
     }
 
     #[test]
@@ -279,8 +282,6 @@ mod tests {
             (None, None, "no callback"),
             (Some("http://a.example"), None, "https://"),
             (Some("https://a.example?x=1"), None, "query"),
-            (Some("https://a.example#x"), None, "fragment"),
-            (Some("https://u:p@a.example"), None, "user name"),
             (Some("https:///x"), None, "no URL"),
             (Some("https://a.example"), Some("a\nb"), "uuid"),
         ] {

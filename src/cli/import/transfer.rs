@@ -33,6 +33,9 @@ pub struct Transfer {
     /// Tokens that this bus allows by its settings.
     clients: BTreeSet<ClientToken>,
     topics: BTreeSet<TopicName>,
+    /// Those of them that nobody has published to.
+    unclaimed: BTreeSet<TopicName>,
+    subscribe_creates_topics: bool,
     /// Publishers and subscribers that were met, so that none of them finds itself shut out.
     met: BTreeSet<ClientToken>,
     /// The source's subscribers: whether their batches have a queue to go to.
@@ -55,6 +58,8 @@ impl Transfer {
             callback_rules: settings.callback_rules(),
             clients: settings.clients.iter().cloned().collect(),
             topics: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
+            subscribe_creates_topics: settings.subscribe_creates_topics,
             met: BTreeSet::new(),
             subscribers: BTreeMap::new(),
         }
@@ -77,6 +82,7 @@ impl Transfer {
         self.import_tokens().await?;
         self.import_subscribers().await?;
         self.warn_of_unknown_clients();
+        self.warn_of_early_subscribers();
         self.warn_if_empty();
         if with_events {
             self.import_queues().await?;
@@ -109,6 +115,9 @@ impl Transfer {
                      publish to them",
                     || topic.name.to_string(),
                 );
+            }
+            if imported.publisher.is_none() {
+                self.unclaimed.insert(topic.name.clone());
             }
             self.met.extend(imported.publisher);
             self.topics.insert(topic.name);
@@ -294,6 +303,21 @@ impl Transfer {
                     || client.label(),
                 );
             }
+        }
+    }
+
+    /// The Ruby bus makes a topic of each name that somebody subscribes to.
+    fn warn_of_early_subscribers(&mut self) {
+        if self.subscribe_creates_topics {
+            return;
+        }
+        for topic in &self.unclaimed {
+            self.report.note(
+                "topics have subscribers but no publisher yet: this bus answers 404 to who subscribes \
+                 before the first publish; set ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS=true to take it as \
+                 the Ruby bus does",
+                || topic.to_string(),
+            );
         }
     }
 

@@ -157,7 +157,7 @@ impl Subscriber {
             return Err(refusal(&self.bus, &answer, None));
         }
         let (names, callback) = (join(topics), self.wish.callback.as_str());
-        eprintln!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.token());
+        eprintln!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.user());
         Ok(true)
     }
 
@@ -173,7 +173,7 @@ impl Subscriber {
 
     /// The subscription that the token has now.
     async fn existing(&self) -> anyhow::Result<Option<Existing>> {
-        let token = self.bus.token().reveal();
+        let token = self.bus.user().reveal();
         let all = self.list::<Existing>("/subscriptions").await?;
         let mut own = all.into_iter().filter(|existing| existing.subscriber == token);
         Ok(own.next())
@@ -198,7 +198,7 @@ impl Subscriber {
             bail!(
                 "the token {} has a subscription already, to {} (topics: {}; {queued}): listen \
                  with another --token, or take its place with --replace",
-                self.bus.token(),
+                self.bus.user(),
                 callback,
                 topics.join(", ")
             );

@@ -7,7 +7,9 @@ use super::fixture::{
     on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
 };
 use crate::bus::health::Health;
-use crate::bus::subscription::Delivery;
+use crate::bus::subscription::{
+    Change, Delivery, Retention, RetentionRequest, SubscriptionRequest,
+};
 use crate::bus::token::ApiToken;
 use crate::store::{Outcome, Published, Settlement, Subscribed, TopicDeleted};
 
@@ -15,6 +17,8 @@ on_all_stores!(
     a_subscription_is_shown_as_it_was_asked_for,
     subscriptions_show_what_waits_and_since_when,
     a_new_subscription_replaces_the_old_one_and_keeps_its_queue,
+    what_is_not_asked_for_of_the_retention_stays,
+    a_subscription_is_found_by_its_subscriber,
     an_unknown_topic_changes_nothing,
     the_same_body_again_has_no_effect,
     a_new_callback_or_uuid_starts_with_full_health_at_once,
@@ -87,11 +91,48 @@ async fn a_new_subscription_replaces_the_old_one_and_keeps_its_queue(f: &Fixture
     assert_eq!(f.drain().await.len(), 0);
 }
 
+async fn what_is_not_asked_for_of_the_retention_stays(f: &Fixture) {
+    let alice = client("alice");
+    let subscribe = async |age, count, timeout| {
+        let wanted = subscription(&["a"], |delivery| delivery.timeout = timeout);
+        let mut request = SubscriptionRequest::from(wanted);
+        request.retention = RetentionRequest { age, count };
+        let subscribed = f.store.subscribe(&alice, &request, true).await.unwrap();
+        (subscribed, f.status("alice").await.subscription)
+    };
+    let retention = |age, count| Retention { age, count };
+    let (_, made) = subscribe(Change::Keep, Change::Set(7), Duration::ZERO).await;
+    assert_eq!(made.retention, retention(None, Some(7)));
+    let (_, aged) = subscribe(Change::Set(HOUR), Change::Keep, Duration::ZERO).await;
+    assert_eq!(aged.retention, retention(Some(HOUR), Some(7)));
+    let (_, same) = subscribe(Change::Keep, Change::Keep, Duration::ZERO).await;
+    assert_eq!(same.retention, aged.retention);
+    // Nothing would ever be delivered.
+    let (refused, unchanged) = subscribe(Change::Keep, Change::Clear, HOUR).await;
+    assert_eq!(refused, Subscribed::KeptRetentionTooShort(HOUR));
+    assert_eq!(unchanged, same);
+    let (_, cleared) = subscribe(Change::Clear, Change::Clear, HOUR).await;
+    assert_eq!(cleared.retention, Retention::default());
+    assert_eq!(cleared.delivery.timeout, HOUR);
+}
+
+async fn a_subscription_is_found_by_its_subscriber(f: &Fixture) {
+    f.subscribe("bob", &["b", "a"], |delivery| delivery.max = 7).await;
+    f.subscribe("carol", &["a"], plain).await;
+    f.publish("a", &["1", "2"]).await;
+    for status in f.store.subscriptions().await.unwrap() {
+        let found = f.store.subscription(&status.subscriber).await.unwrap();
+        assert_eq!(found, Some(status));
+    }
+    assert_eq!(f.store.subscription(&client("alice")).await.unwrap(), None);
+}
+
 async fn an_unknown_topic_changes_nothing(f: &Fixture) {
     f.publish("a", &["0"]).await;
     let wanted = subscription(&["a", "unknown"], |delivery| delivery.max = 1);
     let unknown = Subscribed::UnknownTopic(topic("unknown"));
-    let subscribed = f.store.subscribe(&client("alice"), &wanted, false).await.unwrap();
+    let subscribed =
+        f.store.subscribe(&client("alice"), &wanted.clone().into(), false).await.unwrap();
     assert_eq!(subscribed, unknown);
     assert_eq!(f.store.subscriptions().await.unwrap(), []);
     assert_eq!(f.store.topics().await.unwrap().len(), 1);
@@ -99,7 +140,8 @@ async fn an_unknown_topic_changes_nothing(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let before = f.status("alice").await;
-    let subscribed = f.store.subscribe(&client("alice"), &wanted, false).await.unwrap();
+    let subscribed =
+        f.store.subscribe(&client("alice"), &wanted.clone().into(), false).await.unwrap();
     assert_eq!(subscribed, unknown);
     assert_eq!(f.status("alice").await, before);
     f.publish("a", &["2"]).await;

@@ -48,7 +48,7 @@ fn items(drops: &Drops) -> Vec<(&str, u64)> {
 async fn limit(f: &Fixture, subscriber: &str, age: Option<Duration>, count: Option<u64>) {
     let subscription =
         Subscription { retention: Retention { age, count }, ..subscription(&[subscriber], plain) };
-    f.store.subscribe(&client(subscriber), &subscription, true).await.unwrap();
+    f.store.subscribe(&client(subscriber), &subscription.into(), true).await.unwrap();
 }
 
 async fn the_oldest_items_go_first_across_queues(f: &Fixture) {

@@ -207,8 +207,8 @@ impl Fixture {
         topics: &[&str],
         change: impl FnOnce(&mut Delivery),
     ) {
-        let subscription = subscription(topics, change);
-        let subscribed = self.store.subscribe(&client(subscriber), &subscription, true).await;
+        let request = subscription(topics, change).into();
+        let subscribed = self.store.subscribe(&client(subscriber), &request, true).await;
         assert_eq!(subscribed.unwrap(), Subscribed::Done);
     }
 
@@ -367,7 +367,13 @@ pub fn publication<T: AsRef<str>>(publisher: &str, topic_name: &str, texts: &[T]
 }
 
 pub fn settlement(lease: &Lease, outcome: Outcome) -> Settlement {
-    Settlement { lease: lease.clone(), outcome, health: Health::MAX, take_next: false }
+    Settlement {
+        lease: lease.clone(),
+        outcome,
+        failure: None,
+        health: Health::MAX,
+        take_next: false,
+    }
 }
 
 pub fn text(item: &Item) -> String {

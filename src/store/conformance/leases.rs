@@ -107,6 +107,7 @@ async fn the_former_holder_of_a_lease_changes_nothing(f: &Fixture) {
             let settlement = Settlement {
                 lease: late.lease.clone(),
                 outcome,
+                failure: None,
                 health: Health::new(1),
                 take_next,
             };

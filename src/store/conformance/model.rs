@@ -16,7 +16,7 @@ use super::fixture::{
 };
 use super::property;
 use crate::bus::health::Health;
-use crate::bus::subscription::{Delivery, Subscription};
+use crate::bus::subscription::{Change, Delivery, Subscription, SubscriptionRequest};
 use crate::store::{
     Drops, Lane, Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed,
     TopicDeleted,
@@ -33,7 +33,7 @@ enum Step {
         who: usize,
         topics: BTreeSet<usize>,
         max: u32,
-        max_queued: Option<u64>,
+        max_queued: Change<u64>,
         callback: u8,
         create: bool,
     },
@@ -83,7 +83,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Outcome::Returned),
     ];
     let topics = prop::collection::btree_set(name.clone(), 0..=TOPICS.len());
-    let max_queued = prop::option::weighted(0.3, 1..12u64);
+    let max_queued = prop_oneof![
+        4 => Just(Change::Clear),
+        2 => Just(Change::Keep),
+        3 => (1..12u64).prop_map(Change::Set),
+    ];
     let subscribe = (who.clone(), topics, 1..6u32, max_queued, 0..2u8, prop::bool::weighted(0.8))
         .prop_map(|(who, topics, max, max_queued, callback, create)| Step::Subscribe {
             who,
@@ -180,7 +184,15 @@ impl Queue {
 }
 
 impl Model {
-    fn subscribe(&mut self, who: &'static str, wanted: Subscription, create: bool) -> Subscribed {
+    fn subscribe(
+        &mut self,
+        who: &'static str,
+        mut wanted: Subscription,
+        max_queued: Change<u64>,
+        create: bool,
+    ) -> Subscribed {
+        let kept = self.queues.get(who).and_then(|queue| queue.subscription.retention.count);
+        wanted.retention.count = max_queued.apply(kept);
         for name in &wanted.topics {
             let known = TOPICS.iter().find(|known| **known == name.as_str()).unwrap();
             if !create && !self.topics.contains_key(known) {
@@ -252,18 +264,20 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
     match step {
         Step::Subscribe { who, topics, max, max_queued, callback: number, create } => {
             let topics: Vec<&str> = topics.into_iter().map(|index| TOPICS[index]).collect();
-            let mut wanted = subscription(&topics, |delivery: &mut Delivery| {
+            let wanted = subscription(&topics, |delivery: &mut Delivery| {
                 delivery.max = max;
                 delivery.callback = callback(&format!("https://receiver.example/{number}"));
             });
-            wanted.retention.count = max_queued;
             // A new callback under a lease is due later, for which no model waits.
             let queue = model.queues.get(SUBSCRIBERS[who]).filter(|queue| queue.lease.is_some());
             if queue.is_some_and(|queue| queue.moves_to(&wanted)) {
                 return;
             }
-            let answer = f.store.subscribe(&client(SUBSCRIBERS[who]), &wanted, create).await;
-            assert_eq!(answer.unwrap(), model.subscribe(SUBSCRIBERS[who], wanted, create));
+            let mut request = SubscriptionRequest::from(wanted.clone());
+            request.retention.count = max_queued;
+            let answer = f.store.subscribe(&client(SUBSCRIBERS[who]), &request, create).await;
+            let expected = model.subscribe(SUBSCRIBERS[who], wanted, max_queued, create);
+            assert_eq!(answer.unwrap(), expected);
         }
         Step::Unsubscribe { who } => {
             let removed = model.queues.remove(SUBSCRIBERS[who]);

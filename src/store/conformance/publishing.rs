@@ -118,12 +118,13 @@ async fn the_first_client_of_a_group_gets_a_new_topic(f: &Fixture) {
 
 async fn a_topic_created_by_subscribing_belongs_to_its_first_publisher(f: &Fixture) {
     let wanted = subscription(&["a"], plain);
-    let subscribed = f.store.subscribe(&client("alice"), &wanted, true).await.unwrap();
+    let subscribed =
+        f.store.subscribe(&client("alice"), &wanted.clone().into(), true).await.unwrap();
     assert_eq!(subscribed, Subscribed::Done);
     let topic = f.topic("a").await;
     assert_eq!((topic.publisher, topic.events), (None, 0));
     // Somebody may go on subscribing to it without that.
-    let subscribed = f.store.subscribe(&client("bob"), &wanted, false).await.unwrap();
+    let subscribed = f.store.subscribe(&client("bob"), &wanted.into(), false).await.unwrap();
     assert_eq!(subscribed, Subscribed::Done);
 
     let published = f.publish_group(&[("one", "a", "1"), ("two", "a", "2")]).await;

@@ -31,7 +31,7 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
         async {
             unavailable("publish", store.publish(vec![publication("p", "a", &["x"])], soon()).await)
         },
-        async { unavailable("subscribe", store.subscribe(&alice, &wanted, true).await) },
+        async { unavailable("subscribe", store.subscribe(&alice, &wanted.into(), true).await) },
         async { unavailable("unsubscribe", store.unsubscribe(&alice).await) },
         async { unavailable("topics", store.topics().await) },
         async { unavailable("subscriptions", store.subscriptions().await) },

@@ -6,6 +6,7 @@ use super::fixture::{
     Fixture, HOUR, LEASE, WholeStore, assert_due_after, numbers, on_all_stores, on_both_stores,
     plain, settlement, texts,
 };
+use crate::bus::attempt::Failure;
 use crate::bus::health::Health;
 use crate::store::{Outcome, Settled, Settlement};
 
@@ -17,6 +18,7 @@ on_all_stores!(
     a_failed_batch_waits_its_pause_whatever_is_published,
     a_returned_batch_is_due_at_once,
     health_is_kept_for_the_next_attempt,
+    the_last_failure_is_shown_until_the_next_acknowledgement,
     taking_the_next_batch_keeps_the_queue,
     the_next_batch_is_not_taken_before_it_is_due,
     without_take_next_the_queue_is_released,
@@ -124,6 +126,31 @@ async fn health_is_kept_for_the_next_attempt(f: &Fixture) {
         assert_eq!(next.health, Health::new(points), "{outcome:?}");
         f.settle(&next.lease, Outcome::Returned).await;
     }
+}
+
+async fn the_last_failure_is_shown_until_the_next_acknowledgement(f: &Fixture) {
+    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.publish("a", &["1"]).await;
+    assert_eq!(f.status("alice").await.last_failure, None);
+    for (attempt, status, reason) in [(1, Some(503), "503: a b  c"), (2, None, "no answer – ü")]
+    {
+        let leased = f.claim_one().await;
+        let failed = Settlement {
+            failure: Some(Failure::new(status, reason)),
+            ..settlement(&leased.lease, Outcome::Failed { retry_in: Duration::ZERO })
+        };
+        let before_ms = f.now_ms();
+        f.store.settle(failed, LEASE).await.unwrap();
+        let last = f.status("alice").await.last_failure.expect("it has failed");
+        assert!((before_ms..=f.now_ms()).contains(&last.at_ms), "{last:?}");
+        assert_eq!((last.attempt, last.failure), (attempt, Failure::new(status, reason)));
+    }
+    let leased = f.claim_one().await;
+    f.settle(&leased.lease, Outcome::Returned).await;
+    assert!(f.status("alice").await.last_failure.is_some(), "it says nothing of an attempt");
+    let leased = f.claim_one().await;
+    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    assert_eq!(f.status("alice").await.last_failure, None);
 }
 
 async fn taking_the_next_batch_keeps_the_queue(f: &Fixture) {

@@ -135,7 +135,7 @@ async fn the_file_is_for_its_owner_only() {
 async fn two_processes_on_one_file_see_everything_at_once() {
     let f = Fixture::sqlite();
     let other = f.open_another();
-    other.subscribe(&client("alice"), &subscription(&["a"], plain), true).await.unwrap();
+    other.subscribe(&client("alice"), &subscription(&["a"], plain).into(), true).await.unwrap();
     f.publish("a", &["1"]).await;
     other.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await.unwrap();
     assert_eq!(other.topics().await.unwrap(), f.store.topics().await.unwrap());

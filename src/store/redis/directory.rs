@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 
 use super::reply::Reply;
 use super::{RedisStore, ms};
-use crate::bus::subscription::{Delivery, Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Change, Delivery, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{BROKEN_OFF_AFTER, Lane, StoreError, StoreResult, Subscribed, TopicDeleted};
@@ -26,14 +26,14 @@ type Birth = String;
 pub async fn subscribe(
     store: &RedisStore,
     subscriber: &ClientToken,
-    subscription: &Subscription,
+    request: &SubscriptionRequest,
     create_topics: bool,
 ) -> StoreResult<Subscribed> {
-    let topics = &subscription.topics;
+    let topics = &request.topics;
     if store.lane_of(subscriber).await? == Lane::HOME {
         let about_unknown = if create_topics { "create" } else { "refuse" };
         let topics = topics.iter().map(TopicName::as_str);
-        return put(store, subscriber, subscription, about_unknown, topics).await;
+        return put(store, subscriber, request, about_unknown, topics).await;
     }
     let births = match require_topics(store, topics, create_topics).await? {
         Ok(births) => births,
@@ -41,7 +41,7 @@ pub async fn subscribe(
     };
     let born = topics.iter().zip(&births);
     let born = born.flat_map(|(topic, birth)| [topic.as_str(), birth]);
-    let subscribed = put(store, subscriber, subscription, "known", born).await?;
+    let subscribed = put(store, subscriber, request, "known", born).await?;
     // One that was deleted meanwhile may have been taken out of this lane before it came in.
     let births_now = topic_births(store, topics).await?;
     for (topic, (before, now)) in topics.iter().zip(births.iter().zip(&births_now)) {
@@ -56,25 +56,35 @@ pub async fn subscribe(
 async fn put<'a>(
     store: &RedisStore,
     subscriber: &ClientToken,
-    Subscription { delivery, retention, .. }: &Subscription,
+    SubscriptionRequest { delivery, retention, .. }: &SubscriptionRequest,
     about_unknown: &str,
     topics: impl Iterator<Item = &'a str>,
 ) -> StoreResult<Subscribed> {
     let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut args: Vec<Value> = vec![subscriber.reveal().into(), queue.into(), about_unknown.into()];
     args.extend(delivery_args(delivery));
-    args.push(retention.age.map_or("".into(), ms));
-    args.push(retention.count.map_or("".into(), |count| (count as i64).into()));
+    args.push(change_arg(retention.age, ms));
+    args.push(change_arg(retention.count, |count| (count as i64).into()));
     args.push(store.origin.as_str().into());
     args.push(ms(BROKEN_OFF_AFTER));
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;
     store.lane(lane).alarm.ring_in(Duration::ZERO);
-    Ok(match reply.is_list() {
-        true => Subscribed::UnknownTopic(TopicName::from_stored(&reply.part()?.text()?)),
-        false => Subscribed::Done,
+    Ok(match reply.part()?.text()?.as_str() {
+        "unknown" => Subscribed::UnknownTopic(TopicName::from_stored(&reply.part()?.text()?)),
+        "too short" => Subscribed::KeptRetentionTooShort(reply.part()?.millis()?),
+        _ => Subscribed::Done,
     })
+}
+
+/// What becomes of a value: a new one, none, or the one that is there.
+fn change_arg<T>(change: Change<T>, value: impl FnOnce(T) -> Value) -> Value {
+    match change {
+        Change::Set(new) => value(new),
+        Change::Clear => "".into(),
+        Change::Keep => "keep".into(),
+    }
 }
 
 /// What a script is told of how to deliver: callback, uuid, 1 if there is a uuid, timeout, max.
@@ -183,12 +193,27 @@ async fn subscriptions_of(store: &RedisStore, lane: Lane) -> StoreResult<Vec<Sub
     let subscribers = store.connection.set(&store.lane(lane).keys, "subscribers").await?;
     let mut subscriptions = Vec::with_capacity(subscribers.len());
     for some in subscribers.chunks(SUBSCRIPTIONS_AT_ONCE) {
-        let args = some.iter().map(|subscriber| subscriber.as_str().into()).collect();
-        for row in store.run(&store.scripts.subscriptions, lane, args).await? {
-            subscriptions.push(row.subscription()?);
-        }
+        subscriptions.extend(statuses(store, lane, some).await?);
     }
     Ok(subscriptions)
+}
+
+pub async fn subscription(
+    store: &RedisStore,
+    subscriber: &ClientToken,
+) -> StoreResult<Option<SubscriptionStatus>> {
+    let lane = store.lane_of(subscriber).await?;
+    Ok(statuses(store, lane, &[subscriber.reveal()]).await?.pop())
+}
+
+/// The subscriptions of some subscribers of a lane, as far as they have one.
+async fn statuses(
+    store: &RedisStore,
+    lane: Lane,
+    subscribers: &[impl AsRef<str>],
+) -> StoreResult<Vec<SubscriptionStatus>> {
+    let args = subscribers.iter().map(|subscriber| subscriber.as_ref().into()).collect();
+    store.run(&store.scripts.subscriptions, lane, args).await?.map(Reply::subscription).collect()
 }
 
 pub async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {

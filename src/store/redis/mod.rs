@@ -36,7 +36,7 @@ use super::{
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::bus::health::Health;
-use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use commit_slots::CommitSlots;
@@ -229,10 +229,10 @@ impl Store for RedisStore {
     async fn subscribe(
         &self,
         subscriber: &ClientToken,
-        subscription: &Subscription,
+        request: &SubscriptionRequest,
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
-        directory::subscribe(self, subscriber, subscription, create_topics).await
+        directory::subscribe(self, subscriber, request, create_topics).await
     }
 
     async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
@@ -261,6 +261,13 @@ impl Store for RedisStore {
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
         directory::subscriptions(self).await
+    }
+
+    async fn subscription(
+        &self,
+        subscriber: &ClientToken,
+    ) -> StoreResult<Option<SubscriptionStatus>> {
+        directory::subscription(self, subscriber).await
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
@@ -312,6 +319,7 @@ impl Store for RedisStore {
     async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
         let Settlement { lease: Lease { subscriber, queue, fence }, .. } = settlement;
         let lane = self.lane_of(&subscriber).await?;
+        let failure = settlement.failure.as_ref();
         let args = vec![
             subscriber.reveal().into(),
             queue.into(),
@@ -325,6 +333,10 @@ impl Store for RedisStore {
             i64::from(settlement.take_next).into(),
             ms(lease),
             (MAX_BATCH_BYTES as i64).into(),
+            failure
+                .and_then(|failure| failure.status)
+                .map_or("-".into(), |status| Value::Integer(status.into())),
+            failure.map_or("", |failure| &failure.reason).into(),
         ];
         let reply = self.run(&self.scripts.settle, lane, args).await?;
         if reply.is_list() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::types::Value;
 
+use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::{Batch, BatchId};
 use crate::bus::health::Health;
 use crate::bus::subscription::{
@@ -104,7 +105,7 @@ impl Reply {
         CallbackUrl::parse(&self.text()?).map_err(|_| unexpected("a callback"))
     }
 
-    fn millis(self) -> StoreResult<Duration> {
+    pub fn millis(self) -> StoreResult<Duration> {
         self.unsigned().map(Duration::from_millis)
     }
 
@@ -138,6 +139,7 @@ impl Reply {
         let health = Health::new(self.part()?.unsigned()?);
         let queued = self.part()?.unsigned()?;
         let oldest_ms = self.part()?.optional_number()?;
+        let last_failure = self.part()?.optional_text()?.map(failed_attempt).transpose()?;
         let topics = self.part()?.map(|topic| Ok(TopicName::from_stored(&topic.text()?)));
         Ok(SubscriptionStatus {
             subscriber,
@@ -152,6 +154,7 @@ impl Reply {
             autodropped,
             expired,
             health,
+            last_failure,
         })
     }
 
@@ -188,4 +191,20 @@ impl Reply {
             batch: Batch { id, attempt, items },
         })
     }
+}
+
+/// A failed attempt as `settle.lua` writes it: time, attempt, status or `-`, reason.
+fn failed_attempt(text: String) -> StoreResult<FailedAttempt> {
+    let parse = || {
+        let mut parts = text.splitn(4, ' ');
+        let at_ms = parts.next()?.parse().ok()?;
+        let attempt = parts.next()?.parse().ok()?;
+        let status = match parts.next()? {
+            "-" => None,
+            status => Some(status.parse().ok()?),
+        };
+        let failure = Failure { status, reason: parts.next()?.to_owned() };
+        Some(FailedAttempt { at_ms, attempt, failure })
+    };
+    parse().ok_or_else(|| unexpected("a failed attempt"))
 }

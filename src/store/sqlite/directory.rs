@@ -1,14 +1,15 @@
 //! Who and what the bus knows: topics, subscriptions, tokens, duties. Each function that writes runs
 //! inside one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::queue::{delivery_from_row, reschedule};
+use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::health::Health;
-use crate::bus::subscription::{Retention, Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{BROKEN_OFF_AFTER, Duty, Subscribed, TopicDeleted};
@@ -20,12 +21,18 @@ const DUTY_TERM_MAX_MS: u64 = 60_000;
 pub fn subscribe(
     db: &Connection,
     subscriber: &ClientToken,
-    subscription: &Subscription,
+    request: &SubscriptionRequest,
     create_topics: bool,
     new_queue: &str,
     now_ms: u64,
 ) -> rusqlite::Result<Subscribed> {
-    for topic in &subscription.topics {
+    let SubscriptionRequest { topics, delivery, .. } = request;
+    let retention = retention(db, subscriber)?.unwrap_or_default();
+    let retention = request.retention.apply(retention);
+    if let Some(age) = retention.age.filter(|age| *age <= delivery.timeout) {
+        return Ok(Subscribed::KeptRetentionTooShort(age));
+    }
+    for topic in topics {
         if create_topics {
             db.prepare_cached("INSERT INTO topics (name) VALUES (?1) ON CONFLICT DO NOTHING")?
                 .execute([topic.as_str()])?;
@@ -36,7 +43,6 @@ pub fn subscribe(
             return Ok(Subscribed::UnknownTopic(topic.clone()));
         }
     }
-    let Subscription { delivery, retention, .. } = subscription;
     let queue_id: i64 = db
         .prepare_cached(
             "INSERT INTO queues
@@ -74,11 +80,24 @@ pub fn subscribe(
         )?;
     reschedule(db, queue_id, now_ms)?;
     db.prepare_cached("DELETE FROM subscriptions WHERE queue_id = ?1")?.execute([queue_id])?;
-    for topic in &subscription.topics {
+    for topic in topics {
         db.prepare_cached("INSERT INTO subscriptions (topic, queue_id) VALUES (?1, ?2)")?
             .execute(params![topic.as_str(), queue_id])?;
     }
     Ok(Subscribed::Done)
+}
+
+/// What a subscriber has set of its retention, if it has subscribed.
+fn retention(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<Option<Retention>> {
+    db.prepare_cached("SELECT retention_ms, max_queued FROM queues WHERE subscriber = ?1")?
+        .query_row([subscriber.reveal()], |row| retention_from_row(row, 0))
+        .optional()
+}
+
+/// Reads `retention_ms, max_queued`, which start at this column.
+fn retention_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Retention> {
+    let age: Option<u64> = row.get(start)?;
+    Ok(Retention { age: age.map(Duration::from_millis), count: row.get(start + 1)? })
 }
 
 pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<bool> {
@@ -144,40 +163,75 @@ pub fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
 pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
     // One transaction, so that the two queries see the same state.
     let db = db.unchecked_transaction()?;
-    let mut subscribed: BTreeMap<i64, Vec<TopicName>> = BTreeMap::new();
+    let mut subscribed: BTreeMap<i64, BTreeSet<TopicName>> = BTreeMap::new();
     let mut pairs = db.prepare_cached("SELECT queue_id, topic FROM subscriptions")?;
     let mut rows = pairs.query([])?;
     while let Some(row) = rows.next()? {
-        let topic = TopicName::from_stored(&row.get::<_, String>(1)?);
-        subscribed.entry(row.get(0)?).or_default().push(topic);
+        subscribed.entry(row.get(0)?).or_default().insert(topic_from_row(row, 1)?);
     }
-    db.prepare_cached(
-        "SELECT id, subscriber, sent, next - head,
-             (SELECT at_ms FROM items WHERE position = (id << 40) + head),
-             callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health
-         FROM queues ORDER BY subscriber",
-    )?
-    .query_map([], |row| {
-        let topics = subscribed.remove(&row.get(0)?).unwrap_or_default();
-        Ok(SubscriptionStatus {
-            subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
-            sent: row.get(2)?,
-            queued: row.get(3)?,
-            oldest_ms: row.get(4)?,
-            subscription: Subscription {
-                topics: topics.into_iter().collect(),
-                delivery: delivery_from_row(row, 5)?,
-                retention: Retention {
-                    age: row.get::<_, Option<u64>>(9)?.map(Duration::from_millis),
-                    count: row.get(10)?,
-                },
-            },
-            autodropped: row.get(11)?,
-            expired: row.get(12)?,
-            health: Health::new(row.get(13)?),
-        })
-    })?
-    .collect()
+    db.prepare_cached(&format!("{STATUS} ORDER BY subscriber"))?
+        .query_map([], |row| {
+            let topics = subscribed.remove(&row.get(0)?).unwrap_or_default();
+            status_from_row(row, topics)
+        })?
+        .collect()
+}
+
+pub fn subscription(
+    db: &Connection,
+    subscriber: &ClientToken,
+) -> rusqlite::Result<Option<SubscriptionStatus>> {
+    let db = db.unchecked_transaction()?;
+    let topics = db
+        .prepare_cached(
+            "SELECT topic FROM subscriptions
+             WHERE queue_id = (SELECT id FROM queues WHERE subscriber = ?1)",
+        )?
+        .query_map([subscriber.reveal()], |row| topic_from_row(row, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    db.prepare_cached(&format!("{STATUS} WHERE subscriber = ?1"))?
+        .query_row([subscriber.reveal()], |row| status_from_row(row, topics))
+        .optional()
+}
+
+/// What [`status_from_row`] reads, of all queues.
+const STATUS: &str = "
+    SELECT id, subscriber, sent, next - head,
+        (SELECT at_ms FROM items WHERE position = (id << 40) + head),
+        callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health,
+        failed_at_ms, failed_attempt, failed_status, failed_reason
+    FROM queues";
+
+fn status_from_row(
+    row: &Row<'_>,
+    topics: BTreeSet<TopicName>,
+) -> rusqlite::Result<SubscriptionStatus> {
+    Ok(SubscriptionStatus {
+        subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
+        sent: row.get(2)?,
+        queued: row.get(3)?,
+        oldest_ms: row.get(4)?,
+        subscription: Subscription {
+            topics,
+            delivery: delivery_from_row(row, 5)?,
+            retention: retention_from_row(row, 9)?,
+        },
+        autodropped: row.get(11)?,
+        expired: row.get(12)?,
+        health: Health::new(row.get(13)?),
+        last_failure: failed_attempt_from_row(row, 14)?,
+    })
+}
+
+/// Reads `failed_at_ms, failed_attempt, failed_status, failed_reason`, which start at this column.
+fn failed_attempt_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Option<FailedAttempt>> {
+    let Some(at_ms) = row.get(start)? else { return Ok(None) };
+    let failure = Failure { status: row.get(start + 2)?, reason: row.get(start + 3)? };
+    Ok(Some(FailedAttempt { at_ms, attempt: row.get(start + 1)?, failure }))
+}
+
+fn topic_from_row(row: &Row<'_>, column: usize) -> rusqlite::Result<TopicName> {
+    Ok(TopicName::from_stored(&row.get::<_, String>(column)?))
 }
 
 pub fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::bus::clock::Clock;
 use crate::bus::health::Health;
-use crate::bus::subscription::{Subscription, SubscriptionStatus};
+use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use reader::Reader;
@@ -174,16 +174,16 @@ impl Store for SqliteStore {
     async fn subscribe(
         &self,
         subscriber: &ClientToken,
-        subscription: &Subscription,
+        request: &SubscriptionRequest,
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
-        let (subscriber, subscription) = (subscriber.clone(), subscription.clone());
+        let (subscriber, request) = (subscriber.clone(), request.clone());
         let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let clock = self.clock.clone();
         let subscribed = self
             .write(move |db| {
                 let now_ms = clock.now_ms();
-                directory::subscribe(db, &subscriber, &subscription, create_topics, &queue, now_ms)
+                directory::subscribe(db, &subscriber, &request, create_topics, &queue, now_ms)
             })
             .await?;
         self.alarm.ring_in(Duration::ZERO);
@@ -219,6 +219,14 @@ impl Store for SqliteStore {
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
         self.reader.run(directory::subscriptions).await
+    }
+
+    async fn subscription(
+        &self,
+        subscriber: &ClientToken,
+    ) -> StoreResult<Option<SubscriptionStatus>> {
+        let subscriber = subscriber.clone();
+        self.reader.run(move |db| directory::subscription(db, &subscriber)).await
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {

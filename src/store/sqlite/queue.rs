@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::bus::attempt::Failure;
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
 use crate::bus::subscription::{CallbackUrl, Delivery};
@@ -136,7 +137,7 @@ impl Queue {
             self.attempts = 0;
             db.prepare_cached(
                 "UPDATE queues SET head = ?2, sent = sent + ?3, attempts = 0,
-                     batch_number = NULL, batch_last = NULL WHERE id = ?1",
+                     batch_number = NULL, batch_last = NULL, failed_at_ms = NULL WHERE id = ?1",
             )?
             .execute(params![self.id, self.head, removed])?;
         }
@@ -254,6 +255,13 @@ pub fn settle(
     queue.health = settlement.health;
     db.prepare_cached("UPDATE queues SET health = ?2 WHERE id = ?1")?
         .execute(params![queue.id, queue.health.points()])?;
+    if let Some(Failure { status, reason }) = &settlement.failure {
+        db.prepare_cached(
+            "UPDATE queues SET failed_at_ms = ?2, failed_attempt = attempts, failed_status = ?3,
+                 failed_reason = ?4 WHERE id = ?1",
+        )?
+        .execute(params![queue.id, now_ms, status, reason])?;
+    }
     let due_ms = match settlement.outcome {
         Outcome::Acknowledged => queue.acknowledge(db, now_ms)?,
         Outcome::Failed { retry_in } => Some(now_ms + retry_in.as_millis() as u64),

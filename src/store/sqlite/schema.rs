@@ -8,8 +8,10 @@ use anyhow::{Context, bail};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-/// Version of the tables below, kept in the file's `user_version`.
-const VERSION: i64 = 2;
+/// What makes each version of the tables out of the one before, from an empty file on.
+const MIGRATIONS: [&str; 3] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3];
+/// Version of the tables, kept in the file's `user_version`.
+const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
 const APPLICATION_ID: i64 = 0x524d_5354;
 
@@ -108,6 +110,15 @@ const FROM_1_TO_2: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// What version 3 adds: why the batch at the head waits to be sent again. Without the time
+/// there is no failure; without a status there was no answer.
+const FROM_2_TO_3: &str = "
+    ALTER TABLE queues ADD COLUMN failed_at_ms INTEGER;
+    ALTER TABLE queues ADD COLUMN failed_attempt INTEGER;
+    ALTER TABLE queues ADD COLUMN failed_status INTEGER;
+    ALTER TABLE queues ADD COLUMN failed_reason TEXT;
+";
+
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy
 /// store's pages are written many times over, and go into the file once.
 const LOG_PAGES: u32 = 4_000;
@@ -203,22 +214,24 @@ pub fn migrate(connection: &Connection) -> anyhow::Result<()> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let version = match (pragma("application_id")?, pragma("user_version")?) {
         (APPLICATION_ID, version @ 1..=VERSION) => version,
-        (0, 0) => {
-            connection.execute_batch(VERSION_1).context(
-                "failed to create the tables: is this the file of another program? \
-                 Choose another ROUTEMASTER_DATA_DIR",
-            )?;
-            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-            1
-        }
+        (0, 0) => 0,
         (APPLICATION_ID, newer) => bail!(
             "the file has version {newer} of the tables, and this program knows version \
              {VERSION}: run the newer program that made it"
         ),
         _ => bail!("the file belongs to another program: choose another ROUTEMASTER_DATA_DIR"),
     };
+    for migration in &MIGRATIONS[version as usize..] {
+        connection.execute_batch(migration).with_context(|| match version {
+            0 => {
+                "failed to create the tables: is this the file of another program? Choose another \
+                  ROUTEMASTER_DATA_DIR"
+            }
+            _ => "failed to bring the tables up to date",
+        })?;
+    }
     if version < VERSION {
-        connection.execute_batch(FROM_1_TO_2).context("failed to bring the tables up to date")?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         connection.pragma_update(None, "user_version", VERSION)?;
     }
     connection.execute_batch("COMMIT")?;
@@ -255,6 +268,37 @@ mod tests {
         assert_eq!(row, ("alice".into(), 0, false, true));
         let item = "SELECT position = (1 << 40) + 7 AND at_ms = 1700000000000 FROM items";
         assert!(new.query_row(item, [], |row| row.get::<_, bool>(0)).unwrap());
+    }
+
+    /// The tables of a file, with their columns.
+    fn tables(db: &Connection) -> Vec<(String, String, String)> {
+        db.prepare(
+            "SELECT tables.name, columns.name, columns.type FROM sqlite_schema AS tables,
+                 pragma_table_info(tables.name) AS columns
+             WHERE tables.type = 'table' ORDER BY 1, 2",
+        )
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
+    }
+
+    #[test]
+    fn a_file_of_each_version_becomes_what_a_new_one_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let new = connect(&directory.path().join("new.db")).unwrap();
+        migrate(&new).unwrap();
+        for version in 1..MIGRATIONS.len() {
+            let old = connect(&directory.path().join(format!("{version}.db"))).unwrap();
+            for migration in &MIGRATIONS[..version] {
+                old.execute_batch(migration).unwrap();
+            }
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "user_version", version as i64).unwrap();
+            migrate(&old).unwrap();
+            assert_eq!(tables(&old), tables(&new), "from version {version}");
+        }
     }
 
     #[test]

@@ -78,6 +78,9 @@ metrics! {
     /// is both.
     PROCESS: Counter = "routemaster.process" ["status", "type"];
 
+    /// Lines of the log that were dropped because they could not be written in time.
+    LOG_LINES_DROPPED: Counter = "routemaster.log.lines_dropped" [];
+
     /// When the process started, in seconds since the epoch: it changes with each restart.
     PROCESS_START_TIME: Gauge = "routemaster.process.start_time_seconds" [];
 

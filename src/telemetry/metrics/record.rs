@@ -9,7 +9,7 @@ use metrics::{counter, histogram};
 use super::names::{
     DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME, DELIVERY_TIME2,
     EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT,
-    LATENCY_LAST_ATTEMPT, PROCESS, PUBLISH_SECONDS,
+    LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS, PUBLISH_SECONDS,
 };
 use crate::bus::topic::TopicName;
 use crate::store::{Drops, LeasedBatch};
@@ -61,6 +61,11 @@ pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took:
 /// A process with this role, `web` or `worker`, has started or stopped.
 pub fn process(status: &'static str, role: &'static str) {
     counter!(PROCESS, "status" => status, "type" => role).increment(1);
+}
+
+/// A line of the log could not be written in time.
+pub fn log_line_dropped() {
+    counter!(LOG_LINES_DROPPED).increment(1);
 }
 
 /// Events were dropped for lack of room.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use routemaster::tls::development::{DevelopmentCa, ca_path};
+use routemaster::tls::development::{DevelopmentCa, Identity, ca_path};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -16,6 +16,9 @@ use super::run::Store;
 pub const ROOT: &str = "root-key";
 /// A client whose token consists of a service's name and a secret.
 pub const ORDERS: &str = "orders--0123456789abcdef0123456789abcdef";
+
+/// The clients that a bus under test has by its settings.
+pub const CLIENTS: [&str; 5] = ["demo", "alice", "bob", "carol", ORDERS];
 
 /// What the processes of one bus have in common. They live in a directory of their own and see
 /// no environment but the one that is set here.
@@ -35,7 +38,7 @@ impl Bus {
     pub fn new(store: &Store) -> Self {
         let bus = Self { directory: TempDir::new().unwrap(), settings: BTreeMap::new() }
             .set("PORT", "0")
-            .set("ROUTEMASTER_CLIENTS", &format!("demo,alice,bob,carol,{ORDERS}"))
+            .set("ROUTEMASTER_CLIENTS", &CLIENTS.join(","))
             .set("ROUTEMASTER_ROOT_KEY", ROOT)
             .set("RUST_BACKTRACE", "1");
         match store.url() {
@@ -72,12 +75,17 @@ impl Bus {
     }
 
     pub async fn worker(&self) -> Process {
-        Process::start(self.command(&["worker"]), &self.ca_path(), "worker is running").await
+        self.start_at("worker is running", &["worker"]).await
     }
 
     /// Starts a process that listens.
     pub async fn start(&self, arguments: &[&str]) -> Process {
-        Process::start(self.command(arguments), &self.ca_path(), "listening on").await
+        self.start_at("listening on", arguments).await
+    }
+
+    /// Starts a process that says with this line where it listens.
+    pub async fn start_at(&self, ready: &str, arguments: &[&str]) -> Process {
+        Process::start(self.command(arguments), &self.ca_path(), ready).await
     }
 
     /// Runs a process that is expected to end by itself.
@@ -90,14 +98,17 @@ impl Bus {
 
     /// A receiver that the bus trusts and nothing subscribes to yet.
     pub async fn receiver(&self) -> Receiver {
-        let ca = DevelopmentCa::open_or_create(&self.data_dir()).unwrap();
-        Receiver::start(&ca.issue().unwrap()).await
+        Receiver::start(&self.identity()).await
+    }
+
+    /// A certificate for localhost that the bus trusts.
+    pub fn identity(&self) -> Identity {
+        DevelopmentCa::open_or_create(&self.data_dir()).unwrap().issue().unwrap()
     }
 
     /// A receiver on the port that another one had.
     pub async fn receiver_on(&self, port: u16) -> Receiver {
-        let ca = DevelopmentCa::open_or_create(&self.data_dir()).unwrap();
-        Receiver::start_on(port, &ca.issue().unwrap()).await
+        Receiver::start_on(port, &self.identity()).await
     }
 
     /// The directory the processes run in.

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use super::bus::CLIENTS;
 use super::description::description;
 use super::receiver::Receiver;
 
@@ -22,6 +23,8 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     authorization: Option<String>,
+    /// By which name the bus is asked, if not by that of this machine.
+    host: Option<String>,
     /// Whether the answers must be as the API's description says.
     described: bool,
 }
@@ -95,6 +98,7 @@ impl Client {
             http: http.build().unwrap(),
             base: base.to_owned(),
             authorization: None,
+            host: None,
             described: true,
         }
     }
@@ -106,6 +110,11 @@ impl Client {
 
     pub fn with_token(&self, token: &str) -> Self {
         self.with_authorization(&basic(&format!("{token}:x")))
+    }
+
+    /// Asks for the bus by another name than that of this machine.
+    pub fn for_host(self, host: &str) -> Self {
+        Self { host: Some(host.to_owned()), ..self }
     }
 
     /// Sends this as the whole `Authorization` header.
@@ -157,6 +166,9 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
+        if let Some(host) = &self.host {
+            request = request.header("host", host);
+        }
         let response = request.send().await?;
         let (status, version) = (response.status().as_u16(), response.version());
         let headers = response.headers().clone();
@@ -200,6 +212,17 @@ impl Client {
             body[name] = value.clone();
         }
         self.post("/subscription", body.to_string()).await.expect(204);
+    }
+
+    /// The tokens that this client, root, has made: those of the settings are listed beside them.
+    pub async fn made_tokens(&self) -> Vec<Value> {
+        let reply = self.get("/api_tokens").await;
+        if reply.status == 204 {
+            return vec![];
+        }
+        let mut tokens: Vec<Value> = serde_json::from_value(reply.expect(200).json()).unwrap();
+        tokens.retain(|token| !CLIENTS.contains(&token["token"].as_str().unwrap()));
+        tokens
     }
 
     /// What monitoring tells about a topic; `null` if it does not exist.

@@ -21,8 +21,9 @@ mod redis_server;
 pub mod ruby;
 mod run;
 
-pub use bus::{Bus, ORDERS, ROOT};
+pub use bus::{Bus, CLIENTS, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
+pub use output::Output;
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver, first_seen};
 pub use redis_cluster::RedisCluster;

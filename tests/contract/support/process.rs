@@ -50,6 +50,7 @@ impl Process {
         };
         if let Some(at) = line.find("http") {
             let url = line[at..].split_whitespace().next().unwrap_or_default();
+            let url = url.trim_end_matches("/metrics");
             process.base = url.trim_end_matches(['/', '.', ',']).to_owned();
         }
         process
@@ -86,6 +87,11 @@ impl Process {
     /// A connection with a TLS handshake done, to write anything into.
     pub async fn connect(&self) -> raw::Stream {
         raw::connect_tls(self.port(), &self.ca).await
+    }
+
+    /// As [`Process::connect`], for another protocol than HTTP/1.1.
+    pub async fn connect_speaking(&self, protocol: &[u8]) -> raw::Stream {
+        raw::connect_tls_speaking(self.port(), &self.ca, protocol).await
     }
 
     /// Its process id; `None` once it has been waited for.

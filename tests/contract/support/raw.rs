@@ -39,14 +39,25 @@ pub async fn connect_tls(port: u16, ca: &Path) -> Stream {
     try_connect_tls(port, ca).await.expect("the TLS handshake succeeds")
 }
 
+/// As [`connect_tls`], for another protocol.
+pub async fn connect_tls_speaking(port: u16, ca: &Path, protocol: &[u8]) -> Stream {
+    shake_hands(port, ca, vec![protocol.to_vec()]).await.expect("the TLS handshake succeeds")
+}
+
 /// As [`connect_tls`], for a handshake that may fail.
 pub async fn try_connect_tls(port: u16, ca: &Path) -> std::io::Result<Stream> {
+    shake_hands(port, ca, vec![]).await
+}
+
+async fn shake_hands(port: u16, ca: &Path, protocols: Vec<Vec<u8>>) -> std::io::Result<Stream> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
     }
     let config = rustls::ClientConfig::builder().with_root_certificates(roots);
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config.with_no_client_auth()));
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = protocols;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("localhost").unwrap();
     let handshake = connector.connect(name, tcp(port).await?);
     let stream = within(LIMIT, "the TLS handshake ends", handshake).await?;
@@ -82,9 +93,14 @@ impl Stream {
 
     /// Reads until the end of an answer's head; what was read so far if the connection ends.
     pub async fn read_head(&mut self) -> String {
+        self.read_until(b"\r\n\r\n").await
+    }
+
+    /// Reads until these bytes; what was read so far if the connection ends.
+    pub async fn read_until(&mut self, end: &[u8]) -> String {
         let mut read = Vec::new();
         let head = async {
-            while !read.ends_with(b"\r\n\r\n") {
+            while !read.ends_with(end) {
                 match self.0.read_u8().await {
                     Ok(byte) => read.push(byte),
                     Err(_) => break,

@@ -21,6 +21,7 @@
 -- <p>subscriber:<token>    hash    queue callback uuid timeout max retention max_queued health
 --                                  sent autodropped expired head
 --                                  fence leased batch_number batch_last attempts held
+--                                  last_failure: '<ms> <attempt> <status or -> <reason>'
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
 -- <p>imported:<token>      hash    batch of another bus -> '<entries>:<items>' that were taken of it;

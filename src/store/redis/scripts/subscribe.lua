@@ -2,25 +2,33 @@
 --
 -- ARGV: subscriber, name for a new queue, what to do about unknown topics: 'create', 'refuse', or 'known'
 --       outside of the home lane, where they were looked at before, callback, uuid, 1 if there
---       is a uuid, timeout, max, retention in ms or '', max_queued or '', origin of the wake-up,
---       ms after which a delivery to an old callback has been broken off, topics…, where known each
---       with its birth.
--- Returns 'done', or { the topic that is unknown }.
+--       is a uuid, timeout, max, retention in ms, max_queued ('' is none, 'keep' what there is),
+--       origin of the wake-up, ms after which a delivery to an old callback has been broken off,
+--       topics…, where known each with its birth.
+-- Returns { 'done' }, { 'unknown', topic }, or { 'too short', the retention that is kept }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local retention, max_queued = ARGV[9], ARGV[10]
 local FIRST_TOPIC = 13
+
+local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
+local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
+  'held', 'retention', 'max_queued')
+local function changed(wanted, old)
+  if wanted == 'keep' then return old end
+  return wanted ~= '' and wanted
+end
+local retention, max_queued = changed(ARGV[9], s[7]), changed(ARGV[10], s[8])
+if retention and tonumber(retention) <= tonumber(timeout) then
+  return { 'too short', tonumber(retention) }
+end
 
 local known = ARGV[3] == 'known'
 if not known then
   local unknown = unknown_topic(FIRST_TOPIC, ARGV[3] == 'create')
-  if unknown then return { unknown } end
+  if unknown then return { 'unknown', unknown } end
 end
 
-local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
-local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
-  'held')
 if not s[1] then
   redis.call('HSET', key, 'queue', ARGV[2], 'health', 100, 'sent', 0, 'head', 1, 'fence', 0)
   redis.call('SADD', P .. 'subscribers', token)
@@ -30,10 +38,9 @@ local function set_or_clear(field, value)
   if value then redis.call('HSET', key, field, value) else redis.call('HDEL', key, field) end
 end
 set_or_clear('uuid', has_uuid and uuid)
-set_or_clear('retention', retention ~= '' and retention)
-set_or_clear('max_queued', max_queued ~= '' and max_queued)
-local limited = retention ~= '' or max_queued ~= ''
-redis.call(limited and 'SADD' or 'SREM', P .. 'limited', token)
+set_or_clear('retention', retention)
+set_or_clear('max_queued', max_queued)
+redis.call((retention or max_queued) and 'SADD' or 'SREM', P .. 'limited', token)
 
 for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
   redis.call('HDEL', P .. 'topic:' .. topic, token)
@@ -61,4 +68,4 @@ if due then
   redis.call('ZADD', DUE, text(due), token)
   redis.call('PUBLISH', P .. 'wake', ARGV[11] .. ':0')
 end
-return 'done'
+return { 'done' }

@@ -1,0 +1,138 @@
+//! Clients in use, unchanged: what they really send, over the libraries that they really use. The
+//! programs are in `tests/clients`.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::support::{Bus, Output, Process, ROOT, Signal, free_port, raw, soon};
+
+/// One of the programs, with what it needs to know of a bus.
+fn program(bus: &Bus, base: &str, interpreter: &str, file: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    command
+        .arg(format!("{}/tests/clients/{file}", env!("CARGO_MANIFEST_DIR")))
+        .env("BUS_URL", base)
+        .env("BUS_CA", bus.ca_path())
+        .env("BUS_ROOT", ROOT)
+        .env("BUS_TOKEN", "demo")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// A program that runs beside the test; killed when it is dropped.
+struct Beside {
+    _child: Child,
+    /// Until this is closed, it goes on.
+    stdin: ChildStdin,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Beside {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            let program = command.as_std().get_program();
+            panic!("{program:?} cannot be run ({error}): ./scripts/test installs what is missing")
+        });
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            stdout: Output::of(child.stdout.take().unwrap()),
+            stderr: Output::of(child.stderr.take().unwrap()),
+            _child: child,
+        }
+    }
+
+    /// Waits until it prints this.
+    async fn says(&self, what: &str) {
+        let said = soon(what, self.stdout.line_with(what)).await;
+        assert!(said.is_some(), "it never said `{what}`: {}", self.stderr.whole().await);
+    }
+}
+
+on_both_stores!(the_originals_ruby_clients_and_its_drain_work_unchanged, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let receiver = bus.identity();
+    for (file, content) in [("cert.pem", receiver.certificate), ("key.pem", receiver.key)] {
+        std::fs::write(bus.directory().join(file), content).unwrap();
+    }
+    let mut tests = program(&bus, server.base(), "ruby", "ruby_clients_test.rb");
+    tests
+        .env("RECEIVER_CERT", bus.directory().join("cert.pem"))
+        .env("RECEIVER_KEY", bus.directory().join("key.pem"))
+        .stdin(Stdio::null());
+    let ended = tests.output().await.expect("ruby runs: ./scripts/test installs it");
+    let (said, failed) = (ended.stdout, ended.stderr);
+    let said = format!("{}{}", String::from_utf8_lossy(&said), String::from_utf8_lossy(&failed));
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("11 runs") && said.contains("0 skips"), "{said}");
+});
+
+on_both_stores!(a_ruby_client_that_is_idle_survives_a_restart_of_the_bus, |store| async move {
+    let bus = Bus::new(&store).set("PORT", &free_port().to_string());
+    let mut server = bus.serve().await;
+    let mut client = Beside::start(program(&bus, server.base(), "ruby", "ruby_restart.rb"));
+    client.says("published").await;
+    server.signal(Signal::Term);
+    let (code, took) = server.exit().await;
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "it took {took:?}");
+    let server = bus.serve().await;
+    client.stdin.write_all(b"\n").await.unwrap();
+    client.says("published again").await;
+    assert_eq!(server.client("demo").topic("widgets").await["events"], 2);
+});
+
+/// The preface, settings, and one request for `/health`, as frames of HTTP/2.
+fn http2_request() -> Vec<u8> {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // GET and https by the static table, the path and the authority by themselves.
+    let mut headers = vec![0x82, 0x87];
+    for (name, value) in [(0x04, "/health"), (0x01, "localhost")] {
+        headers.extend([name, value.len() as u8]);
+        headers.extend(value.bytes());
+    }
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    frames.extend(SETTINGS);
+    // The end of the headers and of the stream 1.
+    frames.extend([0, 0, headers.len() as u8, 1, 0x05, 0, 0, 0, 1]);
+    frames.extend(headers);
+    frames
+}
+
+/// Connections whose client reads one answer, and nothing after it.
+async fn idle_frames(server: &Process) -> Vec<raw::Stream> {
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        let mut stream = server.connect_speaking(b"h2").await;
+        assert!(stream.send(http2_request()).await);
+        stream.read_until(b"{}").await;
+        idle.push(stream);
+    }
+    idle
+}
+
+on_both_stores!(twenty_idle_clients_over_http_2_do_not_hold_a_stop_up, |store| async move {
+    let bus = Bus::new(&store);
+    for role in ["web", "serve"] {
+        let mut server = bus.start(&[role]).await;
+        let programs = [("ruby", "idle.rb"), ("/usr/bin/python3", "idle.py"), ("node", "idle.js")];
+        let programs = programs.map(|(interpreter, file)| {
+            Beside::start(program(&bus, server.base(), interpreter, file))
+        });
+        for program in &programs {
+            program.says("idle 5").await;
+        }
+        let _frames = idle_frames(&server).await;
+        server.signal(Signal::Term);
+        let (code, took) = server.exit().await;
+        assert_eq!(code, Some(0), "{}", server.stderr.text());
+        assert!(took < Duration::from_secs(1), "{role}: it took {took:?}");
+    }
+});
