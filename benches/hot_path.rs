@@ -18,14 +18,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use redis_server::RedisServer;
-use routemaster::api::Tokens;
 use routemaster::bus::batch::{Batch, BatchId, Item};
 use routemaster::bus::clock::Clock;
 use routemaster::bus::event::parse_publish;
 use routemaster::bus::subscription::{CallbackUrl, Delivery, Retention, Subscription};
 use routemaster::bus::token::ClientToken;
 use routemaster::bus::topic::TopicName;
-use routemaster::config::{Settings, Sources};
+use routemaster::http::authentication::Tokens;
 use routemaster::store::redis::{RedisOptions, RedisStore};
 use routemaster::store::sqlite::SqliteStore;
 use routemaster::store::{Publication, Store};
@@ -57,12 +56,9 @@ fn parse(c: &mut Criterion) {
 
 fn authenticate(c: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
-    let clients: Vec<String> = (0..100).map(|number| format!("service-{number}--secret")).collect();
-    let environment = |name: &str| (name == "ROUTEMASTER_CLIENTS").then(|| clients.join(","));
-    let settings =
-        Settings::load(&Sources { flags: &|_| None, environment: &environment }).unwrap();
+    let clients = (0..100).map(|number| client(&format!("service-{number}--secret"))).collect();
     let store = Arc::new(SqliteStore::open(directory.path(), Clock::system()).unwrap());
-    let tokens = Tokens::new(&settings, store);
+    let tokens = Tokens::new(None, clients, store);
     // `service-17--secret:x`
     let authorization = b"Basic c2VydmljZS0xNy0tc2VjcmV0Ong=";
     c.bench_function("authenticate one of 100 clients", |b| {

@@ -7,10 +7,14 @@
 mod parse;
 #[cfg(test)]
 mod render;
+mod role;
+mod services;
 mod survey;
 mod table;
 
 pub use parse::redis_url;
+pub use role::Role;
+pub use services::{ExceptionService, MetricService};
 pub use survey::Survey;
 pub use table::{SETTINGS, Settings};
 

@@ -1,21 +1,29 @@
-//! Routemaster, an HTTPS event bus. The modules stand in the order of the road of an event;
-//! `docs/architecture.md` walks it step by step.
+//! Routemaster, an HTTPS event bus. The modules stand on floors: each uses those above it in this list.
+//! `docs/architecture.md` walks the road of an event through them, step by step.
 //!
 //! ```text
-//! publisher ─HTTPS─▶ api ─▶ ingest ─▶ store ─▶ worker ─▶ callback ─▶ subscriber
+//! publisher ─HTTPS─▶ http ─▶ api ─▶ commit ─▶ store ─▶ worker ─▶ egress ─▶ subscriber
 //! ```
 
 pub mod bus;
+pub mod egress;
+pub mod tls;
 
-pub mod api;
-pub mod ingest;
 pub mod store;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod commit;
+pub mod http;
 pub mod upkeep;
 pub mod worker;
 
-pub mod cli;
-pub mod config;
+pub mod api;
+
 pub mod roles;
-mod signals;
-pub mod telemetry;
-pub mod tls;
+pub mod shell;
+pub mod signals;
+
+pub mod cli;

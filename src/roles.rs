@@ -1,5 +1,6 @@
 //! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
 
+mod serving;
 mod warnings;
 mod welcome;
 
@@ -12,38 +13,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Limits, Routes, Server, Tokens, openapi_document};
 use crate::bus::clock::Clock;
-use crate::config::{SettingError, Settings};
-use crate::ingest::Ingest;
+use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::signals;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics::{Exposition, MetricService, Metrics, record};
+use crate::telemetry::metrics::{Metrics, record};
 use crate::upkeep;
 use crate::worker::Worker;
 
+pub use serving::server_options;
+use serving::{Serving, api};
 pub use warnings::{Warning, of as warnings_about};
-
-/// What a process does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    Serve,
-    Web,
-    Worker,
-}
-
-impl Role {
-    /// The subcommand's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Serve => "serve",
-            Self::Web => "web",
-            Self::Worker => "worker",
-        }
-    }
-}
+pub use welcome::url_of;
 
 /// What a stop waits for beyond the shutdown timeout, so that the parts can end by themselves.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
@@ -55,20 +38,6 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// If it cannot start, or could not finish what it had accepted.
 pub async fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
     start_and_finish(role, settings).await.inspect_err(log_the_end)
-}
-
-/// Serves HTTPS as `web` does, with nothing behind it, until a signal stops it.
-///
-/// # Errors
-/// If it cannot start.
-pub async fn run_bare(settings: Settings) -> anyhow::Result<()> {
-    let settings = Arc::new(settings);
-    let stop = signals::stop_on_signal(Duration::ZERO)?;
-    let store = open_store(&settings, Access::Look)?;
-    let api = api(&settings, &store, &Arc::default(), &TaskTracker::new(), None)?;
-    let server = Server::bind(api, Routes::Bare, Arc::default()).await?;
-    welcome::print_bare(&settings, server.local_address()?)?;
-    server.serve(stop).await
 }
 
 /// The last words of a process are for whoever started it; these are for the log and reports.
@@ -88,12 +57,13 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
         tracing::warn!("{warning}");
     }
     // Everything that can fail comes before the first word of success.
-    let metrics = Metrics::start(&settings, &store, role.shows_metrics(&settings))?;
+    let metrics = Metrics::start(&settings, &store, shows_metrics(role, &settings))?;
     let full = Arc::new(Notify::new());
-    let server = match role.routes(&settings) {
-        Some(routes) => {
+    let served = match Serving::of(role, &settings) {
+        Some(serving) => {
             let api = api(&settings, &store, &full, &tasks, metrics.exposition())?;
-            Some(Server::bind(api, routes, reload).await?)
+            let authentication = api.authentication.clone();
+            Some((serving.bind(api, reload).await?, authentication))
         }
         None => None,
     };
@@ -106,47 +76,42 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
             Ok(())
         });
     }
-    let address = server.as_ref().map(Server::local_address).transpose()?;
+    let address = served.as_ref().map(|(server, _)| server.local_address()).transpose()?;
     match (role, address) {
         (Role::Serve | Role::Web, Some(address)) => {
             welcome::print_web(&settings, &*store, address, role)?;
         }
         (_, address) => welcome::print_worker(&settings, &*store, address)?,
     }
-    if let Some(server) = server {
-        parts.spawn(server.serve(stop.clone()));
+    if let Some((server, authentication)) = served {
+        let serve = server.serve(stop.clone());
+        parts.spawn(async move {
+            tokio::select! {
+                served = serve => served,
+                () = authentication.keep_fresh() => Ok(()),
+            }
+        });
     }
     tasks.close();
-    role.record("start");
+    record_process(role, "start");
     let finished = finish(parts, &tasks, &stop, settings.shutdown_timeout).await;
-    role.record("stop");
+    record_process(role, "stop");
     metrics.finish().await;
     finished
 }
 
-impl Role {
-    /// What this role serves over HTTPS.
-    fn routes(self, settings: &Settings) -> Option<Routes> {
-        match self {
-            Self::Serve | Self::Web => Some(Routes::Api),
-            Self::Worker if settings.metrics != MetricService::Prometheus => None,
-            Self::Worker => settings.metrics_port.map(|_| Routes::Metrics),
-        }
-    }
+/// Whether anybody sees what a process with this role measures.
+fn shows_metrics(role: Role, settings: &Settings) -> bool {
+    settings.metrics != MetricService::Prometheus || Serving::of(role, settings).is_some()
+}
 
-    /// Whether anybody sees what a process with this role measures.
-    fn shows_metrics(self, settings: &Settings) -> bool {
-        settings.metrics != MetricService::Prometheus || self.routes(settings).is_some()
+/// Counts that a process has started or stopped.
+fn record_process(role: Role, status: &'static str) {
+    if role != Role::Worker {
+        record::process(status, "web");
     }
-
-    /// Counts that a process has started or stopped.
-    fn record(self, status: &'static str) {
-        if self != Self::Worker {
-            record::process(status, "web");
-        }
-        if self != Self::Web {
-            record::process(status, "worker");
-        }
+    if role != Role::Web {
+        record::process(status, "worker");
     }
 }
 
@@ -224,26 +189,6 @@ pub async fn open_and_check_store(
     // Boxed, because the compiler gives up on futures that are nested so deeply.
     let checked = Box::pin(store.check_server()).await;
     Ok((Arc::new(store), checked))
-}
-
-fn api(
-    settings: &Arc<Settings>,
-    store: &Arc<dyn Store>,
-    full: &Arc<Notify>,
-    tasks: &TaskTracker,
-    exposition: Option<Exposition>,
-) -> anyhow::Result<Arc<Api>> {
-    Ok(Arc::new(Api {
-        settings: settings.clone(),
-        store: store.clone(),
-        ingest: Ingest::start(store, full, tasks),
-        limits: Arc::new(Limits::new(settings)),
-        callback_rules: settings.callback_rules(),
-        tokens: Arc::new(Tokens::new(settings, store.clone())),
-        clock: Clock::system(),
-        exposition,
-        openapi: openapi_document()?.into(),
-    }))
 }
 
 /// Waits for the stop, then, within the time for it, for everything that was accepted. A part

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use routemaster::api::{basic_credentials, user_names};
+use routemaster::http::authentication::{basic_credentials, user_names};
 
 fuzz_target!(|header: &[u8]| {
     let Some(credentials) = basic_credentials(header) else { return };

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use routemaster::bus::subscription::Subscription;
+use routemaster::bus::subscription::SubscriptionRequest;
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(subscription) = Subscription::parse(body, 32) else { return };
+    let Ok(subscription) = SubscriptionRequest::parse(body, 32) else { return };
     let callback = subscription.delivery.callback.as_url();
     assert_eq!(callback.scheme(), "https");
     assert!(callback.host_str().is_some_and(|host| !host.is_empty()));

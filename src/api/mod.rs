@@ -1,29 +1,28 @@
-//! HTTP in: one file per resource; around them authentication, errors, bodies and connections.
+//! What the bus answers to over HTTP: a folder for each contract, and their description for programs.
 
-mod acceptor;
-mod api_tokens;
-mod auth;
-mod connection;
-mod entrance;
-mod error;
-mod extract;
-mod health;
-mod limits;
-mod metrics;
-mod openapi;
-mod pulse;
-mod router;
-mod server;
-mod state;
-mod subscriptions;
-mod topics;
-mod transport;
-mod webhook;
+pub mod bus;
+pub mod openapi;
 
-pub use auth::Tokens;
-#[cfg(fuzzing)]
-pub use auth::{basic_credentials, user_names};
-pub use limits::Limits;
-pub use openapi::document as openapi_document;
-pub use server::{Routes, Server};
-pub use state::Api;
+/// The OpenAPI document of everything that a bus serves, as JSON for programs and people.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn openapi_document() -> serde_json::Result<String> {
+    openapi::document(bus::described_routes())
+}
+
+#[cfg(test)]
+mod tests {
+    /// `UPDATE_DOCS=1 cargo test --lib` writes the file anew.
+    #[test]
+    fn the_file_says_what_the_code_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        let document = super::openapi_document().unwrap() + "\n";
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &document).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        let hint = "docs/openapi.json is out of date: UPDATE_DOCS=1 cargo test --lib";
+        assert!(written == document, "{hint}");
+    }
+}

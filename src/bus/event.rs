@@ -5,19 +5,17 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
 use crate::bus::batch::Item;
 use crate::bus::json::{
     self, Rejection, check_https_url, check_portable, parse_object, whole_number,
 };
-use crate::bus::schema;
 use crate::bus::topic::TopicName;
 
 /// How many events one request may publish: what a store can copy to many subscribers in one go.
-pub(super) const EVENTS_MAX: usize = 10_000;
+pub const EVENTS_MAX: usize = 10_000;
 /// The longest `url`, in characters.
-pub(super) const URL_MAX: usize = 1024;
+pub const URL_MAX: usize = 1024;
 /// The deepest nesting of `data`.
 pub const DATA_DEPTH_MAX: usize = 128;
 
@@ -59,27 +57,20 @@ pub struct Event<'a> {
 }
 
 /// An event as its publisher writes it.
-// The fields are those of the contract (§2).
-#[derive(Deserialize, ToSchema)]
+// The fields are those of the contract (§2). `api/openapi/schemas.rs` describes them.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PublishedEvent<'a> {
+struct PublishedEvent<'a> {
     #[serde(borrow, rename = "type")]
-    #[schema(value_type = EventType)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    #[schema(schema_with = schema::event_url)]
     url: Cow<'a, str>,
     #[serde(default, deserialize_with = "timestamp")]
-    #[schema(schema_with = schema::event_timestamp)]
     timestamp: Option<u64>,
-    /// Any JSON of at most `ROUTEMASTER_MAX_EVENT_DATA` bytes, nested at most 128 deep. It is
-    /// delivered as it was written; `null` is as if absent.
     #[serde(borrow, default)]
-    #[schema(value_type = serde_json::Value)]
     data: Option<&'a RawValue>,
     /// The topic of the path, which a Go client of the original repeats here. It has no effect.
     #[serde(borrow, default)]
-    #[schema(schema_with = schema::repeated_topic)]
     topic: Option<Cow<'a, str>>,
 }
 

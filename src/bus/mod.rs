@@ -3,16 +3,12 @@
 //! Values of these types are checked once, where they enter the bus; nothing behind that point
 //! looks at a raw string again.
 
-pub mod address_forms;
 pub mod attempt;
 pub mod batch;
-pub mod callback_rules;
 pub mod clock;
 pub mod event;
 pub mod health;
-pub mod host_pattern;
 pub mod json;
-pub mod schema;
 pub mod subscription;
 pub mod token;
 pub mod topic;

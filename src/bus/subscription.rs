@@ -8,12 +8,10 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use url::Url;
-use utoipa::ToSchema;
 
 use crate::bus::attempt::FailedAttempt;
 use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
-use crate::bus::schema;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -172,39 +170,28 @@ pub struct SubscriptionStatus {
     pub last_failure: Option<FailedAttempt>,
 }
 
-/// A subscription as its subscriber writes it. Of the first five fields, what it leaves out has its
-/// default; the others stay as they are then, and 0 clears one.
-// The fields are those of the contract (§3).
-#[derive(Deserialize, ToSchema)]
-#[schema(as = Subscription)]
+/// A subscription as its subscriber writes it.
+// The fields are those of the contract (§3). `api/openapi/schemas.rs` describes them.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SubscriptionBody {
-    /// Exactly these: earlier ones that are not listed are unsubscribed, and their queued events
-    /// stay.
-    #[schema(value_type = Vec<TopicName>)]
+struct SubscriptionBody {
     topics: Vec<String>,
-    #[schema(schema_with = schema::callback)]
     callback: String,
-    #[schema(schema_with = schema::uuid, required = false)]
     uuid: Option<String>,
-    #[schema(schema_with = schema::timeout, required = false)]
     timeout: Option<u64>,
-    #[schema(schema_with = schema::max, required = false)]
     max: Option<u32>,
-    #[schema(schema_with = schema::retention, required = false)]
     retention: Option<u64>,
-    #[schema(schema_with = schema::max_queued, required = false)]
     max_queued: Option<u64>,
 }
 
 /// The longest `timeout` and the largest `max`.
 pub const TIMEOUT_MAX_MS: u64 = 3_600_000;
 pub const BATCH_MAX: u32 = 10_000;
-pub(super) const TIMEOUT_DEFAULT_MS: u64 = 500;
-pub(super) const BATCH_DEFAULT: u32 = 100;
+pub const TIMEOUT_DEFAULT_MS: u64 = 500;
+pub const BATCH_DEFAULT: u32 = 100;
 /// Retention is looked after every second. At most a year.
-pub(super) const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
-pub(super) const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
+pub const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
+pub const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
 
 impl SubscriptionRequest {
     /// Parses the body of `POST /subscription`.

@@ -21,7 +21,7 @@ const NAME_END: &str = "--";
 /// The longest name that a token is made for: `<name>--<32 hex digits>` still fits into 64 characters.
 const GENERATED_NAME_MAX: usize = 30;
 /// The longest service name.
-pub(super) const SERVICE_NAME_MAX: usize = ClientToken::MAX;
+pub const SERVICE_NAME_MAX: usize = ClientToken::MAX;
 
 impl ClientToken {
     /// The longest token, in characters (contract §1).

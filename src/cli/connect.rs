@@ -14,10 +14,10 @@ use url::Url;
 use crate::bus::token::{ClientToken, InvalidToken, UserName};
 use crate::cli::credentials::{Capacity, Credentials, OPTION, variable};
 use crate::cli::outcome::UsageError;
-use crate::cli::shell::quoted;
 use crate::cli::trouble::Trouble;
 use crate::config::default_of;
-use crate::tls::client::{self, ClientOptions};
+use crate::egress::client::{self, ClientOptions};
+use crate::shell::quoted;
 use crate::tls::development;
 
 /// Which bus, as which client, and whom to trust.

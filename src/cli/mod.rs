@@ -5,25 +5,23 @@
 //! and [`doctor`] open the store themselves.
 
 pub mod autodrop;
-pub mod bench;
 pub mod completions;
-mod confirm;
+pub mod confirm;
 pub mod connect;
-mod credentials;
+pub mod credentials;
 pub mod doctor;
 pub mod import;
 pub mod listen;
-mod monitoring;
+pub mod monitoring;
 pub mod outcome;
 pub mod publish;
 pub mod pulse;
-mod secret;
-pub mod shell;
+pub mod secret;
 pub mod subscribe;
 pub mod subscriptions;
-mod table;
+pub mod table;
 pub mod token;
 pub mod topics;
-mod trouble;
+pub mod trouble;
 pub mod unsubscribe;
-mod words;
+pub mod words;

@@ -10,11 +10,10 @@ use axum::http::StatusCode;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
+use super::{ExceptionService, MetricService};
 use crate::bus::attempt::Acknowledgement;
-use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::ClientToken;
-use crate::telemetry::exceptions::ExceptionService;
-use crate::telemetry::metrics::MetricService;
+use crate::egress::host_pattern::HostPattern;
 
 pub fn port(text: &str) -> Option<u16> {
     text.parse().ok()

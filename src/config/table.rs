@@ -15,18 +15,15 @@ use super::parse::{
     publish_status, readable_file, redis_url, seconds, some_seconds, switch, tokens, visible,
     within,
 };
-use super::{Setting, SettingError, Sources, shown};
+use super::{ExceptionService, MetricService, Setting, SettingError, Sources, shown};
 use crate::bus::attempt::Acknowledgement;
-use crate::bus::callback_rules::CallbackRules;
-use crate::bus::host_pattern::HostPattern;
 use crate::bus::token::{ClientToken, RootKey};
 use crate::bus::topic::TopicName;
-use crate::store::Lane;
+use crate::egress::host_pattern::HostPattern;
+use crate::egress::rules::EgressRules;
 use crate::store::redis::RedisOptions;
-use crate::telemetry::exceptions::ExceptionService;
-use crate::telemetry::metrics::MetricService;
-use crate::tls::server::CertificateFiles;
-use crate::upkeep::Budget;
+use crate::store::{Budget, Lane};
+use crate::tls::CertificateFiles;
 
 /// What settings allow that are a key of some service.
 const VISIBLE: &str = "1 to 256 visible ASCII characters";
@@ -372,9 +369,15 @@ impl Settings {
         Budget { max, min_free: self.sqlite_min_free.unwrap_or(max / 10) }
     }
 
-    /// Which callbacks are allowed.
-    pub fn callback_rules(&self) -> CallbackRules {
-        CallbackRules::new(&self.callback_deny, &self.callback_allow)
+    /// Where the bus may send to.
+    pub fn egress_rules(&self) -> EgressRules {
+        EgressRules::new(&self.callback_deny, &self.callback_allow)
+    }
+
+    /// The certificate that is set for the API, if one is.
+    pub fn certificate_files(&self) -> Option<CertificateFiles> {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        files.map(|(certificate, key)| CertificateFiles { certificate, key })
     }
 
     /// Whether the bus shows the development certificate that it made for itself.

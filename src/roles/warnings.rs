@@ -3,12 +3,9 @@
 
 use std::fmt;
 
-use super::Role;
+use super::serving::Serving;
 use super::welcome::allows_default_client;
-use crate::api::Routes;
-use crate::config::{Settings, default_of};
-use crate::telemetry::exceptions::ExceptionService;
-use crate::telemetry::metrics::MetricService;
+use crate::config::{ExceptionService, MetricService, Role, Settings, default_of};
 
 /// Something that is allowed and hardly meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +38,8 @@ pub fn of(settings: &Settings, role: Role) -> Vec<Warning> {
         ));
     }
     warnings.extend(without_effect(settings));
-    match role.routes(settings) {
-        Some(routes) => warnings.extend(of_a_server(settings, routes)),
+    match Serving::of(role, settings) {
+        Some(serving) => warnings.extend(of_a_server(settings, serving)),
         None if settings.metrics == MetricService::Prometheus => warnings.push(Warning::new(
             "METRIC_COLLECTION_SERVICE=prometheus without ROUTEMASTER_METRICS_PORT: nobody can \
              read this worker's metrics",
@@ -53,11 +50,11 @@ pub fn of(settings: &Settings, role: Role) -> Vec<Warning> {
     warnings
 }
 
-fn of_a_server(settings: &Settings, routes: Routes) -> Vec<Warning> {
+fn of_a_server(settings: &Settings, serving: Serving) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if allows_default_client(settings) && !settings.bind.is_loopback() {
         let client = default_of("ROUTEMASTER_CLIENTS");
-        let can = if routes == Routes::Api { "publish" } else { "read metrics" };
+        let can = if serving == Serving::Api { "publish" } else { "read metrics" };
         warnings.push(Warning::new(
             format!(
                 "the client `{client}` is allowed and ROUTEMASTER_BIND is not this machine alone: \

@@ -4,10 +4,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Role;
 use crate::bus::token::ClientToken;
-use crate::cli::shell::{program, quoted};
-use crate::config::{Settings, default_of};
+use crate::config::{Role, Settings, default_of};
+use crate::shell::{program, quoted};
 use crate::store::Store;
 use crate::tls::development::ca_path;
 
@@ -57,15 +56,8 @@ pub fn print_worker(
     Ok(())
 }
 
-/// Says where a server is that has nothing behind it.
-pub fn print_bare(settings: &Settings, address: SocketAddr) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "a bare server is listening on {}", url_of(settings, address))?;
-    out.flush()?;
-    Ok(())
-}
-
-fn url_of(settings: &Settings, address: SocketAddr) -> String {
+/// Where a process is that listens on this address, for clients on this machine or elsewhere.
+pub fn url_of(settings: &Settings, address: SocketAddr) -> String {
     let scheme = if settings.tls { "https" } else { "http" };
     let loopback = address.ip().is_loopback() || address.ip().is_unspecified();
     let host = if loopback { "localhost".into() } else { host_of(address) };

@@ -5,10 +5,16 @@
 
 use std::time::Duration;
 
-use crate::bus::batch::Item;
-use crate::bus::token::ClientToken;
+use async_trait::async_trait;
 
-/// How many items one call of [`Store::import_batches`](super::Store::import_batches) brings at
+use super::StoreResult;
+use crate::bus::batch::Item;
+use crate::bus::health::Health;
+use crate::bus::subscription::Subscription;
+use crate::bus::token::ClientToken;
+use crate::bus::topic::Topic;
+
+/// How many items one call of [`Imports::import_batches`] brings at
 /// most, and how many bytes of them: so long must a publisher be able to wait.
 pub const IMPORT_MAX_ITEMS: usize = 2_000;
 pub const IMPORT_MAX_BYTES: usize = 1024 * 1024;
@@ -60,4 +66,40 @@ pub enum ImportedPortion {
     /// Less of the batch, or another part of it, was taken before than was thought; nothing was
     /// changed.
     OutOfStep,
+}
+
+/// What another bus held.
+#[async_trait]
+pub trait Imports: Send + Sync + 'static {
+    /// Brings a topic of another bus in. One that is there keeps its publisher, or gets this one if
+    /// it has none; it counts as many events as were received there or here, whichever is more.
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic>;
+
+    /// Brings a subscriber of another bus in, with an empty queue. `false` if it is there: it then
+    /// stays as it is. The topics must have been brought in before.
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool>;
+
+    /// Puts portions of batches of another bus at the end of a subscriber's queue, in order, and
+    /// says what became of each; `None` if there is no such subscriber. The items count as accepted
+    /// when their batch was begun, but not later than now nor earlier than what they follow.
+    ///
+    /// What was taken is remembered for [`IMPORT_MEMORY`], or as long as the queue lives. No more
+    /// than [`IMPORT_MAX_ITEMS`] and [`IMPORT_MAX_BYTES`] in one call.
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>>;
+
+    /// How much of each of these batches of another bus was taken for a subscriber.
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>>;
 }

@@ -7,8 +7,8 @@ pub mod metrics;
 
 use tracing_subscriber::Layer;
 
+use crate::config::Role;
 use crate::config::Settings;
-use crate::roles::Role;
 use exceptions::{ExceptionLayer, Reporter, Service, panics};
 
 /// Starts logs and, if the settings name a service for them, exception reports.

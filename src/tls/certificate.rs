@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::client::read_certificates;
+use super::trust::read_certificates;
 
 /// What a person wants to know of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::client::{NoVerification, roots};
+use super::trust::{NoVerification, roots};
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(200);

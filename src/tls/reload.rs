@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::Notify;
 
-use super::server::CertificateFiles;
+use super::CertificateFiles;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! What the HTTPS servers show: the bus's API, and the receiver of `routemaster listen`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -8,26 +8,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::Settings;
-use crate::tls::development::{DevelopmentCa, Identity};
-
-/// A certificate chain and its key, two PEM files.
-#[derive(Clone, Debug)]
-pub struct CertificateFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
+use super::CertificateFiles;
+use super::development::Identity;
 
 impl CertificateFiles {
-    /// The API's: those that are set, else those of the development certificate.
-    pub fn of_api(settings: &Settings) -> anyhow::Result<Self> {
-        let (certificate, key) = match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-            _ => DevelopmentCa::open_or_create(&settings.data_dir)?.bus_identity(),
-        };
-        Ok(Self { certificate, key })
-    }
-
     /// Reads both files into what a server shows.
     pub fn load(&self) -> anyhow::Result<Arc<ServerConfig>> {
         let read = |path: &Path| {

@@ -2,20 +2,16 @@
 //! out of room ([`autodrop`], contract §6), and those that their subscribers do not want any more.
 
 pub mod autodrop;
-mod budget;
-mod duty;
 mod retention;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-pub use budget::Budget;
-pub use duty::HeldDuty;
-
-use crate::store::{Duty, Store};
+use crate::store::{Budget, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
 use retention::Retention;
 
@@ -38,9 +34,14 @@ pub async fn run(
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
     let mut retention = Retention::new(store.clone());
     let mut autodrops = Vec::new();
+    // A look keeps its time however many refusals there are: on a full disk they come without end.
+    let mut looks = tokio::time::interval(INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.is_cancelled() {
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {
+            biased;
+            () = stop.cancelled() => {}
+            _ = looks.tick() => {
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
@@ -60,7 +61,6 @@ pub async fn run(
                 // Many may be refused where nothing helps, such as a full disk.
                 tokio::time::sleep(AFTER_REFUSAL).await;
             }
-            () = stop.cancelled() => {}
         }
     }
     retention.report();

@@ -6,20 +6,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 
-use super::resolver::CallbackResolver;
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
-use crate::bus::callback_rules::{CallbackRules, Denied};
 use crate::bus::subscription::Delivery;
 use crate::config::{SettingError, Settings};
-use crate::tls::client::{self, ClientOptions};
+use crate::egress::client::{self, ClientOptions};
+use crate::egress::resolver::CheckedResolver;
+use crate::egress::reuse;
+use crate::egress::rules::{Denied, EgressRules};
 use crate::tls::development::{self, DevelopmentCa};
-use crate::tls::reuse;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
     client: Client,
-    rules: Arc<CallbackRules>,
+    rules: Arc<EgressRules>,
     acknowledgement: Acknowledgement,
 }
 
@@ -70,13 +70,13 @@ impl Courier {
                 ),
             }
         }
-        let rules = Arc::new(settings.callback_rules());
+        let rules = Arc::new(settings.egress_rules());
         let client = client::build(&ClientOptions {
             ca_files,
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
-            resolver: Some(Arc::new(CallbackResolver::new(rules.clone()))),
+            resolver: Some(Arc::new(CheckedResolver::new(rules.clone()))),
         });
         // All that can be wrong with it comes from the settings.
         let client = client.map_err(|error| {
@@ -89,7 +89,7 @@ impl Courier {
     /// POSTs a batch; `Ok` is an acknowledgement.
     pub async fn deliver(&self, delivery: &Delivery, batch: &Batch) -> Result<(), DeliveryError> {
         // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
-        self.rules.check(&delivery.callback)?;
+        self.rules.check(delivery.callback.as_url())?;
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut request = self

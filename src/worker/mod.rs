@@ -1,12 +1,10 @@
 //! The worker: leases queues that are due, sends their batches, settles the outcomes.
 //!
-//! How a batch is sent ([`courier`]), and to which addresses it may go ([`resolver`]), is kept apart
-//! from which one is sent when ([`dispatcher`]).
+//! How a batch is sent ([`courier`]) is kept apart from which one is sent when ([`dispatcher`]).
 
 mod courier;
 mod dispatcher;
 mod leases;
-mod resolver;
 
 pub use courier::Courier;
 pub use dispatcher::Worker;

@@ -13,7 +13,7 @@ use crate::support::{Bus, Output, Process, ROOT, Signal, free_port, raw, soon};
 fn program(bus: &Bus, base: &str, interpreter: &str, file: &str) -> Command {
     let mut command = Command::new(interpreter);
     command
-        .arg(format!("{}/tests/clients/{file}", env!("CARGO_MANIFEST_DIR")))
+        .arg(format!("{}/../tests/clients/{file}", env!("CARGO_MANIFEST_DIR")))
         .env("BUS_URL", base)
         .env("BUS_CA", bus.ca_path())
         .env("BUS_ROOT", ROOT)

@@ -21,7 +21,8 @@ impl Layer {
         if !cfg!(target_os = "linux") {
             return Err("LD_PRELOAD is tried on Linux only".into());
         }
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/torture/{name}.c"));
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/torture/{name}.c"));
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let library = directory.path().join(format!("{name}.so"));
         let built = Command::new("cc")

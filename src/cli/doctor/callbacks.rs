@@ -10,12 +10,12 @@ use futures_util::{StreamExt, stream};
 use super::dial::{Dialler, Failure};
 use super::finding::{Finding, Verdict};
 use super::trust::{Flaw, Trust, judge};
-use crate::bus::callback_rules::CallbackRules;
 use crate::bus::clock::Clock;
 use crate::bus::subscription::CallbackUrl;
 use crate::cli::monitoring::{Subscription, veil};
 use crate::cli::words::counted;
 use crate::config::{Settings, Survey};
+use crate::egress::rules::EgressRules;
 use crate::tls::development::ca_path;
 use crate::tls::probe::Probe;
 
@@ -47,7 +47,7 @@ pub async fn check(subscriptions: Option<&[Subscription]>, survey: &Survey) -> V
         return vec![Finding::ok(CHECK, "nobody is subscribed")];
     }
     let settings = &survey.settings;
-    let rules = Arc::new(settings.callback_rules());
+    let rules = Arc::new(settings.egress_rules());
     let probe = match Probe::new(&ca_files(settings), settings.ssl_verify) {
         Ok(probe) => probe,
         Err(error) => {
@@ -83,11 +83,11 @@ fn ca_files(settings: &Settings) -> Vec<PathBuf> {
     ca_files
 }
 
-async fn look(subscription: &Subscription, dialler: &Dialler, rules: &CallbackRules) -> Finding {
+async fn look(subscription: &Subscription, dialler: &Dialler, rules: &EgressRules) -> Finding {
     let (subscriber, url) = (veil(&subscription.subscriber), &subscription.callback);
     let finding = match CallbackUrl::parse(url) {
         Err(reason) => Finding::problem(CHECK, format!("{url} {reason}"), "let it subscribe anew"),
-        Ok(callback) => match rules.check(&callback) {
+        Ok(callback) => match rules.check(callback.as_url()) {
             Err(denied) => unreached(&callback, &Failure::Denied(denied)),
             Ok(()) => match dialler.dial(callback.as_url()).await {
                 Err(failure) => unreached(&callback, &failure),

@@ -10,9 +10,9 @@ use super::trust::{Flaw, Trust, judge, judge_dates};
 use crate::bus::clock::Clock;
 use crate::cli::connect::Bus;
 use crate::config::{Settings, Survey};
+use crate::tls::CertificateFiles;
 use crate::tls::certificate::{Facts, first_of};
 use crate::tls::probe::{Probe, Shown};
-use crate::tls::server::CertificateFiles;
 
 const CHECK: &str = "certificate";
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-use crate::bus::callback_rules::{CallbackRules, Denied};
+use crate::egress::rules::{Denied, EgressRules};
 use crate::tls::probe::{Probe, Shown};
 
 /// Why there was no handshake.
@@ -33,7 +33,7 @@ pub enum Failure {
 pub struct Dialler {
     pub probe: Probe,
     /// Which addresses may be connected to; none: any.
-    pub rules: Option<Arc<CallbackRules>>,
+    pub rules: Option<Arc<EgressRules>>,
     /// For everything together.
     pub limit: Duration,
 }

@@ -2,8 +2,8 @@
 //! and hardly meant.
 
 use super::finding::Finding;
-use crate::config::{SETTINGS, SettingError, Survey};
-use crate::roles::{Role, warnings_about};
+use crate::config::{Role, SETTINGS, SettingError, Survey};
+use crate::roles::warnings_about;
 
 const CHECK: &str = "settings";
 

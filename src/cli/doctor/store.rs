@@ -9,9 +9,9 @@ use indicatif::DecimalBytes;
 use super::finding::Finding;
 use crate::config::Survey;
 use crate::roles::{Access, open_and_check_store};
+use crate::store::Budget;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, Usage, fullest_usage};
-use crate::upkeep::Budget;
 
 const CHECK: &str = "store";
 

@@ -11,11 +11,11 @@ use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::config::Settings;
 use crate::roles::{Access, open_and_check_store};
+use crate::store::Budget;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
     ImportedPortion, ImportedTopic, Portion, Store, StoreError, StoreResult, Taken, fullest_usage,
 };
-use crate::upkeep::Budget;
 
 pub struct Target {
     /// None if it would have to be made, which a dry run does not do.

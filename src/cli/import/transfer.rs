@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, printable, veiled};
 use super::ruby;
 use super::target::Target;
-use crate::bus::callback_rules::CallbackRules;
 use crate::bus::subscription::{Delivery, Retention, Subscription};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::config::Settings;
+use crate::egress::rules::EgressRules;
 use crate::store::redis::source::{Source, SourceError, SourceResult};
 
 /// The longest name of a service that is taken over, in characters.
@@ -29,7 +29,7 @@ pub struct Transfer {
     pub(super) report: Report,
     pub(super) stop: CancellationToken,
     pub(super) topic_name_max: usize,
-    callback_rules: CallbackRules,
+    egress_rules: EgressRules,
     /// Tokens that this bus allows by its settings.
     clients: BTreeSet<ClientToken>,
     topics: BTreeSet<TopicName>,
@@ -55,7 +55,7 @@ impl Transfer {
             report: Report::default(),
             stop,
             topic_name_max: settings.topic_name_max,
-            callback_rules: settings.callback_rules(),
+            egress_rules: settings.egress_rules(),
             clients: settings.clients.iter().cloned().collect(),
             topics: BTreeSet::new(),
             unclaimed: BTreeSet::new(),
@@ -242,7 +242,7 @@ impl Transfer {
                 || subscriber.label(),
             );
         }
-        if let Err(denied) = self.callback_rules.check(&subscription.delivery.callback) {
+        if let Err(denied) = self.egress_rules.check(subscription.delivery.callback.as_url()) {
             self.report.note(
                 "subscribers have a callback that is denied here: their events wait until \
                  ROUTEMASTER_CALLBACK_ALLOW allows it",

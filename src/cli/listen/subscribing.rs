@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::subscription::CallbackUrl;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::{Answer, Bus, BusOptions};
-use crate::cli::shell::program;
 use crate::cli::trouble::{Trouble, may_pass, refusal};
+use crate::shell::program;
 
 /// The pause before a look at whether the bus or the topic is there now.
 const RETRY_EVERY: Duration = Duration::from_millis(500);

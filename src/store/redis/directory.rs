@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fred::types::Value;
 use futures_util::future::try_join_all;
 
@@ -15,7 +16,9 @@ use super::{RedisStore, ms};
 use crate::bus::subscription::{Change, Delivery, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{BROKEN_OFF_AFTER, Lane, StoreError, StoreResult, Subscribed, TopicDeleted};
+use crate::store::{
+    BROKEN_OFF_AFTER, Directory, Lane, StoreError, StoreResult, Subscribed, TopicDeleted,
+};
 
 /// Of how many subscribers one script tells: what takes Redis a millisecond or two.
 const SUBSCRIPTIONS_AT_ONCE: usize = 100;
@@ -23,7 +26,66 @@ const SUBSCRIPTIONS_AT_ONCE: usize = 100;
 /// A topic's birth, as the home lane writes it.
 type Birth = String;
 
-pub async fn subscribe(
+#[async_trait]
+impl Directory for RedisStore {
+    async fn subscribe(
+        &self,
+        subscriber: &ClientToken,
+        request: &SubscriptionRequest,
+        create_topics: bool,
+    ) -> StoreResult<Subscribed> {
+        subscribe(self, subscriber, request, create_topics).await
+    }
+
+    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        unsubscribe(self, subscriber).await
+    }
+
+    async fn unsubscribe_topic(
+        &self,
+        subscriber: &ClientToken,
+        topic: &TopicName,
+    ) -> StoreResult<bool> {
+        unsubscribe_topic(self, subscriber, topic).await
+    }
+
+    async fn delete_topic(
+        &self,
+        topic: &TopicName,
+        owner: Option<&ClientToken>,
+    ) -> StoreResult<TopicDeleted> {
+        delete_topic(self, topic, owner).await
+    }
+
+    async fn topics(&self) -> StoreResult<Vec<Topic>> {
+        topics(self).await
+    }
+
+    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
+        subscriptions(self).await
+    }
+
+    async fn subscription(
+        &self,
+        subscriber: &ClientToken,
+    ) -> StoreResult<Option<SubscriptionStatus>> {
+        subscription(self, subscriber).await
+    }
+
+    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
+        api_tokens(self).await
+    }
+
+    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
+        add_api_token(self, token).await
+    }
+
+    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
+        delete_api_token(self, token).await
+    }
+}
+
+async fn subscribe(
     store: &RedisStore,
     subscriber: &ClientToken,
     request: &SubscriptionRequest,
@@ -123,13 +185,13 @@ pub async fn topic_births(
     store.run(&store.scripts.topic_births, Lane::HOME, args).await?.map(Reply::text).collect()
 }
 
-pub async fn unsubscribe(store: &RedisStore, subscriber: &ClientToken) -> StoreResult<bool> {
+async fn unsubscribe(store: &RedisStore, subscriber: &ClientToken) -> StoreResult<bool> {
     let lane = store.lane_of(subscriber).await?;
     let args = vec![subscriber.reveal().into()];
     Ok(store.change(&store.scripts.unsubscribe, lane, args).await?.integer()? > 0)
 }
 
-pub async fn unsubscribe_topic(
+async fn unsubscribe_topic(
     store: &RedisStore,
     subscriber: &ClientToken,
     topic: &TopicName,
@@ -149,7 +211,7 @@ async fn take_out(
     Ok(store.change(&store.scripts.unsubscribe_topic, lane, args).await?.integer()? > 0)
 }
 
-pub async fn delete_topic(
+async fn delete_topic(
     store: &RedisStore,
     topic: &TopicName,
     owner: Option<&ClientToken>,
@@ -173,14 +235,14 @@ pub async fn delete_topic(
     Ok(deleted)
 }
 
-pub async fn topics(store: &RedisStore) -> StoreResult<Vec<Topic>> {
+async fn topics(store: &RedisStore) -> StoreResult<Vec<Topic>> {
     let rows = store.run(&store.scripts.topics, Lane::HOME, vec![]).await?;
     let mut topics = rows.map(Reply::topic).collect::<StoreResult<Vec<_>>>()?;
     topics.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(topics)
 }
 
-pub async fn subscriptions(store: &RedisStore) -> StoreResult<Vec<SubscriptionStatus>> {
+async fn subscriptions(store: &RedisStore) -> StoreResult<Vec<SubscriptionStatus>> {
     let lanes = Lane::first(store.lane_count().await?);
     let all = try_join_all(lanes.map(|lane| subscriptions_of(store, lane))).await?;
     let mut subscriptions = all.concat();
@@ -198,7 +260,7 @@ async fn subscriptions_of(store: &RedisStore, lane: Lane) -> StoreResult<Vec<Sub
     Ok(subscriptions)
 }
 
-pub async fn subscription(
+async fn subscription(
     store: &RedisStore,
     subscriber: &ClientToken,
 ) -> StoreResult<Option<SubscriptionStatus>> {
@@ -216,7 +278,7 @@ async fn statuses(
     store.run(&store.scripts.subscriptions, lane, args).await?.map(Reply::subscription).collect()
 }
 
-pub async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {
+async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {
     let tokens = store.connection.hash(&store.lane(Lane::HOME).keys, "api_tokens").await?;
     let mut tokens: Vec<ApiToken> = tokens
         .into_iter()
@@ -226,12 +288,12 @@ pub async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {
     Ok(tokens)
 }
 
-pub async fn add_api_token(store: &RedisStore, token: &ApiToken) -> StoreResult<()> {
+async fn add_api_token(store: &RedisStore, token: &ApiToken) -> StoreResult<()> {
     let args = vec![token.token.reveal().into(), token.name.as_str().into()];
     store.change(&store.scripts.add_api_token, Lane::HOME, args).await.map(drop)
 }
 
-pub async fn delete_api_token(store: &RedisStore, token: &ClientToken) -> StoreResult<()> {
+async fn delete_api_token(store: &RedisStore, token: &ClientToken) -> StoreResult<()> {
     let args = vec![token.reveal().into()];
     store.change(&store.scripts.delete_api_token, Lane::HOME, args).await.map(drop)
 }

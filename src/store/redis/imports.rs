@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fred::types::Value;
 use fred::types::scripts::Script;
 
@@ -13,7 +14,8 @@ use crate::bus::subscription::Subscription;
 use crate::bus::token::{ClientToken, random_hex};
 use crate::bus::topic::Topic;
 use crate::store::{
-    IMPORT_MEMORY, ImportedPortion, ImportedTopic, Lane, Portion, StoreError, StoreResult, Taken,
+    IMPORT_MEMORY, ImportedPortion, ImportedTopic, Imports, Lane, Portion, StoreError, StoreResult,
+    Taken,
 };
 
 pub struct ImportScripts {
@@ -34,7 +36,39 @@ impl ImportScripts {
     }
 }
 
-pub async fn topic(store: &RedisStore, topic: &Topic) -> StoreResult<ImportedTopic> {
+#[async_trait]
+impl Imports for RedisStore {
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
+        import_topic(self, topic).await
+    }
+
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool> {
+        import_subscriber(self, subscriber, subscription, health).await
+    }
+
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
+        import_batches(self, subscriber, portions).await
+    }
+
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>> {
+        taken(self, subscriber, batches).await
+    }
+}
+
+async fn import_topic(store: &RedisStore, topic: &Topic) -> StoreResult<ImportedTopic> {
     let publisher = topic.publisher.as_ref().map(ClientToken::reveal).unwrap_or_default();
     let args = vec![topic.name.as_str().into(), publisher.into(), topic.events.to_string().into()];
     let mut reply = store.change(&store.import_scripts.topic, Lane::HOME, args).await?;
@@ -44,7 +78,7 @@ pub async fn topic(store: &RedisStore, topic: &Topic) -> StoreResult<ImportedTop
     Ok(ImportedTopic { created, publisher })
 }
 
-pub async fn subscriber(
+async fn import_subscriber(
     store: &RedisStore,
     subscriber: &ClientToken,
     subscription: &Subscription,
@@ -67,7 +101,7 @@ pub async fn subscriber(
     Ok(store.change(&store.import_scripts.subscriber, lane, args).await?.integer()? > 0)
 }
 
-pub async fn batches(
+async fn import_batches(
     store: &RedisStore,
     subscriber: &ClientToken,
     portions: Vec<Portion>,
@@ -102,7 +136,7 @@ pub async fn batches(
     Ok(Some(outcomes))
 }
 
-pub async fn taken(
+async fn taken(
     store: &RedisStore,
     subscriber: &ClientToken,
     batches: &[String],

@@ -14,8 +14,8 @@ use fred::types::config::{
 };
 use socket2::TcpKeepalive;
 
-use crate::tls::client;
-use crate::tls::server::CertificateFiles;
+use crate::tls::CertificateFiles;
+use crate::tls::trust;
 
 /// Longest time any call takes before it gives
 /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable).
@@ -65,7 +65,7 @@ impl RedisOptions {
         // Else fred tries the first time only once, and a Redis that starts later is never found.
         config.fail_fast = false;
         if config.tls.is_some() {
-            let tls = client::config(self.ca_file.as_slice(), self.identity.as_ref())?;
+            let tls = trust::config(self.ca_file.as_slice(), self.identity.as_ref())?;
             let (connector, hostnames) = (TlsConnector::from(tls), TlsHostMapping::None);
             config.tls = Some(TlsConfig { connector, hostnames });
         }

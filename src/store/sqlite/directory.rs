@@ -1,24 +1,100 @@
-//! Who and what the bus knows: topics, subscriptions, tokens, duties. Each function that writes runs
-//! inside one transaction.
+//! Who and what the bus knows: topics, subscriptions, tokens. Each function that writes runs inside one
+//! transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::queue::{delivery_from_row, reschedule};
+use super::SqliteStore;
+use super::batches::{delivery_from_row, reschedule};
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::health::Health;
 use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
-use crate::bus::token::{ApiToken, ClientToken};
+use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{BROKEN_OFF_AFTER, Duty, Subscribed, TopicDeleted};
+use crate::store::{
+    BROKEN_OFF_AFTER, Directory, StoreError, StoreResult, Subscribed, TopicDeleted,
+};
 
-/// No process takes a duty for longer.
-const DUTY_TERM_MAX_MS: u64 = 60_000;
+#[async_trait]
+impl Directory for SqliteStore {
+    async fn subscribe(
+        &self,
+        subscriber: &ClientToken,
+        request: &SubscriptionRequest,
+        create_topics: bool,
+    ) -> StoreResult<Subscribed> {
+        let (subscriber, request) = (subscriber.clone(), request.clone());
+        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let clock = self.clock.clone();
+        let subscribed = self
+            .write(move |db| {
+                let now_ms = clock.now_ms();
+                subscribe(db, &subscriber, &request, create_topics, &queue, now_ms)
+            })
+            .await?;
+        self.alarm.ring_in(Duration::ZERO);
+        Ok(subscribed)
+    }
+
+    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        let subscriber = subscriber.clone();
+        self.write(move |db| unsubscribe(db, &subscriber)).await
+    }
+
+    async fn unsubscribe_topic(
+        &self,
+        subscriber: &ClientToken,
+        topic: &TopicName,
+    ) -> StoreResult<bool> {
+        let (subscriber, topic) = (subscriber.clone(), topic.clone());
+        self.write(move |db| unsubscribe_topic(db, &subscriber, &topic)).await
+    }
+
+    async fn delete_topic(
+        &self,
+        topic: &TopicName,
+        owner: Option<&ClientToken>,
+    ) -> StoreResult<TopicDeleted> {
+        let (topic, owner) = (topic.clone(), owner.cloned());
+        self.write(move |db| delete_topic(db, &topic, owner.as_ref())).await
+    }
+
+    async fn topics(&self) -> StoreResult<Vec<Topic>> {
+        self.reader.run(topics).await
+    }
+
+    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
+        self.reader.run(subscriptions).await
+    }
+
+    async fn subscription(
+        &self,
+        subscriber: &ClientToken,
+    ) -> StoreResult<Option<SubscriptionStatus>> {
+        let subscriber = subscriber.clone();
+        self.reader.run(move |db| subscription(db, &subscriber)).await
+    }
+
+    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
+        self.reader.run(api_tokens).await
+    }
+
+    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
+        let token = token.clone();
+        self.write(move |db| add_api_token(db, &token)).await
+    }
+
+    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
+        let token = token.clone();
+        self.write(move |db| delete_api_token(db, &token)).await
+    }
+}
 
 /// `new_queue` names the subscriber's queue if it has none yet.
-pub fn subscribe(
+fn subscribe(
     db: &Connection,
     subscriber: &ClientToken,
     request: &SubscriptionRequest,
@@ -100,7 +176,7 @@ fn retention_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Retention
     Ok(Retention { age: age.map(Duration::from_millis), count: row.get(start + 1)? })
 }
 
-pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<bool> {
+fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<bool> {
     let queue_id: Option<i64> = db
         .prepare_cached("DELETE FROM queues WHERE subscriber = ?1 RETURNING id")?
         .query_row([subscriber.reveal()], |row| row.get(0))
@@ -114,7 +190,7 @@ pub fn unsubscribe(db: &Connection, subscriber: &ClientToken) -> rusqlite::Resul
     Ok(true)
 }
 
-pub fn unsubscribe_topic(
+fn unsubscribe_topic(
     db: &Connection,
     subscriber: &ClientToken,
     topic: &TopicName,
@@ -127,7 +203,7 @@ pub fn unsubscribe_topic(
     Ok(removed > 0)
 }
 
-pub fn delete_topic(
+fn delete_topic(
     db: &Connection,
     topic: &TopicName,
     owner: Option<&ClientToken>,
@@ -147,7 +223,7 @@ pub fn delete_topic(
     Ok(TopicDeleted::Done)
 }
 
-pub fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
+fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
     db.prepare_cached("SELECT name, publisher, events FROM topics ORDER BY name")?
         .query_map([], |row| {
             let publisher: Option<String> = row.get(1)?;
@@ -160,7 +236,7 @@ pub fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
         .collect()
 }
 
-pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
+fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
     // One transaction, so that the two queries see the same state.
     let db = db.unchecked_transaction()?;
     let mut subscribed: BTreeMap<i64, BTreeSet<TopicName>> = BTreeMap::new();
@@ -177,7 +253,7 @@ pub fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus
         .collect()
 }
 
-pub fn subscription(
+fn subscription(
     db: &Connection,
     subscriber: &ClientToken,
 ) -> rusqlite::Result<Option<SubscriptionStatus>> {
@@ -234,7 +310,7 @@ fn topic_from_row(row: &Row<'_>, column: usize) -> rusqlite::Result<TopicName> {
     Ok(TopicName::from_stored(&row.get::<_, String>(column)?))
 }
 
-pub fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {
+fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {
     db.prepare_cached("SELECT name, token FROM api_tokens ORDER BY name, token")?
         .query_map([], |row| {
             let token = ClientToken::from_stored(&row.get::<_, String>(1)?);
@@ -243,7 +319,7 @@ pub fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {
         .collect()
 }
 
-pub fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> {
+fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO api_tokens (token, name) VALUES (?1, ?2)
          ON CONFLICT (token) DO UPDATE SET name = ?2",
@@ -252,26 +328,7 @@ pub fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> 
     Ok(())
 }
 
-pub fn delete_api_token(db: &Connection, token: &ClientToken) -> rusqlite::Result<()> {
+fn delete_api_token(db: &Connection, token: &ClientToken) -> rusqlite::Result<()> {
     db.execute("DELETE FROM api_tokens WHERE token = ?1", [token.reveal()])?;
     Ok(())
-}
-
-/// A term that ends later than any can was set before the clock was set back.
-pub fn take_duty(
-    db: &Connection,
-    duty: Duty,
-    process: &str,
-    term: Duration,
-    now_ms: u64,
-) -> rusqlite::Result<bool> {
-    let term_ms = term.as_millis() as u64;
-    let taken = db
-        .prepare_cached(
-            "INSERT INTO duties (name, holder, until_ms) VALUES (?1, ?2, ?3 + ?4)
-             ON CONFLICT (name) DO UPDATE SET holder = ?2, until_ms = ?3 + ?4
-             WHERE holder = ?2 OR until_ms <= ?3 OR until_ms > ?3 + ?5",
-        )?
-        .execute(params![duty.name(), process, now_ms, term_ms, DUTY_TERM_MAX_MS])?;
-    Ok(taken > 0)
 }

@@ -5,14 +5,20 @@
 //! name queues by a number that is never used again, so what was taken for a queue is forgotten
 //! some time after the queue is gone; [`forget`] does that, and forgets what is old.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::queue::reschedule;
+use super::SqliteStore;
+use super::batches::reschedule;
 use crate::bus::health::Health;
 use crate::bus::subscription::Subscription;
-use crate::bus::token::ClientToken;
+use crate::bus::token::{ClientToken, random_hex};
 use crate::bus::topic::Topic;
-use crate::store::{IMPORT_MEMORY, ImportedPortion, ImportedTopic, Portion, Taken};
+use crate::store::{
+    IMPORT_MEMORY, ImportedPortion, ImportedTopic, Imports, Portion, StoreError, StoreResult, Taken,
+};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS imports (
@@ -27,10 +33,51 @@ const TABLES: &str = "
         PRIMARY KEY (queue_id, batch)
     ) WITHOUT ROWID;
 ";
+
+#[async_trait]
+impl Imports for SqliteStore {
+    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
+        let topic = topic.clone();
+        self.write(move |db| import_topic(db, &topic)).await
+    }
+
+    async fn import_subscriber(
+        &self,
+        subscriber: &ClientToken,
+        subscription: &Subscription,
+        health: Health,
+    ) -> StoreResult<bool> {
+        let (subscriber, subscription) = (subscriber.clone(), subscription.clone());
+        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.write(move |db| import_subscriber(db, &subscriber, &subscription, health, &queue))
+            .await
+    }
+
+    async fn import_batches(
+        &self,
+        subscriber: &ClientToken,
+        portions: Vec<Portion>,
+    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
+        let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
+        let take = move |db: &Connection| import_batches(db, &subscriber, &portions, now_ms);
+        let imported = self.write(take).await?;
+        self.alarm.ring_in(Duration::ZERO);
+        Ok(imported)
+    }
+
+    async fn imported_batches(
+        &self,
+        subscriber: &ClientToken,
+        batches: &[String],
+    ) -> StoreResult<Vec<Taken>> {
+        let (subscriber, batches) = (subscriber.clone(), batches.to_vec());
+        self.reader.run(move |db| taken(db, &subscriber, &batches)).await
+    }
+}
 /// How many batches are forgotten at once.
 const FORGET_AT_ONCE: u32 = 2_000;
 
-pub fn topic(db: &Connection, topic: &Topic) -> rusqlite::Result<ImportedTopic> {
+fn import_topic(db: &Connection, topic: &Topic) -> rusqlite::Result<ImportedTopic> {
     let name = topic.name.as_str();
     let created = !db.prepare_cached("SELECT 1 FROM topics WHERE name = ?1")?.exists([name])?;
     let publisher: Option<String> = db
@@ -48,7 +95,7 @@ pub fn topic(db: &Connection, topic: &Topic) -> rusqlite::Result<ImportedTopic> 
 }
 
 /// `queue` names the subscriber's queue if it has none yet.
-pub fn subscriber(
+fn import_subscriber(
     db: &Connection,
     subscriber: &ClientToken,
     subscription: &Subscription,
@@ -85,7 +132,7 @@ pub fn subscriber(
     Ok(true)
 }
 
-pub fn batches(
+fn import_batches(
     db: &Connection,
     subscriber: &ClientToken,
     portions: &[Portion],
@@ -173,7 +220,7 @@ fn taken_of(db: &Connection, queue_id: i64, batch: &str) -> rusqlite::Result<Tak
     Ok(taken.unwrap_or_default())
 }
 
-pub fn taken(
+fn taken(
     db: &Connection,
     subscriber: &ClientToken,
     batches: &[String],

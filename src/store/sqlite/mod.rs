@@ -1,16 +1,19 @@
 //! The embedded store: one SQLite file, which several processes on one machine may share.
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
-//! monitoring reads beside it ([`reader`]). What a queue does is in [`publish`] and
-//! [`queue`], dropping in [`trim`], what an import brings in [`imports`], who is known to the bus is in [`directory`], chores are in
-//! [`housekeeping`].
+//! monitoring reads beside it ([`reader`]). Each part of the store has a file: [`queues`], whose work is
+//! done in [`publish`] and [`batches`], [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
+//! Chores are in [`housekeeping`].
 
+mod batches;
 mod directory;
+mod duties;
 mod housekeeping;
 mod imports;
 mod publish;
-mod queue;
+mod queues;
 mod reader;
+mod room;
 mod schema;
 mod trim;
 mod watcher;
@@ -18,23 +21,16 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{
-    Alarm, Claim, Drops, Duty, ImportedPortion, ImportedTopic, Lane, Lease, Portion, Publication,
-    Published, Settled, Settlement, Store, StoreError, StoreResult, Subscribed, Taken,
-    TopicDeleted, Usage,
-};
+use super::{Alarm, Lanes, Store, StoreError, StoreResult, Usage};
 use crate::bus::clock::Clock;
-use crate::bus::health::Health;
-use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
-use crate::bus::token::{ApiToken, ClientToken, random_hex};
-use crate::bus::topic::{Topic, TopicName};
+use crate::bus::token::random_hex;
 use reader::Reader;
 use watcher::Watcher;
 use writer::{Durability, SyncLog, Writer};
@@ -54,10 +50,6 @@ pub struct SqliteStore {
     process: String,
 }
 
-/// How many portions of removed subscribers' items go with one look for expired ones.
-const REMOVED_PORTIONS: usize = 10;
-/// One group of publications runs while another one is synced, and a third one is answered.
-const COMMITS_AT_ONCE: usize = 3;
 /// The file's name in its directory.
 const FILE: &str = "routemaster.db";
 
@@ -152,218 +144,18 @@ impl SqliteStore {
 }
 
 #[async_trait]
+impl Lanes for SqliteStore {
+    async fn lanes(&self) -> StoreResult<usize> {
+        Ok(1)
+    }
+}
+
+#[async_trait]
 impl Store for SqliteStore {
-    async fn publish(
-        &self,
-        publications: Vec<Publication>,
-        give_up: Instant,
-    ) -> StoreResult<Vec<Published>> {
-        let clock = self.clock.clone();
-        let append = move |db: &Connection| publish::publish(db, &publications, clock.now_ms());
-        let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
-        if let Some(delay) = due_in {
-            self.alarm.ring_in(delay);
-        }
-        Ok(published)
-    }
-
-    fn commits_at_once(&self) -> usize {
-        COMMITS_AT_ONCE
-    }
-
-    async fn subscribe(
-        &self,
-        subscriber: &ClientToken,
-        request: &SubscriptionRequest,
-        create_topics: bool,
-    ) -> StoreResult<Subscribed> {
-        let (subscriber, request) = (subscriber.clone(), request.clone());
-        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let clock = self.clock.clone();
-        let subscribed = self
-            .write(move |db| {
-                let now_ms = clock.now_ms();
-                directory::subscribe(db, &subscriber, &request, create_topics, &queue, now_ms)
-            })
-            .await?;
-        self.alarm.ring_in(Duration::ZERO);
-        Ok(subscribed)
-    }
-
-    async fn unsubscribe(&self, subscriber: &ClientToken) -> StoreResult<bool> {
-        let subscriber = subscriber.clone();
-        self.write(move |db| directory::unsubscribe(db, &subscriber)).await
-    }
-
-    async fn unsubscribe_topic(
-        &self,
-        subscriber: &ClientToken,
-        topic: &TopicName,
-    ) -> StoreResult<bool> {
-        let (subscriber, topic) = (subscriber.clone(), topic.clone());
-        self.write(move |db| directory::unsubscribe_topic(db, &subscriber, &topic)).await
-    }
-
-    async fn delete_topic(
-        &self,
-        topic: &TopicName,
-        owner: Option<&ClientToken>,
-    ) -> StoreResult<TopicDeleted> {
-        let (topic, owner) = (topic.clone(), owner.cloned());
-        self.write(move |db| directory::delete_topic(db, &topic, owner.as_ref())).await
-    }
-
-    async fn topics(&self) -> StoreResult<Vec<Topic>> {
-        self.reader.run(directory::topics).await
-    }
-
-    async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        self.reader.run(directory::subscriptions).await
-    }
-
-    async fn subscription(
-        &self,
-        subscriber: &ClientToken,
-    ) -> StoreResult<Option<SubscriptionStatus>> {
-        let subscriber = subscriber.clone();
-        self.reader.run(move |db| directory::subscription(db, &subscriber)).await
-    }
-
-    async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
-        let until_ms = self.clock.now_ms() + within.as_millis() as u64;
-        self.reader.run(move |db| queue::due_batches(db, until_ms)).await
-    }
-
-    async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
-        self.reader.run(directory::api_tokens).await
-    }
-
-    async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
-        let token = token.clone();
-        self.write(move |db| directory::add_api_token(db, &token)).await
-    }
-
-    async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
-        let token = token.clone();
-        self.write(move |db| directory::delete_api_token(db, &token)).await
-    }
-
     async fn ping(&self) -> StoreResult<()> {
         let now_ms = self.clock.now_ms();
         let touch = "INSERT OR REPLACE INTO times (name, at_ms) VALUES ('pulse', ?1)";
         self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
-    }
-
-    async fn lanes(&self) -> StoreResult<usize> {
-        Ok(1)
-    }
-
-    async fn claim(&self, _lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
-        let clock = self.clock.clone();
-        let claim = move |db: &Connection| {
-            let now_ms = clock.now_ms();
-            let claim = queue::claim(db, limit, lease, now_ms)?;
-            let more_to_tidy = claim.batches.is_empty() && housekeeping::tidy(db, now_ms)?;
-            Ok((claim, more_to_tidy))
-        };
-        let (claim, more_to_tidy) = self.write_lazily(claim).await?;
-        if more_to_tidy {
-            self.alarm.ring_in(housekeeping::PAUSE);
-        }
-        Ok(claim)
-    }
-
-    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
-        let clock = self.clock.clone();
-        let settle = move |db: &Connection| queue::settle(db, &settlement, lease, clock.now_ms());
-        let (settled, due_in) = self.write_lazily(settle).await?;
-        if let Some(delay) = due_in {
-            self.alarm.ring_in(delay);
-        }
-        Ok(settled)
-    }
-
-    async fn renew(
-        &self,
-        _lane: Lane,
-        leases: &[Lease],
-        lease: Duration,
-    ) -> StoreResult<Vec<Lease>> {
-        let (leases, clock) = (leases.to_vec(), self.clock.clone());
-        self.write_lazily(move |db| queue::renew(db, leases, lease, clock.now_ms())).await
-    }
-
-    async fn usage(&self, _lane: Lane) -> StoreResult<Usage> {
-        self.reader.run(housekeeping::usage).await
-    }
-
-    async fn drop_oldest(&self, _lane: Lane, bytes: u64) -> StoreResult<Drops> {
-        let now_ms = self.clock.now_ms();
-        self.write_lazily(move |db| trim::drop_oldest(db, bytes, now_ms)).await
-    }
-
-    async fn preview_drop(&self, _lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops> {
-        let before = before.clone();
-        self.reader.run(move |db| trim::preview_drop(db, bytes, &before)).await
-    }
-
-    async fn drop_expired(&self, _lane: Lane) -> StoreResult<Drops> {
-        // Where no worker looks for work, nobody else takes away what removed subscribers have left.
-        for _ in 0..REMOVED_PORTIONS {
-            if !self.write_lazily(housekeeping::drop_removed_items).await? {
-                break;
-            }
-        }
-        let now_ms = self.clock.now_ms();
-        self.write_lazily(move |db| trim::drop_expired(db, now_ms)).await
-    }
-
-    async fn take_duty(&self, duty: Duty, term: Duration) -> StoreResult<bool> {
-        let (process, now_ms) = (self.process.clone(), self.clock.now_ms());
-        self.write_lazily(move |db| directory::take_duty(db, duty, &process, term, now_ms)).await
-    }
-
-    async fn import_topic(&self, topic: &Topic) -> StoreResult<ImportedTopic> {
-        let topic = topic.clone();
-        self.write(move |db| imports::topic(db, &topic)).await
-    }
-
-    async fn import_subscriber(
-        &self,
-        subscriber: &ClientToken,
-        subscription: &Subscription,
-        health: Health,
-    ) -> StoreResult<bool> {
-        let (subscriber, subscription) = (subscriber.clone(), subscription.clone());
-        let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        self.write(move |db| imports::subscriber(db, &subscriber, &subscription, health, &queue))
-            .await
-    }
-
-    async fn import_batches(
-        &self,
-        subscriber: &ClientToken,
-        portions: Vec<Portion>,
-    ) -> StoreResult<Option<Vec<ImportedPortion>>> {
-        let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
-        let take = move |db: &Connection| imports::batches(db, &subscriber, &portions, now_ms);
-        let imported = self.write(take).await?;
-        self.alarm.ring_in(Duration::ZERO);
-        Ok(imported)
-    }
-
-    async fn imported_batches(
-        &self,
-        subscriber: &ClientToken,
-        batches: &[String],
-    ) -> StoreResult<Vec<Taken>> {
-        let (subscriber, batches) = (subscriber.clone(), batches.to_vec());
-        self.reader.run(move |db| imports::taken(db, &subscriber, &batches)).await
-    }
-
-    fn alarm(&self, _lane: Lane) -> &Alarm {
-        self.is_watched.store(true, Ordering::Relaxed);
-        &self.alarm
     }
 
     fn describe(&self) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::queue::from_ms;
+use super::batches::from_ms;
 use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published};
 

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::queue::reschedule;
+use super::batches::reschedule;
 use crate::bus::token::ClientToken;
 use crate::store::{DROP_STEP, Dropped, Drops, ITEM_OVERHEAD};
 

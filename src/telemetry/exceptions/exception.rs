@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tracing::Event;
 use tracing::field::{Field, Visit};
 
-use crate::roles::Role;
+use crate::config::Role;
 use crate::telemetry::host_name;
 
 /// One error, as it was logged.

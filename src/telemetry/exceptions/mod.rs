@@ -20,4 +20,4 @@ mod service;
 
 pub use layer::ExceptionLayer;
 pub use reporter::{Reporter, queue};
-pub use service::{ExceptionService, Service};
+pub use service::Service;

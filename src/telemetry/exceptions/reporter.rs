@@ -22,9 +22,9 @@ use super::limit::Limit;
 use super::report::Report;
 use super::scrub::Scrubber;
 use super::service::Service;
+use crate::config::Role;
 use crate::config::Settings;
-use crate::roles::Role;
-use crate::tls::client::{self, ClientOptions};
+use crate::egress::client::{self, ClientOptions};
 
 /// How many exceptions wait at most.
 const QUEUE: usize = 100;

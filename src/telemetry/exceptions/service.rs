@@ -5,17 +5,7 @@ use super::honeybadger::Honeybadger;
 use super::new_relic::NewRelic;
 use super::report::Report;
 use super::sentry::Sentry;
-use crate::config::{SettingError, Settings};
-
-/// What `EXCEPTION_SERVICE` chooses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ExceptionService {
-    /// The log line is the report; nothing more happens.
-    Print,
-    Sentry,
-    Honeybadger,
-    NewRelic,
-}
+use crate::config::{ExceptionService, SettingError, Settings};
 
 /// A service with all that is needed to report to it.
 pub enum Service {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use url::Url;
 
 use super::aggregate::{Sample, Tag, Value};
+use crate::egress::client::{self, ClientOptions};
 use crate::telemetry::host_name;
-use crate::tls::client::{self, ClientOptions};
 
 /// How much of DogStatsD one datagram carries: what passes any Ethernet unbroken.
 const DATAGRAM_MAX: usize = 1432;

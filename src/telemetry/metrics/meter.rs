@@ -17,8 +17,8 @@ use crate::bus::clock::Clock;
 use crate::bus::subscription::SubscriptionStatus;
 use crate::bus::token::ClientToken;
 use crate::config::Settings;
+use crate::store::Budget;
 use crate::store::{Store, StoreResult, Usage, fullest_usage};
-use crate::upkeep::Budget;
 
 /// Measures the store again and again.
 pub struct Meter {

@@ -21,9 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::clock::Clock;
-use crate::config::Settings;
-use crate::store::{Duty, Store};
-use crate::upkeep::HeldDuty;
+use crate::config::{MetricService, Settings};
+use crate::store::{Duty, HeldDuty, Store};
 use aggregate::Aggregate;
 use meter::Meter;
 use names::PROCESS_START_TIME;
@@ -33,15 +32,6 @@ use print::Printer;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long the last metrics may take at the end of a process.
 const LAST_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What `METRIC_COLLECTION_SERVICE` chooses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MetricService {
-    Print,
-    Datadog,
-    Prometheus,
-    None,
-}
 
 /// What Prometheus reads.
 #[derive(Clone)]

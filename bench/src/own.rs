@@ -1,0 +1,157 @@
+//! The bus that the benchmark starts for itself: this binary, a store, and a directory for both
+//! that is gone afterwards.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::child::{Process, Scratch};
+use super::redis::{Aof, RedisServer};
+use super::usage::Usage;
+use routemaster::bus::token::random_hex;
+use routemaster::cli::connect::Bus;
+use routemaster::config::Role;
+use routemaster::config::SETTINGS;
+use routemaster::tls::development::{DevelopmentCa, Identity, ca_path};
+
+/// How long a process may take to start.
+const START: Duration = Duration::from_secs(30);
+/// The room that a bus has for its events: a benchmark that runs into autodrop measures autodrop.
+const ROOM: &str = "16GB";
+
+/// Where it keeps everything.
+#[derive(Clone, Debug)]
+pub enum Store {
+    Sqlite,
+    /// A Redis that the benchmark starts.
+    Redis(Aof),
+    /// A Redis that runs already.
+    RedisAt(String),
+}
+
+pub struct OwnBus {
+    // Dropped in this order: the directory last.
+    processes: Vec<Process>,
+    redis: Option<RedisServer>,
+    store: Store,
+    root: String,
+    directory: Scratch,
+}
+
+impl OwnBus {
+    /// Prepares a bus of which no process runs yet.
+    pub async fn prepare(store: &Store) -> anyhow::Result<Self> {
+        let directory = Scratch::create()?;
+        let redis = match store {
+            Store::Redis(aof) => Some(RedisServer::start(*aof, directory.path()).await?),
+            Store::Sqlite | Store::RedisAt(_) => None,
+        };
+        let root = random_hex()?;
+        Ok(Self { processes: Vec::new(), redis, store: store.clone(), root, directory })
+    }
+
+    /// Starts a process that listens.
+    pub async fn listen(&mut self, role: Role) -> anyhow::Result<Bus> {
+        let mut process = self.start(role)?;
+        let url = process.wait_for("it listened", START, async |output| url_in(output)).await?;
+        self.processes.push(process);
+        Bus::at(&url, &self.root, vec![ca_path(&self.data_dir())])
+    }
+
+    /// Starts a worker beside it.
+    pub async fn work(&mut self) -> anyhow::Result<()> {
+        let mut process = self.start(Role::Worker)?;
+        let running = async |output: &str| output.contains("worker is running").then_some(());
+        process.wait_for("it ran", START, running).await?;
+        self.processes.push(process);
+        Ok(())
+    }
+
+    fn start(&self, role: Role) -> anyhow::Result<Process> {
+        let mut command = command(self.directory.path())?;
+        command.arg(role.name()).env("ROUTEMASTER_ROOT_KEY", &self.root);
+        command.env("ROUTEMASTER_CLIENTS", "");
+        command.env("ROUTEMASTER_REDIS_MAX_MEM", ROOM).env("ROUTEMASTER_SQLITE_MAX_BYTES", ROOM);
+        match (&self.redis, &self.store) {
+            (Some(redis), _) => command.env("ROUTEMASTER_REDIS_URL", redis.url()),
+            (None, Store::RedisAt(url)) => command.env("ROUTEMASTER_REDIS_URL", url),
+            (None, _) => &mut command,
+        };
+        Process::start(role.name(), command, self.directory.path())
+    }
+
+    /// A certificate for the receivers, which the bus trusts.
+    pub fn identity(&self) -> anyhow::Result<Identity> {
+        DevelopmentCa::open_or_create(&self.data_dir())?.issue()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        data_dir(self.directory.path())
+    }
+
+    /// What its processes have used until now.
+    pub fn usage(&self) -> Usage {
+        let all = self.processes.iter().map(Process::usage);
+        all.reduce(|sum, usage| sum + usage).unwrap_or_default()
+    }
+
+    /// What its Redis has used until now, if it has one of its own.
+    pub fn redis_usage(&self) -> Option<Usage> {
+        self.redis.as_ref().map(|redis| redis.process().usage())
+    }
+
+    /// How much the store takes now, in bytes: the SQLite files on disk, or Redis's memory. None
+    /// if it is somebody else's.
+    pub async fn stored_bytes(&self) -> anyhow::Result<Option<u64>> {
+        match (&self.redis, &self.store) {
+            (Some(redis), _) => redis.used_memory().await.map(Some),
+            (None, Store::Sqlite) => files(&self.data_dir()).map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The last words of its processes, for an error.
+    pub fn tail(&self) -> String {
+        let tails = self.processes.iter().map(Process::tail);
+        tails.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// This binary, in a directory where no settings but those of the benchmark reach it.
+pub fn command(directory: &Path) -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("failed to find this program's own file")?;
+    let mut command = Command::new(program);
+    for setting in SETTINGS {
+        command.env_remove(setting.name);
+        setting.alias.map(|alias| command.env_remove(alias));
+    }
+    command.current_dir(directory).env("PORT", "0").env("NO_COLOR", "1");
+    command.env("ROUTEMASTER_DATA_DIR", data_dir(directory));
+    Ok(command)
+}
+
+pub fn data_dir(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+/// The URL in the line that says where a process listens.
+pub fn url_in(output: &str) -> Option<String> {
+    // The line may not be whole yet.
+    let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let url = lines.filter_map(|line| line.split_once("listening on ")).next()?.1;
+    Some(url.trim().to_owned())
+}
+
+/// The size of the files right in a directory.
+fn files(directory: &Path) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let metadata = entry?.metadata()?;
+        if metadata.is_file() {
+            sum += metadata.len();
+        }
+    }
+    Ok(sum)
+}

@@ -1,0 +1,240 @@
+//! Reads the command line and the environment.
+
+mod help;
+
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use routemaster::cli::autodrop::AutodropArgs;
+use routemaster::cli::completions::CompletionsArgs;
+use routemaster::cli::doctor::DoctorArgs;
+use routemaster::cli::import::ImportArgs;
+use routemaster::cli::listen::ListenArgs;
+use routemaster::cli::publish::PublishArgs;
+use routemaster::cli::pulse::PulseArgs;
+use routemaster::cli::subscribe::SubscribeArgs;
+use routemaster::cli::subscriptions::SubscriptionsArgs;
+use routemaster::cli::token::TokenArgs;
+use routemaster::cli::topics::TopicsArgs;
+use routemaster::cli::unsubscribe::UnsubscribeArgs;
+use routemaster::config::{Role, SETTINGS, SettingError, Settings, Sources, Survey, unknown_names};
+use routemaster_bench::BenchArgs;
+
+/// An HTTPS event bus: publish small notifications, receive them in ordered batches.
+#[derive(Parser)]
+#[command(name = "routemaster", version, after_help = help::AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
+enum Subcommands {
+    /// Take publishes and deliver them, in one process (the default)
+    #[command(after_help = help::SERVE)]
+    Serve,
+    /// Take publishes only; a worker beside it delivers
+    #[command(after_help = help::ROLE)]
+    Web,
+    /// Deliver only, what a web process takes
+    #[command(after_help = help::ROLE)]
+    Worker,
+    /// Drop the oldest events if the store is short of room, or tell which ones would go
+    #[command(after_help = help::AUTODROP)]
+    Autodrop(AutodropArgs),
+    /// Look at everything a bus needs, and say what to do about what is wrong
+    Doctor(DoctorArgs),
+    /// Print the script that lets a shell complete these commands
+    Completions(CompletionsArgs),
+    /// Move in from a Ruby Routemaster: topics, tokens, subscribers and queued events from its Redis
+    #[command(after_help = help::IMPORT)]
+    Import(ImportArgs),
+    /// Measure a bus: how much goes through, how long it takes, and whether all of it arrives
+    Bench(BenchArgs),
+    #[command(flatten)]
+    Chore(Chore),
+}
+
+/// A command that talks to a running bus.
+#[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
+pub enum Chore {
+    /// Receive the events of topics and print them
+    Listen(ListenArgs),
+    /// Publish events to a topic
+    Publish(PublishArgs),
+    /// Subscribe a callback to topics
+    Subscribe(SubscribeArgs),
+    /// Unsubscribe from topics, or remove a subscription
+    Unsubscribe(UnsubscribeArgs),
+    /// List the topics, or delete one
+    Topics(TopicsArgs),
+    /// List the subscriptions, and how much waits for whom
+    Subscriptions(SubscriptionsArgs),
+    /// Tell whether the bus works, as a health check
+    Pulse(PulseArgs),
+    /// Make, list and remove the tokens of clients
+    Token(TokenArgs),
+}
+
+/// What the process is to do.
+pub enum Command {
+    Role {
+        role: Role,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Autodrop {
+        args: AutodropArgs,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Doctor {
+        args: DoctorArgs,
+        survey: Box<Survey>,
+        dotenv: Option<SettingError>,
+    },
+    Completions {
+        args: CompletionsArgs,
+        command: Box<clap::Command>,
+    },
+    Import {
+        args: ImportArgs,
+        settings: Box<Settings>,
+        unknown: Vec<String>,
+    },
+    Bench(BenchArgs),
+    /// What `bench` measures the bus against.
+    BareServer {
+        settings: Box<Settings>,
+    },
+    Chore(Chore),
+}
+
+/// Reads the command line, `.env` and the environment. Ends the process for `--help`,
+/// `--version` and a wrong command line.
+pub fn parse() -> anyhow::Result<Command> {
+    let matches = command().get_matches();
+    let flags = matches.subcommand().map_or(&matches, |(_, flags)| flags);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // `routemaster --port 1 web` means the same as `routemaster web --port 1`.
+    let flag = |name: &str| {
+        let given = [flags, &matches].into_iter();
+        given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
+    };
+    let dotenv = read_dotenv();
+    let sources = Sources { flags: &flag, environment: &environment };
+    let settings = || Settings::load(&sources).map(Box::new);
+    let unknown = unknown_names(names());
+    let role = match cli.command {
+        None | Some(Subcommands::Serve) => Role::Serve,
+        Some(Subcommands::Web) => Role::Web,
+        Some(Subcommands::Worker) => Role::Worker,
+        Some(Subcommands::Autodrop(args)) => {
+            dotenv?;
+            return Ok(Command::Autodrop { args, settings: settings()?, unknown });
+        }
+        Some(Subcommands::Import(args)) => {
+            dotenv?;
+            return Ok(Command::Import { args, settings: settings()?, unknown });
+        }
+        Some(Subcommands::Doctor(args)) => {
+            let survey = Box::new(Survey::of(&sources, names())?);
+            return Ok(Command::Doctor { args, survey, dotenv: dotenv.err() });
+        }
+        Some(Subcommands::Completions(args)) => {
+            return Ok(Command::Completions { args, command: Box::new(to_complete()) });
+        }
+        Some(Subcommands::Bench(args)) if args.is_bare_server() => {
+            return Ok(Command::BareServer { settings: settings()? });
+        }
+        Some(Subcommands::Bench(args)) => {
+            dotenv?;
+            return Ok(Command::Bench(args));
+        }
+        Some(Subcommands::Chore(chore)) => {
+            dotenv?;
+            return Ok(Command::Chore(chore));
+        }
+    };
+    dotenv?;
+    Ok(Command::Role { role, settings: settings()?, unknown })
+}
+
+/// A missing `.env` is fine; one that cannot be read is not.
+fn read_dotenv() -> Result<(), SettingError> {
+    match dotenvy::from_path(".env") {
+        Ok(_) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(error) => Err(SettingError::Conflict(format!("failed to read .env: {error}"))),
+    }
+}
+
+fn names() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
+/// What is not UTF-8 must not pass for not set: no setting allows the replacement character.
+fn environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// Where the settings stand in the help.
+const ROLES: [&str; 3] = ["serve", "web", "worker"];
+
+/// The commands, with a flag for each setting where settings are read.
+fn command() -> clap::Command {
+    // The flags work here as well, but the help is about something else.
+    let with_hidden_settings = |command: clap::Command| {
+        let own: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+        with_settings(command)
+            .mut_args(|arg| if own.contains(arg.get_id()) { arg } else { arg.hide(true) })
+    };
+    let cli = with_hidden_settings(to_complete());
+    let cli = cli.mut_subcommand("autodrop", with_hidden_settings);
+    let cli = cli.mut_subcommand("doctor", with_hidden_settings);
+    let cli = cli.mut_subcommand("import", with_hidden_settings);
+    let template = help::template(&cli);
+    cli.help_template(template)
+}
+
+/// The commands with those flags only that the help shows: a shell does not offer the others.
+fn to_complete() -> clap::Command {
+    ROLES.into_iter().fold(Cli::command(), |cli, role| cli.mut_subcommand(role, with_settings))
+}
+
+fn with_settings(command: clap::Command) -> clap::Command {
+    SETTINGS.iter().fold(command, |command, setting| {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let meaning = setting.meaning.trim();
+        let help = format!("{meaning}\n{}: {}{default}", setting.name, setting.allowed);
+        let flag = Arg::new(setting.flag()).long(setting.flag()).value_name("VALUE");
+        command.arg(flag.help(help).help_heading("Settings"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_is_in_its_help() {
+        let mut command = command();
+        command.clone().debug_assert();
+        let help = command.render_help().to_string();
+        let names = command.get_subcommands().map(clap::Command::get_name);
+        for name in names.filter(|name| *name != "help") {
+            assert!(help.contains(&format!("\n  {name} ")), "{name} is missing:\n{help}");
+        }
+    }
+
+    #[test]
+    fn every_command_teaches_by_examples() {
+        for command in command().get_subcommands() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("routemaster "), "{} has no example", command.get_name());
+        }
+    }
+}

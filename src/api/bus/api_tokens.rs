@@ -1,0 +1,155 @@
+//! `/api_tokens`: the root key's holder makes and revokes tokens (contract §5).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::state::Shared;
+use crate::api::openapi::tags::TOKENS;
+use crate::bus::json::parse_object;
+use crate::bus::token::{ApiToken, ClientToken, ServiceName};
+use crate::http::authentication::Caller;
+use crate::http::body::Body;
+use crate::http::query;
+use crate::http::refusal::Refusal;
+
+/// A token, with the name of the service it is for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
+struct TokenRow {
+    #[schema(value_type = ServiceName)]
+    name: String,
+    #[schema(value_type = ClientToken)]
+    token: String,
+}
+
+impl From<ApiToken> for TokenRow {
+    fn from(token: ApiToken) -> Self {
+        Self { name: token.name, token: token.token.reveal().to_owned() }
+    }
+}
+
+/// List all tokens: those that were made here, and those of `ROUTEMASTER_CLIENTS`.
+#[utoipa::path(
+    get,
+    path = "/api_tokens",
+    operation_id = "list_tokens",
+    tag = TOKENS,
+    responses(
+        (status = 200, description = "all of them", body = [TokenRow]),
+        (status = 204, description = "there are none"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+    ),
+)]
+pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response, Refusal> {
+    caller.require_root()?;
+    let mut tokens = api.store.api_tokens().await?;
+    // The original keeps both in one place, and its client dies of a 204.
+    for token in api.authentication.tokens.configured() {
+        if tokens.iter().all(|made| made.token != *token) {
+            let name = token.service_name().unwrap_or_else(|| token.reveal()).to_owned();
+            tokens.push(ApiToken { name, token: token.clone() });
+        }
+    }
+    tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
+    if tokens.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let rows: Vec<TokenRow> = tokens.into_iter().map(TokenRow::from).collect();
+    Ok(Json(rows).into_response())
+}
+
+/// A token to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    #[schema(value_type = ServiceName)]
+    name: String,
+    /// Left out: one is made, `<name>--<32 hex digits>`.
+    #[schema(value_type = Option<ClientToken>)]
+    token: Option<String>,
+}
+
+/// Make a token for a service.
+#[utoipa::path(
+    post,
+    path = "/api_tokens",
+    operation_id = "create_token",
+    tag = TOKENS,
+    request_body = NewToken,
+    responses(
+        (status = 201, description = "it is allowed from now on", body = TokenRow),
+        (status = 400, description = "bad JSON, a duplicated or unknown field, a bad value"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+        Body,
+    ),
+)]
+pub async fn create(
+    State(api): State<Shared>,
+    caller: Caller,
+    Body(body): Body,
+) -> Result<Response, Refusal> {
+    caller.require_root()?;
+    let new: NewToken = parse_object(&body)?;
+    let name = ServiceName::parse(&new.name).map_err(Refusal::bad_request)?;
+    let token = match new.token {
+        Some(token) => ClientToken::parse(&token).map_err(Refusal::bad_request)?,
+        None => ClientToken::generate(&name).map_err(Refusal::bad_request)?,
+    };
+    if api.authentication.tokens.is_configured(&token) {
+        let reason = "this token stands in the bus's settings: choose another one";
+        return Err(Refusal::bad_request(reason));
+    }
+    let token = ApiToken { name: name.as_str().to_owned(), token };
+    api.store.add_api_token(&token).await?;
+    if let Err(error) = api.authentication.tokens.refresh().await {
+        // It is valid all the same, and must not be lost; it is looked up when it is first used.
+        tracing::debug!(%error, "failed to refresh the tokens");
+    }
+    Ok((StatusCode::CREATED, Json(TokenRow::from(token))).into_response())
+}
+
+/// Revoke a token.
+///
+/// Every web process refuses it within 1 s. Its subscription is removed with all that waits in its
+/// queue, unless `keep` is true. One of `ROUTEMASTER_CLIENTS` stays, with all that is its own.
+#[utoipa::path(
+    delete,
+    path = "/api_tokens/{token}",
+    operation_id = "delete_token",
+    tag = TOKENS,
+    params(
+        ("token" = ClientToken, Path),
+        ("keep" = Option<bool>, Query, description = "whether its subscription stays"),
+    ),
+    responses(
+        (status = 204, description = "there is no such token any more"),
+        (status = 400, description = "the path is not UTF-8, or `keep` is neither true nor false"),
+        (status = 403, description = "this is not the root key"),
+        Caller,
+    ),
+)]
+pub async fn delete(
+    State(api): State<Shared>,
+    caller: Caller,
+    Path(token): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, Refusal> {
+    caller.require_root()?;
+    let keep = query::flag(&uri, "keep")?;
+    // What is no token cannot be in the list either: it is gone already.
+    if let Ok(token) = ClientToken::parse(&token) {
+        api.store.delete_api_token(&token).await?;
+        api.authentication.tokens.refresh().await?;
+        // Also of one that is gone already: an earlier try may have come no further.
+        if !keep && !api.authentication.tokens.is_configured(&token) {
+            api.store.unsubscribe(&token).await?;
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

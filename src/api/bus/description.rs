@@ -1,0 +1,21 @@
+//! `GET /openapi.json`: this API, for programs.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use super::state::Shared;
+use crate::api::openapi::tags::MONITORING;
+
+/// This description of the API, in the format OpenAPI 3.1.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = MONITORING,
+    security(()),
+    responses((status = 200, description = "the document", body = serde_json::Value)),
+)]
+pub async fn openapi(State(api): State<Shared>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], api.openapi.clone())
+}

@@ -1,0 +1,41 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+
+use crate::bus::clock::Clock;
+use crate::bus::topic::TopicName;
+use crate::commit::Publishes;
+use crate::config::Settings;
+use crate::egress::rules::EgressRules;
+use crate::http::authentication::Authentication;
+use crate::http::body::BodyLimits;
+use crate::http::refusal::Refusal;
+use crate::store::Store;
+use crate::telemetry::metrics::Exposition;
+
+/// What handlers work with.
+pub struct Api {
+    pub settings: Arc<Settings>,
+    pub store: Arc<dyn Store>,
+    pub publishes: Publishes,
+    pub authentication: Arc<Authentication>,
+    pub bodies: BodyLimits,
+    pub egress_rules: EgressRules,
+    pub clock: Clock,
+    /// What `GET /metrics` answers with; `None` if metrics do not go to Prometheus.
+    pub exposition: Option<Exposition>,
+    /// What `GET /openapi.json` answers with.
+    pub openapi: Bytes,
+}
+
+/// The state of all routes.
+pub type Shared = Arc<Api>;
+
+impl Api {
+    /// Checks a topic's name from a path.
+    pub fn topic_name(&self, name: &str) -> Result<TopicName, Refusal> {
+        TopicName::parse(name, self.settings.topic_name_max).map_err(Refusal::bad_request)
+    }
+}

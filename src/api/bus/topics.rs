@@ -1,0 +1,88 @@
+//! `/topics`: listing and deleting (contract §3, §5).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::state::Shared;
+use crate::api::openapi::tags::{MONITORING, PUBLISHING};
+use crate::bus::topic::TopicName;
+use crate::http::authentication::Caller;
+use crate::http::refusal::Refusal;
+use crate::store::TopicDeleted;
+
+pub const OWNED: &str = "this topic belongs to another publisher";
+
+/// Delete a topic.
+///
+/// Nobody is subscribed to it any more; events in queues stay.
+#[utoipa::path(
+    delete,
+    path = "/topics/{name}",
+    operation_id = "delete_topic",
+    tag = PUBLISHING,
+    params(("name" = TopicName, Path)),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 400, description = "a bad topic name"),
+        (status = 403, description = "the topic belongs to another client"),
+        (status = 404, description = "there is no such topic"),
+        Caller,
+    ),
+)]
+pub async fn delete(
+    State(api): State<Shared>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let topic = api.topic_name(&name)?;
+    let owner = match &caller {
+        Caller::Client(token) => Some(token),
+        Caller::Root => None,
+    };
+    match api.store.delete_topic(&topic, owner).await? {
+        TopicDeleted::Done => Ok(StatusCode::NO_CONTENT),
+        TopicDeleted::Unknown => Err(unknown_topic(&topic)),
+        TopicDeleted::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),
+    }
+}
+
+/// A row of `GET /topics`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Topic)]
+pub struct TopicRow {
+    #[schema(value_type = TopicName)]
+    name: String,
+    /// `null` if nobody has published. Of a token `<name>--<secret>`, others than root and its
+    /// holder see the name only.
+    #[schema(required)]
+    publisher: Option<String>,
+    /// Events ever received.
+    events: u64,
+}
+
+/// List all topics.
+#[utoipa::path(
+    get,
+    path = "/topics",
+    operation_id = "list_topics",
+    tag = MONITORING,
+    responses((status = 200, description = "all topics", body = [TopicRow]), Caller),
+)]
+pub async fn list(
+    State(api): State<Shared>,
+    caller: Caller,
+) -> Result<Json<Vec<TopicRow>>, Refusal> {
+    let rows = api.store.topics().await?.into_iter().map(|topic| TopicRow {
+        name: topic.name.to_string(),
+        publisher: topic.publisher.map(|publisher| caller.view_of(&publisher)),
+        events: topic.events,
+    });
+    Ok(Json(rows.collect()))
+}
+
+pub fn unknown_topic(topic: &TopicName) -> Refusal {
+    Refusal::NotFound(format!("nobody has published to the topic `{topic}`"))
+}

@@ -1,0 +1,7 @@
+//! The groups that operations stand in.
+
+pub const PUBLISHING: &str = "Publishing";
+pub const SUBSCRIBING: &str = "Subscribing";
+pub const MONITORING: &str = "Monitoring";
+pub const TOKENS: &str = "Tokens";
+pub const DELIVERY: &str = "Delivery";

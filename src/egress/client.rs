@@ -1,0 +1,57 @@
+//! The one place where HTTPS clients are built: for callbacks and for the operator's commands.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::Resolve;
+
+use super::reuse::NoticeConnects;
+use crate::tls::trust;
+
+/// What a client trusts and how long it waits.
+pub struct ClientOptions {
+    /// Files with certificate authorities to trust beside the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Whether certificates are checked at all.
+    pub verify: bool,
+    /// For a connection to stand, TLS included.
+    pub connect_timeout: Duration,
+    /// For a request from its start to the end of the answer.
+    pub timeout: Duration,
+    /// What looks up the names of hosts; none: the system's resolver, as it is.
+    pub resolver: Option<Arc<dyn Resolve>>,
+}
+
+/// Receivers close idle connections after 5 s (Puma, Node.js) or later. A pooled connection is
+/// given up before, so that a batch is not sent into one that is just being closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Builds a client: pooled, HTTP/1.1, no redirects, no proxy from the environment.
+///
+/// # Errors
+/// If a file with certificate authorities cannot be read.
+pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
+    let tls = if options.verify {
+        trust::config(&options.ca_files, None)?
+    } else {
+        trust::config_for_all()?
+    };
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
+    let builder = reqwest::Client::builder();
+    let mut builder = builder
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("routemaster/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(options.connect_timeout)
+        .timeout(options.timeout)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .https_only(true)
+        .connector_layer(NoticeConnects);
+    if let Some(resolver) = &options.resolver {
+        builder = builder.dns_resolver(resolver.clone());
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,180 @@
+//! Looks up the hosts of callbacks, and gives away only the addresses that deliveries may go to.
+//!
+//! The connection is made to one of the addresses that were checked here: a name that answers
+//! differently the next time it is looked up is checked anew.
+//!
+//! A look-up is a call into the system that blocks, for many seconds if a name server is silent,
+//! and cannot be broken off; who waits for it gives up long before. So that names that hang hold up
+//! nobody else, each name is looked up once at a time, whoever waits for it, and on a thread of its
+//! own, of which there are only so many.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::watch;
+
+use super::rules::EgressRules;
+
+/// How many names are looked up at once; for further ones the look-up fails, and with it the
+/// attempt to deliver.
+const LOOKUPS_MAX: usize = 500;
+
+/// The system's resolver behind the rules for callbacks.
+pub struct CheckedResolver {
+    rules: Arc<EgressRules>,
+    lookups: Lookups,
+}
+
+/// The look-ups under way, each with its result once it is there.
+#[derive(Clone, Default)]
+struct Lookups(Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>);
+
+/// The addresses of a name, or why there are none.
+type Found = Result<Vec<IpAddr>, String>;
+
+impl CheckedResolver {
+    pub fn new(rules: Arc<EgressRules>) -> Self {
+        Self { rules, lookups: Lookups::default() }
+    }
+}
+
+impl Resolve for CheckedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (rules, lookups) = (self.rules.clone(), self.lookups.clone());
+        Box::pin(async move {
+            let name = name.as_str();
+            let (mut allowed, mut denied) = (Vec::new(), None);
+            for address in lookups.addresses(name, system_lookup).await? {
+                match rules.check_address(address) {
+                    // The port comes from the URL.
+                    Ok(()) => allowed.push(SocketAddr::new(address, 0)),
+                    Err(reason) => denied = denied.or(Some(reason)),
+                }
+            }
+            match denied {
+                // One of possibly many: it names the rule.
+                Some(denied) if allowed.is_empty() => {
+                    Err(format!("no address of {name} is allowed: {denied}").into())
+                }
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+fn system_lookup(name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
+impl Lookups {
+    /// Waits for the look-up of this name that is under way, or starts one.
+    async fn addresses(
+        &self,
+        name: &str,
+        lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
+    ) -> Result<Vec<IpAddr>, String> {
+        let mut found = self.join_or_start(name, lookup)?;
+        let found = found.wait_for(Option::is_some).await;
+        let failed = || Err("the look-up failed".to_owned());
+        found.ok().and_then(|found| found.clone()).unwrap_or_else(failed)
+    }
+
+    fn join_or_start(
+        &self,
+        name: &str,
+        lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
+    ) -> Result<watch::Receiver<Option<Found>>, String> {
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = under_way.get(name) {
+            return Ok(found.clone());
+        }
+        if under_way.len() >= LOOKUPS_MAX {
+            return Err(format!("{LOOKUPS_MAX} names are being looked up already"));
+        }
+        let (result, found) = watch::channel(None);
+        let (lookups, own_name) = (self.clone(), name.to_owned());
+        let started = thread::Builder::new().name("lookup".into()).spawn(move || {
+            let found = lookup(&own_name).map_err(|error| error.to_string());
+            lookups.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&own_name);
+            result.send_replace(Some(found));
+        });
+        started.map_err(|error| format!("failed to start a thread for it: {error}"))?;
+        under_way.insert(name.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::egress::host_pattern::HostPattern;
+
+    async fn resolve(deny: &[&str]) -> Result<Vec<String>, String> {
+        let deny: Vec<_> = deny.iter().filter_map(|text| HostPattern::parse(text)).collect();
+        let resolver = CheckedResolver::new(Arc::new(EgressRules::new(&deny, &[])));
+        let found = resolver.resolve("localhost".parse().unwrap()).await;
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.map(|address| address.ip().to_string()).collect())
+    }
+
+    #[tokio::test]
+    async fn only_allowed_addresses_are_given_away() {
+        let all = resolve(&[]).await.unwrap();
+        assert!(all.contains(&"127.0.0.1".to_owned()), "{all:?}");
+        let without: Vec<_> = all.iter().filter(|address| *address != "127.0.0.1").collect();
+        match resolve(&["127.0.0.1"]).await {
+            Ok(left) => assert_eq!(left.iter().collect::<Vec<_>>(), without),
+            // A machine without IPv6.
+            Err(_) => assert!(without.is_empty(), "{without:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_allowed_address_is_an_error_that_names_the_rule() {
+        let error = resolve(&["127.0.0.0/8", "::/0"]).await.unwrap_err();
+        let setting = "in ROUTEMASTER_CALLBACK_DENY";
+        assert!(error.starts_with("no address of localhost is allowed: "), "{error}");
+        assert!(error.ends_with(setting), "{error}");
+    }
+
+    /// How often names that hang were looked up.
+    static HUNG: AtomicUsize = AtomicUsize::new(0);
+
+    fn hangs_unless_good(name: &str) -> io::Result<Vec<IpAddr>> {
+        if name == "good" {
+            return Ok(vec![IpAddr::from([10, 0, 0, 1])]);
+        }
+        HUNG.fetch_add(1, Ordering::SeqCst);
+        // The thread ends with its process.
+        loop {
+            thread::park();
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_are_looked_up_once_each_and_hold_up_no_other_one() {
+        let lookups = Lookups::default();
+        let short = Duration::from_millis(1);
+        // Some of them are asked for again and again.
+        let some = (0..LOOKUPS_MAX - 1).chain(0..20).chain(0..20);
+        for slow in some.map(|number| format!("slow-{number}")) {
+            let waiting = lookups.addresses(&slow, hangs_unless_good);
+            assert!(tokio::time::timeout(short, waiting).await.is_err());
+        }
+        let good = async || lookups.addresses("good", hangs_unless_good).await;
+        for _ in 0..3 {
+            assert_eq!(good().await.unwrap(), [IpAddr::from([10, 0, 0, 1])]);
+        }
+        let one_more = lookups.addresses("slow-more", hangs_unless_good);
+        assert!(tokio::time::timeout(short, one_more).await.is_err(), "there is one place left");
+        assert!(good().await.unwrap_err().contains("already"), "now there is none");
+        assert_eq!(HUNG.load(Ordering::SeqCst), LOOKUPS_MAX);
+    }
+}

@@ -1,0 +1,286 @@
+//! Who calls: HTTP Basic with an allowed token as the user name (contract §1).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::limits::Limits;
+use super::refusal::Refusal;
+use crate::bus::token::{ClientToken, RootKey};
+use crate::store::{Store, StoreError};
+
+/// Somebody with an allowed token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A client, which may publish and subscribe.
+    Client(ClientToken),
+    /// The holder of the root key.
+    Root,
+}
+
+impl Caller {
+    /// The client's token, for what only a client can do.
+    pub fn into_client(self) -> Result<ClientToken, Refusal> {
+        match self {
+            Self::Client(token) => Ok(token),
+            Self::Root => Err(Refusal::Forbidden("the root key is no client: use a token")),
+        }
+    }
+
+    /// Whether a secret of this client is its own business.
+    pub fn may_see_secrets_of(&self, client: &ClientToken) -> bool {
+        match self {
+            Self::Client(token) => token == client,
+            Self::Root => true,
+        }
+    }
+
+    /// A token as this caller may see it in monitoring: whole for its holder and for root. For
+    /// others it ends before `--`, because what follows is a password; a token without `--` is a
+    /// mere name.
+    pub fn view_of(&self, token: &ClientToken) -> String {
+        let whole = self.may_see_secrets_of(token);
+        let visible = if whole { None } else { token.service_name() };
+        visible.unwrap_or_else(|| token.reveal()).to_owned()
+    }
+
+    pub fn require_root(&self) -> Result<(), Refusal> {
+        match self {
+            Self::Root => Ok(()),
+            Self::Client(_) => Err(Refusal::Forbidden("this needs the root key")),
+        }
+    }
+}
+
+/// Finds out who calls.
+pub struct Authentication {
+    pub tokens: Tokens,
+    pub limits: Limits,
+    /// Whether the address that a proxy tells is believed (`ROUTEMASTER_TRUST_PROXY`).
+    pub trust_proxy: bool,
+}
+
+impl Authentication {
+    /// Who calls from `peer` with these headers.
+    ///
+    /// # Errors
+    /// As [`Tokens::caller`], and if too many from there are unknown.
+    pub async fn caller(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Caller, Refusal> {
+        let authorization = headers.get(header::AUTHORIZATION);
+        let authorization = authorization.ok_or(Refusal::Unauthorized)?.as_bytes();
+        if let Some(caller) = self.tokens.known(authorization) {
+            return Ok(caller);
+        }
+        // Counted before the store is asked: guessing must not be work for it.
+        if let Some(address) = self.client_address(headers, peer) {
+            self.limits.failed_authentication(address)?;
+        }
+        self.tokens.caller(authorization).await
+    }
+
+    /// Where a request comes from: the other end of its connection or, behind a trusted proxy, of
+    /// the proxy's, which it adds to `X-Forwarded-For` last.
+    fn client_address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        let forwarded = || {
+            let addresses = headers.get_all("x-forwarded-for").iter().next_back()?;
+            addresses.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+        };
+        let proxied = if self.trust_proxy { forwarded() } else { None };
+        proxied.or_else(|| peer.map(|peer| peer.ip()))
+    }
+
+    /// Keeps the tokens in step with the store, and forgets counts without effect, without end.
+    pub async fn keep_fresh(&self) {
+        tokio::join!(self.tokens.keep_fresh(), self.limits.keep_swept());
+    }
+}
+
+/// Decodes `Basic <base64>`; `None` if it is not of that form.
+pub fn basic_credentials(authorization: &[u8]) -> Option<String> {
+    let (scheme, encoded) = std::str::from_utf8(authorization).ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()
+}
+
+/// The user names that credentials may mean, the longest first. A token can hold colons and the
+/// password is ignored, so a user name may end at any of them.
+pub fn user_names(credentials: &str) -> impl Iterator<Item = &str> {
+    let ends = credentials.bytes().enumerate().take(ClientToken::MAX + 1).rev();
+    ends.filter(|(_, byte)| *byte == b':').map(|(end, _)| &credentials[..end])
+}
+
+/// All tokens that are allowed: those of the settings and those made through `/api_tokens`.
+///
+/// A token is found by a keyed hash of it, SipHash with a random key, so that the time a look-up
+/// takes says nothing about how much of a guess is right.
+pub struct Tokens {
+    store: Arc<dyn Store>,
+    hasher: RandomState,
+    root: Option<RootKey>,
+    configured: Vec<ClientToken>,
+    allowed: RwLock<Allowed>,
+    /// The last question to the store: when, and whether it was answered.
+    refreshed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
+}
+
+/// By hash, which two tokens may share.
+type Allowed = HashMap<u64, Vec<ClientToken>>;
+
+/// How often the store is asked for tokens: one that was revoked elsewhere is refused within
+/// 1 s (contract §1).
+const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+/// How long a request with an unknown token waits for the store.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest time between two questions to the store, however many unknown tokens arrive.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+
+impl Tokens {
+    /// `root` and `configured` are those of the settings.
+    pub fn new(root: Option<RootKey>, configured: Vec<ClientToken>, store: Arc<dyn Store>) -> Self {
+        let tokens = Self {
+            store,
+            hasher: RandomState::new(),
+            root,
+            configured,
+            allowed: RwLock::default(),
+            refreshed: Mutex::new(None),
+        };
+        tokens.allow(vec![]);
+        tokens
+    }
+
+    /// Keeps the tokens in step with the store, without end.
+    async fn keep_fresh(&self) {
+        loop {
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "failed to refresh the tokens");
+            }
+        }
+    }
+
+    /// Reads the tokens from the store now.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let tokens = self.store.api_tokens().await?;
+        self.allow(tokens.into_iter().map(|token| token.token).collect());
+        Ok(())
+    }
+
+    /// The tokens that stand in the settings.
+    pub fn configured(&self) -> &[ClientToken] {
+        &self.configured
+    }
+
+    /// Whether a token stands in the settings, and so cannot be made or revoked.
+    pub fn is_configured(&self, token: &ClientToken) -> bool {
+        let is_root = self.root.as_ref().is_some_and(|root| root.reveal() == token.reveal());
+        is_root || self.configured.contains(token)
+    }
+
+    /// The caller that an `Authorization` header names, if its token is known here.
+    pub fn known(&self, authorization: &[u8]) -> Option<Caller> {
+        self.find(&basic_credentials(authorization)?)
+    }
+
+    /// The caller that an `Authorization` header names; the store is asked for its token.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthorized`] if it names nobody who is allowed, [`Refusal::Store`] if that
+    /// cannot be known because the store is not available.
+    pub async fn caller(&self, authorization: &[u8]) -> Result<Caller, Refusal> {
+        let credentials = basic_credentials(authorization).ok_or(Refusal::Unauthorized)?;
+        if user_names(&credentials).all(|name| ClientToken::parse(name).is_err()) {
+            return Err(Refusal::Unauthorized);
+        }
+        // The token may have been made a moment ago, by another web process.
+        let refreshed = self.refresh_once_after(Instant::now()).await;
+        let caller = self.find(&credentials);
+        caller.ok_or_else(|| refreshed.err().map_or(Refusal::Unauthorized, Refusal::Store))
+    }
+
+    fn find(&self, credentials: &str) -> Option<Caller> {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        let client = user_names(credentials).find_map(|name| {
+            let mut alike = allowed.get(&self.hasher.hash_one(name))?.iter();
+            let is_it =
+                |token: &&ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
+            alike.find(is_it).cloned().map(Caller::Client)
+        });
+        // A client's token may begin with the root key and a colon.
+        client.or_else(|| self.is_root(credentials).then_some(Caller::Root))
+    }
+
+    /// Whether the user name is the root key, which holds no colon.
+    fn is_root(&self, credentials: &str) -> bool {
+        let Some((root, (name, _))) = self.root.as_ref().zip(credentials.split_once(':')) else {
+            return false;
+        };
+        root.reveal().as_bytes().ct_eq(name.as_bytes()).into()
+    }
+
+    /// Waits until the store has been asked after `moment`; many callers share one question.
+    async fn refresh_once_after(&self, moment: Instant) -> Result<(), StoreError> {
+        let mut refreshed = self.refreshed.lock().await;
+        if let Some((last, result)) = &*refreshed {
+            if *last > moment {
+                return result.clone();
+            }
+            tokio::time::sleep_until(*last + REFRESH_PAUSE).await;
+        }
+        let asked = Instant::now();
+        let (at, result) = match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
+            Ok(Ok(())) => (asked, Ok(())),
+            // Those that waited meanwhile need not find out again.
+            Ok(Err(error)) => (Instant::now(), Err(error)),
+            Err(_) => (Instant::now(), Err(StoreError::Unavailable("no tokens in time".into()))),
+        };
+        *refreshed = Some((at, result.clone()));
+        result
+    }
+
+    fn allow(&self, made: Vec<ClientToken>) {
+        let mut all = Allowed::new();
+        for token in self.configured.iter().cloned().chain(made) {
+            all.entry(self.hasher.hash_one(token.reveal())).or_default().push(token);
+        }
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_basic_credentials_are_read() {
+        assert_eq!(basic_credentials(b"Basic ZGVtbzo=").as_deref(), Some("demo:"));
+        assert_eq!(basic_credentials(b"bAsIc ZGVtbzp4").as_deref(), Some("demo:x"));
+        for bad in [&b"Basic"[..], b"Basic ???", b"Bearer ZGVtbzo=", b"ZGVtbzo=", b"", b"\xff \xff"]
+        {
+            assert_eq!(basic_credentials(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_may_hold_colons_but_must_end_at_one() {
+        assert_eq!(user_names("demo:").collect::<Vec<_>>(), ["demo"]);
+        assert_eq!(user_names("a:b:x").collect::<Vec<_>>(), ["a:b", "a"]);
+        assert_eq!(user_names("demo").count(), 0);
+        assert_eq!(user_names(&":".repeat(1000)).count(), 65);
+    }
+}

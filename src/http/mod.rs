@@ -1,0 +1,18 @@
+//! Serving over HTTP, without a route: sockets and TLS, limits, authentication, bodies and refusals.
+//!
+//! What is served is handed in as values ([`Site`]), put together where a process starts.
+
+mod acceptor;
+pub mod authentication;
+pub mod body;
+mod connection;
+pub mod limits;
+pub mod query;
+pub mod refusal;
+mod server;
+mod service;
+mod transport;
+
+pub use server::{Server, ServerOptions, UnusableCertificate};
+pub use service::{ShortWay, Site};
+pub use transport::TransportRules;

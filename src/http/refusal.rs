@@ -1,0 +1,104 @@
+//! What goes wrong with a request, and the answer each gets.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::limits::TooMany;
+use crate::bus::json::Rejection;
+use crate::store::StoreError;
+
+/// A request that is not done. The body of the answer is one line that a person can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    BadRequest(#[from] Rejection),
+    #[error("authenticate with HTTP Basic: the user name is an allowed token")]
+    Unauthorized,
+    #[error("{0}")]
+    Forbidden(&'static str),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the body did not arrive in time")]
+    BodyTimeout,
+    #[error("the body is larger than {max} bytes")]
+    BodyTooLarge { max: usize },
+    #[error("the body has a Content-Encoding: send it as it is")]
+    EncodedBody,
+    #[error("{0}")]
+    MethodNotAllowed(&'static str),
+    #[error("{0}")]
+    TooMany(#[from] TooMany),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    pub fn bad_request(reason: impl std::fmt::Display) -> Self {
+        Self::BadRequest(Rejection::new(reason))
+    }
+
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The line for the client. What the store said is for the operator only.
+    fn reason(&self) -> String {
+        match self {
+            Self::Store(error @ StoreError::Unavailable(_)) => {
+                tracing::warn!(%error, "failed to answer a request");
+                "the store is not available: try again".into()
+            }
+            Self::Store(error @ StoreError::Full(_)) => {
+                tracing::warn!(%error, "failed to answer a request");
+                "the store is full: try again".into()
+            }
+            Self::Store(error @ StoreError::Corrupt(_)) => {
+                // Nothing that passes by itself: an exception.
+                tracing::error!(%error, "failed to answer a request");
+                "the store is damaged: see the log".into()
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+/// When a client may try again if the store was not available.
+const STORE_PAUSE_SECONDS: u64 = 1;
+const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let retry_after = match &self {
+            Self::TooMany(too_many) => Some(too_many.seconds()),
+            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+                Some(STORE_PAUSE_SECONDS)
+            }
+            _ => None,
+        };
+        let mut response = (status, format!("{}\n", self.reason())).into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,144 @@
+//! Queues: what publishers put in, and workers deliver from.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{Alarm, Lane, Lanes, StoreResult};
+use crate::bus::attempt::Failure;
+use crate::bus::batch::{Batch, Item};
+use crate::bus::health::Health;
+use crate::bus::subscription::Delivery;
+use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
+
+/// By how much the clock may be set back without anything being done about it.
+pub const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// How long after the end of its lease a delivery has been broken off for certain: workers renew
+/// leases more often than this.
+pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
+
+/// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
+/// and into its time.
+pub const CLAIM_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Items that one client publishes to one topic in one request.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub topic: TopicName,
+    pub publisher: ClientToken,
+    pub items: Vec<Item>,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Every item is in every subscribed queue.
+    Stored,
+    /// The topic belongs to another client; nothing was stored.
+    OwnedByAnother,
+}
+
+/// The right to deliver from one queue, for as long as it is renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub subscriber: ClientToken,
+    /// The queue's own name; a subscriber that leaves and comes back gets a new queue.
+    pub queue: String,
+    /// The fencing number: no two leases of a queue have the same, not even if the store has lost
+    /// its last changes in between, because it is at least the time in microseconds.
+    pub fence: u64,
+}
+
+/// A batch to deliver, with all that is needed to do so.
+#[derive(Clone, Debug)]
+pub struct LeasedBatch {
+    pub lease: Lease,
+    pub delivery: Delivery,
+    pub health: Health,
+    /// How long its oldest item has waited, by the store's clock, when it was given out.
+    pub waited: Duration,
+    pub batch: Batch,
+}
+
+/// What a look for work found.
+#[derive(Debug, Default)]
+pub struct Claim {
+    pub batches: Vec<LeasedBatch>,
+    /// When the next queue is due, or a lease runs out; `None` if nothing waits.
+    pub next_due: Option<Duration>,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The batch leaves its queue.
+    Acknowledged,
+    /// The batch stays at the head and is due again after the pause.
+    Failed { retry_in: Duration },
+    /// The batch was not sent; it stays at the head and is due at once.
+    Returned,
+}
+
+/// What a worker reports about a leased batch.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub lease: Lease,
+    pub outcome: Outcome,
+    /// Why it failed, to be shown until the queue's next acknowledgement.
+    pub failure: Option<Failure>,
+    /// The subscriber's health from now on.
+    pub health: Health,
+    /// Whether the worker would take the queue's next batch, if one is due, under the same lease.
+    pub take_next: bool,
+}
+
+/// What became of a settlement.
+#[derive(Debug)]
+pub enum Settled {
+    /// The queue has its next batch due already; the lease goes on.
+    Next(Box<LeasedBatch>),
+    /// The lease is given back.
+    Released,
+    /// The lease was lost before; nothing was changed.
+    Stale,
+}
+
+/// What comes into queues and goes out of them.
+#[async_trait]
+pub trait Queues: Lanes {
+    /// Commits publications together, in order, and says for each what became of it.
+    ///
+    /// Creates a topic on its first publication, and gives it its publisher. On success
+    /// everything is as durable as the store can make it. After `give_up` the publishers are told
+    /// that nothing was stored, so what has not begun by then is not begun.
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>>;
+
+    /// How many calls of [`Store::publish`] are worth having under way at once; more of them would
+    /// only make the groups smaller.
+    fn commits_at_once(&self) -> usize;
+
+    /// How many batches are due within this time, those in flight included.
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64>;
+
+    /// Leases up to `limit` queues of a lane that have a batch due and gives out their batches;
+    /// fewer once they hold [`CLAIM_MAX_BYTES`] together.
+    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim>;
+
+    /// Records how a delivery ended and, if asked, takes the queue's next batch in the same step.
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled>;
+
+    /// Prolongs leases of one lane's queues to `lease` from now. Returns those that were lost.
+    async fn renew(&self, lane: Lane, leases: &[Lease], lease: Duration)
+    -> StoreResult<Vec<Lease>>;
+
+    /// Rings when a queue of a lane may have come due. The first call starts listening to other
+    /// processes.
+    fn alarm(&self, lane: Lane) -> &Alarm;
+}

@@ -1,0 +1,134 @@
+//! Queues: publishing into them, and delivering from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::Value;
+use tokio::time::Instant;
+
+use super::link::Resend;
+use super::reply::Reply;
+use super::{RedisStore, ms, publish, wake};
+use crate::bus::batch::MAX_BATCH_BYTES;
+use crate::store::{
+    Alarm, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lane, Lease, Outcome, Publication, Published,
+    Queues, Settled, Settlement, StoreError, StoreResult,
+};
+
+/// One group of publications is in the server's hands while the next one is on its way to it.
+const COMMITS_AT_ONCE: usize = 2;
+
+/// Numbers this process's claims in a lane, so that Redis knows which of them was never answered.
+#[derive(Default)]
+pub struct Claims {
+    last: i64,
+    last_answered: i64,
+}
+
+#[async_trait]
+impl Queues for RedisStore {
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>> {
+        publish::publish(self, publications, give_up).await
+    }
+
+    fn commits_at_once(&self) -> usize {
+        COMMITS_AT_ONCE
+    }
+
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
+        let counts = self.run_everywhere(&self.scripts.due_batches, &[ms(within)]).await?;
+        counts.into_iter().map(Reply::unsigned).sum()
+    }
+
+    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let mut claims = self.lane(lane).claims.lock().await;
+        claims.last += 1;
+        let args = vec![
+            (limit as i64).into(),
+            ms(lease),
+            (MAX_BATCH_BYTES as i64).into(),
+            (CLAIM_MAX_BYTES as i64).into(),
+            ms(CLOCK_STEP),
+            self.origin.as_str().into(),
+            claims.last.into(),
+            claims.last_answered.into(),
+        ];
+        // Sent again, it would be taken for an old copy: the next one ends what a lost one has leased.
+        let mut reply = self.run_with(&self.scripts.claim, lane, args, Resend::No).await?;
+        claims.last_answered = claims.last;
+        let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
+        let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
+        Ok(Claim { batches, next_due })
+    }
+
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
+        let Settlement { lease: Lease { subscriber, queue, fence }, .. } = settlement;
+        let lane = self.lane_of(&subscriber).await?;
+        let failure = settlement.failure.as_ref();
+        let args = vec![
+            subscriber.reveal().into(),
+            queue.into(),
+            fence.to_string().into(),
+            match settlement.outcome {
+                Outcome::Acknowledged => "acknowledged".into(),
+                Outcome::Failed { retry_in } => ms(retry_in),
+                Outcome::Returned => 0.into(),
+            },
+            i64::from(settlement.health.points()).into(),
+            i64::from(settlement.take_next).into(),
+            ms(lease),
+            (MAX_BATCH_BYTES as i64).into(),
+            failure
+                .and_then(|failure| failure.status)
+                .map_or("-".into(), |status| Value::Integer(status.into())),
+            failure.map_or("", |failure| &failure.reason).into(),
+        ];
+        let reply = self.run(&self.scripts.settle, lane, args).await?;
+        if reply.is_list() {
+            return Ok(Settled::Next(Box::new(reply.leased_batch()?)));
+        }
+        let released = reply.text()?;
+        if released == "stale" {
+            return Ok(Settled::Stale);
+        }
+        if let Ok(delay) = released.parse() {
+            self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
+        }
+        Ok(Settled::Released)
+    }
+
+    async fn renew(
+        &self,
+        lane: Lane,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> StoreResult<Vec<Lease>> {
+        let mut args: Vec<Value> = Vec::with_capacity(1 + 3 * leases.len());
+        args.push(ms(lease));
+        for Lease { subscriber, queue, fence } in leases {
+            args.push(subscriber.reveal().into());
+            args.push(queue.as_str().into());
+            args.push(fence.to_string().into());
+        }
+        let lost = self.run(&self.scripts.renew, lane, args).await?;
+        let lost = lost.map(|position| {
+            let position = position.unsigned()? as usize;
+            let missing = || StoreError::Corrupt("renew: no such lease".into());
+            leases.get(position).cloned().ok_or_else(missing)
+        });
+        lost.collect()
+    }
+
+    fn alarm(&self, lane: Lane) -> &Alarm {
+        self.listening.get_or_init(|| {
+            let alarms = self.lanes.iter().map(|lane| Arc::downgrade(&lane.alarm));
+            wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
+        });
+        &self.lane(lane).alarm
+    }
+}

@@ -1,0 +1,57 @@
+//! How much room the store takes, and what is dropped so that there is some.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Drops, Lane, Lanes, StoreResult};
+
+/// How many items one call drops at most: so long must a publisher be able to wait.
+pub const DROP_STEP: usize = 2_000;
+
+/// What an item costs beyond its own bytes, about, on either store.
+pub const ITEM_OVERHEAD: u64 = 24;
+
+/// How much room the store takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub used: u64,
+    /// Bytes that the store is limited to by its own settings, if it is.
+    pub limit: Option<u64>,
+    /// Processor time that a server of its own has used, in user and in system mode.
+    pub cpu: Option<(Duration, Duration)>,
+}
+
+/// The room that is taken, and how some is made.
+#[async_trait]
+pub trait Room: Lanes {
+    /// How much room is taken up where a lane is; several lanes may share it.
+    async fn usage(&self, lane: Lane) -> StoreResult<Usage>;
+
+    /// Drops the oldest items of a lane, oldest first across its queues, until they amount to
+    /// `bytes` or to [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
+    async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops>;
+
+    /// What [`Store::drop_oldest`] would drop if `before` had been dropped already.
+    async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops>;
+
+    /// Drops what is older than its subscriber's `retention`, or more than its `max_queued` behind
+    /// what is in flight, up to [`DROP_STEP`] items of a lane.
+    async fn drop_expired(&self, lane: Lane) -> StoreResult<Drops>;
+}
+
+/// How much room is taken up where most of it is, of all places where the store has lanes.
+///
+/// # Errors
+/// If one of them cannot be asked.
+pub async fn fullest_usage(store: &dyn Room) -> StoreResult<Usage> {
+    let mut fullest = store.usage(Lane::HOME).await?;
+    for lane in Lane::first(store.lanes().await?).skip(1) {
+        let usage = store.usage(lane).await?;
+        if usage.used > fullest.used {
+            fullest = usage;
+        }
+    }
+    Ok(fullest)
+}

@@ -1,0 +1,83 @@
+//! Queues: publishing into them, and delivering from them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::time::Instant;
+
+use super::writer::Durability;
+use super::{SqliteStore, batches, housekeeping, publish};
+use crate::store::{
+    Alarm, Claim, Lane, Lease, Publication, Published, Queues, Settled, Settlement, StoreResult,
+};
+
+/// One group of publications runs while another one is synced, and a third one is answered.
+const COMMITS_AT_ONCE: usize = 3;
+
+#[async_trait]
+impl Queues for SqliteStore {
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>> {
+        let clock = self.clock.clone();
+        let append = move |db: &Connection| publish::publish(db, &publications, clock.now_ms());
+        let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
+        if let Some(delay) = due_in {
+            self.alarm.ring_in(delay);
+        }
+        Ok(published)
+    }
+
+    fn commits_at_once(&self) -> usize {
+        COMMITS_AT_ONCE
+    }
+
+    async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
+        let until_ms = self.clock.now_ms() + within.as_millis() as u64;
+        self.reader.run(move |db| batches::due_batches(db, until_ms)).await
+    }
+
+    async fn claim(&self, _lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
+        let clock = self.clock.clone();
+        let claim = move |db: &Connection| {
+            let now_ms = clock.now_ms();
+            let claim = batches::claim(db, limit, lease, now_ms)?;
+            let more_to_tidy = claim.batches.is_empty() && housekeeping::tidy(db, now_ms)?;
+            Ok((claim, more_to_tidy))
+        };
+        let (claim, more_to_tidy) = self.write_lazily(claim).await?;
+        if more_to_tidy {
+            self.alarm.ring_in(housekeeping::PAUSE);
+        }
+        Ok(claim)
+    }
+
+    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
+        let clock = self.clock.clone();
+        let settle = move |db: &Connection| batches::settle(db, &settlement, lease, clock.now_ms());
+        let (settled, due_in) = self.write_lazily(settle).await?;
+        if let Some(delay) = due_in {
+            self.alarm.ring_in(delay);
+        }
+        Ok(settled)
+    }
+
+    async fn renew(
+        &self,
+        _lane: Lane,
+        leases: &[Lease],
+        lease: Duration,
+    ) -> StoreResult<Vec<Lease>> {
+        let (leases, clock) = (leases.to_vec(), self.clock.clone());
+        self.write_lazily(move |db| batches::renew(db, leases, lease, clock.now_ms())).await
+    }
+
+    fn alarm(&self, _lane: Lane) -> &Alarm {
+        self.is_watched.store(true, Ordering::Relaxed);
+        &self.alarm
+    }
+}
