@@ -21,7 +21,7 @@ use redis_server::RedisServer;
 use routemaster::bus::batch::{Batch, BatchId, Item};
 use routemaster::bus::clock::Clock;
 use routemaster::bus::event::parse_publish;
-use routemaster::bus::subscription::{CallbackUrl, Delivery, Retention, Subscription};
+use routemaster::bus::subscription::{CallbackUrl, Retention, Subscription, Terms};
 use routemaster::bus::token::ClientToken;
 use routemaster::bus::topic::TopicName;
 use routemaster::http::authentication::Tokens;
@@ -79,7 +79,7 @@ fn build_batch(c: &mut Criterion) {
 fn commit(c: &mut Criterion, name: &str, runtime: &Runtime, store: &dyn Store) {
     let subscription = Subscription {
         topics: [topic()].into(),
-        delivery: Delivery {
+        terms: Terms {
             callback: CallbackUrl::parse("https://localhost/callback").unwrap(),
             uuid: None,
             timeout: Duration::from_secs(3600),

@@ -69,6 +69,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     };
     let mut parts = JoinSet::new();
     parts.spawn(upkeep(&settings, &store, &full, &stop));
+    parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     if role != Role::Web {
         let worker = Worker::new(&settings, store.clone(), stop.clone())?;
         parts.spawn(async {
@@ -128,6 +129,14 @@ fn upkeep(
     }
 }
 
+/// Ends the process when its store can never work again, so that its supervisor starts it anew.
+async fn end_with_the_store(store: Arc<dyn Store>, stop: CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        error = store.broken() => Err(error.into()),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
 /// What a store is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -162,12 +171,17 @@ async fn open_checked_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store
     let (store, checked) = open_and_check_store(settings, Access::Use).await?;
     match checked {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-        Err(error) if error.is::<StoreError>() => {
+        Err(error) if may_pass(&error) => {
             tracing::warn!(%error, "the store cannot be asked yet; starting without it");
         }
         Err(error) => return Err(error),
     }
     Ok(store)
+}
+
+/// Whether the store may do later what it did not do now.
+fn may_pass(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Unavailable(_) | StoreError::Full(_)))
 }
 
 /// What asking a store how it is set came to: what is dangerous, or why it cannot be used. The

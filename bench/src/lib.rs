@@ -5,6 +5,7 @@ pub mod bare;
 mod ceiling;
 mod child;
 mod connection;
+mod cost;
 mod latency;
 mod mark;
 mod own;

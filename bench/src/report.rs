@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
+use super::cost::Cost;
 use super::latency::Quantiles;
 use super::publishers::Published;
 use super::receivers::Receivers;
 use super::stage::Stage;
 use super::tally::Faults;
-use super::usage::Usage;
 
 /// One measurement. What it does not have is null.
 #[derive(Default, Serialize)]
@@ -113,15 +113,6 @@ pub struct NoisyFigures {
     pub with: Option<Quantiles>,
     pub p50_ratio: Option<f64>,
     pub p99_ratio: Option<f64>,
-}
-
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Cost {
-    /// Of all its processes, if this command has started it.
-    pub bus: Option<Usage>,
-    pub redis: Option<Usage>,
-    /// Publishers and receivers.
-    pub bench: Usage,
 }
 
 impl PublishedFigures {

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cost::Cost;
 use super::mark::Clock;
 use super::own::{OwnBus, Store};
 use super::progress::Progress;
 use super::publishers::{Load, Published, Script, publish};
 use super::receivers::{Receivers, Subscriber};
-use super::report::Cost;
 use super::target::{Target, Terms};
 use super::usage::{self, Usage};
 use routemaster::bus::token::random_hex;

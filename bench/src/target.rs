@@ -18,7 +18,8 @@ use super::receivers::Receivers;
 use routemaster::bus::token::{ClientToken, random_hex};
 use routemaster::cli::connect::{Answer, Bus};
 use routemaster::cli::outcome::UsageError;
-use routemaster::cli::trouble::{Trouble, may_pass, refusal};
+use routemaster::cli::refusals::{may_pass, refusal};
+use routemaster::cli::trouble::Trouble;
 
 /// How many requests of setting up are sent at once.
 const AT_ONCE: usize = 16;

@@ -40,6 +40,20 @@ impl CallbackUrl {
         Ok((Self(url), (!user.is_empty()).then_some(user)))
     }
 
+    /// Takes a callback that was checked before it was stored. One that an older version took and that
+    /// is none any more becomes a place that nothing can be delivered to, so that it holds up its own
+    /// subscriber and nobody else.
+    pub(crate) fn from_stored(text: &str) -> Self {
+        let unusable =
+            || Self(Url::parse(UNUSABLE).unwrap_or_else(|_| unreachable!("it is a URL")));
+        Self::parse(text).unwrap_or_else(|_| unusable())
+    }
+
+    /// Whether what was stored is no callback.
+    pub fn is_unusable(&self) -> bool {
+        self.0.as_str() == UNUSABLE
+    }
+
     pub fn as_url(&self) -> &Url {
         &self.0
     }
@@ -49,6 +63,9 @@ impl CallbackUrl {
     }
 }
 
+/// No name is ever in this domain (RFC 2606).
+const UNUSABLE: &str = "https://unusable.invalid/";
+
 impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -57,7 +74,7 @@ impl fmt::Debug for CallbackUrl {
 
 /// Where and in what portions a subscriber receives.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Terms {
     pub callback: CallbackUrl,
     /// User name and password of the callback; a secret.
     pub uuid: Option<String>,
@@ -67,7 +84,7 @@ pub struct Delivery {
     pub max: u32,
 }
 
-impl fmt::Debug for Delivery {
+impl fmt::Debug for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("callback", &self.callback)
@@ -90,7 +107,7 @@ pub struct Retention {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub topics: BTreeSet<TopicName>,
-    pub delivery: Delivery,
+    pub terms: Terms,
     pub retention: Retention,
 }
 
@@ -100,7 +117,7 @@ pub struct Subscription {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionRequest {
     pub topics: BTreeSet<TopicName>,
-    pub delivery: Delivery,
+    pub terms: Terms,
     pub retention: RetentionRequest,
 }
 
@@ -141,12 +158,12 @@ impl<T> Change<T> {
 
 /// Everything of a subscription is asked for.
 impl From<Subscription> for SubscriptionRequest {
-    fn from(Subscription { topics, delivery, retention }: Subscription) -> Self {
+    fn from(Subscription { topics, terms, retention }: Subscription) -> Self {
         let retention = RetentionRequest {
             age: retention.age.map_or(Change::Clear, Change::Set),
             count: retention.count.map_or(Change::Clear, Change::Set),
         };
-        Self { topics, delivery, retention }
+        Self { topics, terms, retention }
     }
 }
 
@@ -217,7 +234,7 @@ impl SubscriptionRequest {
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
         let timeout = Duration::from_millis(timeout);
-        Ok(Self { topics, delivery: Delivery { callback, uuid, timeout, max }, retention })
+        Ok(Self { topics, terms: Terms { callback, uuid, timeout, max }, retention })
     }
 }
 
@@ -272,11 +289,11 @@ mod tests {
         {
             let body =
                 format!(r#"{{"topics":["b","a","b"],"callback":"https://a.example/cb"{more}}}"#);
-            let SubscriptionRequest { topics, delivery, retention } = parse(&body).unwrap();
+            let SubscriptionRequest { topics, terms, retention } = parse(&body).unwrap();
             assert_eq!(retention, RetentionRequest { age: Change::Keep, count: Change::Keep });
             assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
-            assert_eq!(delivery.timeout, Duration::from_millis(500));
-            assert_eq!((delivery.max, delivery.uuid), (100, None));
+            assert_eq!(terms.timeout, Duration::from_millis(500));
+            assert_eq!((terms.max, terms.uuid), (100, None));
         }
     }
 
@@ -298,9 +315,9 @@ mod tests {
             ("https://a.example/cb#there", "", None),
         ] {
             let body = format!(r#"{{"topics":[],"callback":"{callback}"{uuid}}}"#);
-            let delivery = parse(&body).expect(callback).delivery;
-            assert_eq!(delivery.callback.as_str(), "https://a.example/cb", "{callback}");
-            assert_eq!(delivery.uuid.as_deref(), expected, "{callback}");
+            let terms = parse(&body).expect(callback).terms;
+            assert_eq!(terms.callback.as_str(), "https://a.example/cb", "{callback}");
+            assert_eq!(terms.uuid.as_deref(), expected, "{callback}");
         }
     }
 

@@ -16,6 +16,7 @@ pub mod monitoring;
 pub mod outcome;
 pub mod publish;
 pub mod pulse;
+pub mod refusals;
 pub mod secret;
 pub mod subscribe;
 pub mod subscriptions;

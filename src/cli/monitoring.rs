@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::connect::Bus;
-use super::trouble::refusal;
+use super::refusals::refusal;
 
 /// A row of `GET /topics`.
 #[derive(Debug, Deserialize, Serialize)]

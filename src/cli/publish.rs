@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::bus::event::EventType;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::BusOptions;
-use crate::cli::trouble::refusal;
+use crate::cli::refusals::refusal;
 
 /// Publish one event, or many from standard input.
 #[derive(Args)]

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
 use super::outcome::AlreadyTold;
+use super::refusals::refusal;
 use super::table::{print, print_json};
-use super::trouble::refusal;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]

@@ -11,9 +11,9 @@ use super::confirm::confirm;
 use super::connect::{Bus, BusOptions};
 use super::monitoring::{self, Subscription, veil};
 use super::outcome::UsageError;
+use super::refusals::refusal;
 use super::secret;
 use super::table::{print, print_json};
-use super::trouble::refusal;
 use crate::bus::subscription::SubscriptionRequest as Wish;
 use crate::bus::topic::TopicName;
 
@@ -136,7 +136,7 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
         return print_json(&made.veiled());
     }
     let topics: Vec<_> = wish.topics.iter().map(TopicName::as_str).collect();
-    let callback = wish.delivery.callback.as_str();
+    let callback = wish.terms.callback.as_str();
     let who = veil(bus.user().reveal()).to_owned();
     Ok(print(&format!("{who} receives {} at {callback}\n", topics.join(", ")))?)
 }
@@ -151,7 +151,7 @@ pub async fn own(bus: &Bus) -> anyhow::Result<Option<Subscription>> {
 /// What an existing subscription would not have any more, in words.
 fn losses(existing: &Subscription, wish: &Wish) -> Vec<String> {
     let mut losses = Vec::new();
-    if existing.callback != wish.delivery.callback.as_str() {
+    if existing.callback != wish.terms.callback.as_str() {
         losses.push(format!("its callback would no longer be {}", existing.callback));
     }
     let kept = |name: &&String| wish.topics.iter().any(|topic| topic.as_str() == name.as_str());
@@ -159,7 +159,7 @@ fn losses(existing: &Subscription, wish: &Wish) -> Vec<String> {
     if !lost.is_empty() {
         losses.push(format!("it would no longer receive {}", lost.join(", ")));
     }
-    if existing.uuid.is_some() && wish.delivery.uuid.is_none() {
+    if existing.uuid.is_some() && wish.terms.uuid.is_none() {
         losses.push("its deliveries would no longer carry a uuid".into());
     }
     losses

@@ -13,9 +13,9 @@ use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
 use super::monitoring;
 use super::outcome::UsageError;
+use super::refusals::refusal_of_root;
 use super::secret;
 use super::table::{Screen, Table, print, print_json};
-use super::trouble::refusal_of_root;
 use super::words::counted;
 use crate::bus::token::{ClientToken, ServiceName};
 

@@ -10,8 +10,8 @@ use super::connect::BusOptions;
 use super::credentials::Capacity;
 use super::monitoring::{self, Topic};
 use super::outcome::UsageError;
+use super::refusals::refusal;
 use super::table::{Screen, Table, print, print_json};
-use super::trouble::refusal;
 use crate::bus::topic::TopicName;
 
 #[derive(Args)]

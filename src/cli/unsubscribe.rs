@@ -10,9 +10,9 @@ use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
 use super::monitoring::{self, Subscription, veil};
 use super::outcome::UsageError;
+use super::refusals::{refusal, refusal_of_root};
 use super::subscribe::own;
 use super::table::{print, print_json};
-use super::trouble::{refusal, refusal_of_root};
 use super::words::counted;
 use crate::bus::topic::TopicName;
 

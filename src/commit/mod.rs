@@ -1,10 +1,12 @@
 //! Group commits: what waits is handed to the store together, and each is answered for when its group is
 //! committed.
 //!
-//! [`group`] is how, whatever it is; [`publishes`] are what.
+//! [`group`] is how, whatever it is; [`publishes`] and [`settlements`] are what.
 
 mod group;
 mod publishes;
+mod settlements;
 
 pub use group::GroupCommit;
 pub use publishes::{PublishGroups, Publishes};
+pub use settlements::{SettleGroups, Settlements};

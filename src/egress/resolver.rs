@@ -3,6 +3,9 @@
 //! The connection is made to one of the addresses that were checked here: a name that answers
 //! differently the next time it is looked up is checked anew.
 //!
+//! A name server that is slow is not the receiver's fault: where a look-up takes long or fails, the addresses
+//! that the name had not long ago are taken, if it had any.
+//!
 //! A look-up is a call into the system that blocks, for many seconds if a name server is silent,
 //! and cannot be broken off; who waits for it gives up long before. So that names that hang hold up
 //! nobody else, each name is looked up once at a time, whoever waits for it, and on a thread of its
@@ -11,8 +14,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
@@ -29,9 +33,39 @@ pub struct CheckedResolver {
     lookups: Lookups,
 }
 
-/// The look-ups under way, each with its result once it is there.
+/// How long a look-up may take before addresses that are known are taken.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long addresses are taken while no look-up succeeds.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+/// Of how many names addresses are remembered.
+const KNOWN_MAX: usize = 20_000;
+
+/// The look-ups under way, each with its result once it is there, and what earlier ones found.
 #[derive(Clone, Default)]
-struct Lookups(Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>);
+struct Lookups(Arc<Mutex<Names>>);
+
+#[derive(Default)]
+struct Names {
+    under_way: HashMap<String, watch::Receiver<Option<Found>>>,
+    known: HashMap<String, (Instant, Vec<IpAddr>)>,
+}
+
+impl Names {
+    fn remember(&mut self, name: &str, addresses: &[IpAddr]) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(name) {
+            self.known.retain(|_, (since, _)| since.elapsed() < KNOWN_FOR);
+            if self.known.len() >= KNOWN_MAX {
+                return;
+            }
+        }
+        self.known.insert(name.to_owned(), (Instant::now(), addresses.to_vec()));
+    }
+
+    fn known(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let (since, addresses) = self.known.get(name)?;
+        (since.elapsed() < KNOWN_FOR).then(|| addresses.clone())
+    }
+}
 
 /// The addresses of a name, or why there are none.
 type Found = Result<Vec<IpAddr>, String>;
@@ -71,16 +105,25 @@ fn system_lookup(name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 impl Lookups {
-    /// Waits for the look-up of this name that is under way, or starts one.
+    /// Waits for the look-up of this name that is under way, or starts one; takes what is known if that
+    /// does not help in time.
     async fn addresses(
         &self,
         name: &str,
         lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
     ) -> Result<Vec<IpAddr>, String> {
-        let mut found = self.join_or_start(name, lookup)?;
-        let found = found.wait_for(Option::is_some).await;
-        let failed = || Err("the look-up failed".to_owned());
-        found.ok().and_then(|found| found.clone()).unwrap_or_else(failed)
+        let known = self.names().known(name);
+        let find = async {
+            let mut found = self.join_or_start(name, lookup)?;
+            let found = found.wait_for(Option::is_some).await;
+            let failed = || Err("the look-up failed".to_owned());
+            found.ok().and_then(|found| found.clone()).unwrap_or_else(failed)
+        };
+        let Some(known) = known else { return find.await };
+        match tokio::time::timeout(PATIENCE, find).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(_)) | Err(_) => Ok(known),
+        }
     }
 
     fn join_or_start(
@@ -88,30 +131,38 @@ impl Lookups {
         name: &str,
         lookup: fn(&str) -> io::Result<Vec<IpAddr>>,
     ) -> Result<watch::Receiver<Option<Found>>, String> {
-        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = under_way.get(name) {
+        let mut names = self.names();
+        if let Some(found) = names.under_way.get(name) {
             return Ok(found.clone());
         }
-        if under_way.len() >= LOOKUPS_MAX {
+        if names.under_way.len() >= LOOKUPS_MAX {
             return Err(format!("{LOOKUPS_MAX} names are being looked up already"));
         }
         let (result, found) = watch::channel(None);
         let (lookups, own_name) = (self.clone(), name.to_owned());
         let started = thread::Builder::new().name("lookup".into()).spawn(move || {
             let found = lookup(&own_name).map_err(|error| error.to_string());
-            lookups.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&own_name);
+            let mut names = lookups.names();
+            names.under_way.remove(&own_name);
+            if let Ok(addresses) = &found {
+                names.remember(&own_name, addresses);
+            }
+            drop(names);
             result.send_replace(Some(found));
         });
         started.map_err(|error| format!("failed to start a thread for it: {error}"))?;
-        under_way.insert(name.to_owned(), found.clone());
+        names.under_way.insert(name.to_owned(), found.clone());
         Ok(found)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use super::*;
     use crate::egress::host_pattern::HostPattern;
@@ -144,6 +195,30 @@ mod tests {
         assert!(error.ends_with(setting), "{error}");
     }
 
+    /// How often a name was looked up whose name server answers once and hangs from then on.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    fn answers_once(_: &str) -> io::Result<Vec<IpAddr>> {
+        if ASKED.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Ok(vec![IpAddr::from([10, 0, 0, 7])]);
+        }
+        loop {
+            thread::park();
+        }
+    }
+
+    #[tokio::test]
+    async fn while_a_name_server_is_slow_a_name_has_the_addresses_that_it_had() {
+        let lookups = Lookups::default();
+        for _ in 0..3 {
+            let start = Instant::now();
+            let found = lookups.addresses("a.example", answers_once).await;
+            assert_eq!(found, Ok(vec![IpAddr::from([10, 0, 0, 7])]));
+            assert!(start.elapsed() < PATIENCE * 3, "it took {:?}", start.elapsed());
+        }
+        assert_eq!(ASKED.load(Ordering::SeqCst), 2, "the one that hangs is waited for once");
+    }
+
     /// How often names that hang were looked up.
     static HUNG: AtomicUsize = AtomicUsize::new(0);
 
@@ -174,7 +249,9 @@ mod tests {
         }
         let one_more = lookups.addresses("slow-more", hangs_unless_good);
         assert!(tokio::time::timeout(short, one_more).await.is_err(), "there is one place left");
-        assert!(good().await.unwrap_err().contains("already"), "now there is none");
+        let new = lookups.addresses("new", hangs_unless_good).await;
+        assert!(new.unwrap_err().contains("already"), "now there is none");
+        assert!(good().await.is_ok(), "but what is known of others is taken");
         assert_eq!(HUNG.load(Ordering::SeqCst), LOOKUPS_MAX);
     }
 }

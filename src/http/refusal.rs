@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::limits::TooMany;
 use crate::bus::json::Rejection;
 use crate::store::StoreError;
+use crate::telemetry::sparing::SparingLine;
 
 /// A request that is not done. The body of the answer is one line that a person can act on.
 #[derive(Debug, thiserror::Error)]
@@ -58,24 +59,26 @@ impl Refusal {
 
     /// The line for the client. What the store said is for the operator only.
     fn reason(&self) -> String {
-        match self {
-            Self::Store(error @ StoreError::Unavailable(_)) => {
-                tracing::warn!(%error, "failed to answer a request");
-                "the store is not available: try again".into()
-            }
-            Self::Store(error @ StoreError::Full(_)) => {
-                tracing::warn!(%error, "failed to answer a request");
-                "the store is full: try again".into()
-            }
-            Self::Store(error @ StoreError::Corrupt(_)) => {
+        let Self::Store(error) = self else { return self.to_string() };
+        if let Some(untold) = STORE_FAILED.is_due() {
+            match error {
                 // Nothing that passes by itself: an exception.
-                tracing::error!(%error, "failed to answer a request");
-                "the store is damaged: see the log".into()
+                StoreError::Corrupt(_) => {
+                    tracing::error!(%error, untold, "failed to answer a request");
+                }
+                _ => tracing::warn!(%error, untold, "failed to answer a request"),
             }
-            error => error.to_string(),
+        }
+        match error {
+            StoreError::Unavailable(_) => "the store is not available: try again".into(),
+            StoreError::Full(_) => "the store is full: try again".into(),
+            StoreError::Corrupt(_) => "the store is damaged: see the log".into(),
         }
     }
 }
+
+/// Without a store, each publish would be a line.
+static STORE_FAILED: SparingLine = SparingLine::new();
 
 /// When a client may try again if the store was not available.
 const STORE_PAUSE_SECONDS: u64 = 1;

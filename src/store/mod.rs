@@ -46,8 +46,8 @@ pub use imports::{
 };
 pub use lanes::{Lane, Lanes};
 pub use queues::{
-    BROKEN_OFF_AFTER, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, LeasedBatch, Outcome, Publication,
-    Published, Queues, Settled, Settlement,
+    BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
+    LeasedBatch, Publication, Published, QueueClaim, QueueLease, Queues,
 };
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 
@@ -57,6 +57,10 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 pub trait Store: Queues + Directory + Room + Duties + Imports {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
+
+    /// Completes when the store can never work again in this process, and says why; a process that goes on
+    /// would look well and do nothing.
+    async fn broken(&self) -> StoreError;
 
     /// The store in a few words, for people; no password.
     fn describe(&self) -> String;

@@ -9,15 +9,16 @@ use super::{Alarm, Lane, Lanes, StoreResult};
 use crate::bus::attempt::Failure;
 use crate::bus::batch::{Batch, Item};
 use crate::bus::health::Health;
-use crate::bus::subscription::Delivery;
+use crate::bus::subscription::Terms;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
 /// By how much the clock may be set back without anything being done about it.
 pub const CLOCK_STEP: Duration = Duration::from_secs(1);
 
-/// How long after the end of its lease a delivery has been broken off for certain: workers renew
-/// leases more often than this.
+/// How long after the end of its lease a delivery has been broken off by a worker that reaches the store:
+/// it renews leases more often than this. One that is cut off from the store goes on until the lease that
+/// it knows of runs out.
 pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
 
 /// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
@@ -43,7 +44,7 @@ pub enum Published {
 
 /// The right to deliver from one queue, for as long as it is renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
+pub struct QueueLease {
     pub subscriber: ClientToken,
     /// The queue's own name; a subscriber that leaves and comes back gets a new queue.
     pub queue: String,
@@ -55,8 +56,8 @@ pub struct Lease {
 /// A batch to deliver, with all that is needed to do so.
 #[derive(Clone, Debug)]
 pub struct LeasedBatch {
-    pub lease: Lease,
-    pub delivery: Delivery,
+    pub lease: QueueLease,
+    pub terms: Terms,
     pub health: Health,
     /// How long its oldest item has waited, by the store's clock, when it was given out.
     pub waited: Duration,
@@ -65,7 +66,7 @@ pub struct LeasedBatch {
 
 /// What a look for work found.
 #[derive(Debug, Default)]
-pub struct Claim {
+pub struct QueueClaim {
     pub batches: Vec<LeasedBatch>,
     /// When the next queue is due, or a lease runs out; `None` if nothing waits.
     pub next_due: Option<Duration>,
@@ -73,7 +74,7 @@ pub struct Claim {
 
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum BatchOutcome {
     /// The batch leaves its queue.
     Acknowledged,
     /// The batch stays at the head and is due again after the pause.
@@ -84,9 +85,9 @@ pub enum Outcome {
 
 /// What a worker reports about a leased batch.
 #[derive(Clone, Debug)]
-pub struct Settlement {
-    pub lease: Lease,
-    pub outcome: Outcome,
+pub struct BatchSettlement {
+    pub lease: QueueLease,
+    pub outcome: BatchOutcome,
     /// Why it failed, to be shown until the queue's next acknowledgement.
     pub failure: Option<Failure>,
     /// The subscriber's health from now on.
@@ -97,7 +98,7 @@ pub struct Settlement {
 
 /// What became of a settlement.
 #[derive(Debug)]
-pub enum Settled {
+pub enum BatchSettled {
     /// The queue has its next batch due already; the lease goes on.
     Next(Box<LeasedBatch>),
     /// The lease is given back.
@@ -129,14 +130,30 @@ pub trait Queues: Lanes {
 
     /// Leases up to `limit` queues of a lane that have a batch due and gives out their batches;
     /// fewer once they hold [`CLAIM_MAX_BYTES`] together.
-    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim>;
+    async fn claim_queues(
+        &self,
+        lane: Lane,
+        limit: usize,
+        lease: Duration,
+    ) -> StoreResult<QueueClaim>;
 
-    /// Records how a delivery ended and, if asked, takes the queue's next batch in the same step.
-    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled>;
+    /// Records how deliveries from a lane's queues ended and, where that is asked for, takes the queue's
+    /// next batch in the same step; no more once those hold [`CLAIM_MAX_BYTES`] together. Says for each
+    /// what became of it.
+    async fn settle_batches(
+        &self,
+        lane: Lane,
+        settlements: Vec<BatchSettlement>,
+        lease: Duration,
+    ) -> StoreResult<Vec<BatchSettled>>;
 
     /// Prolongs leases of one lane's queues to `lease` from now. Returns those that were lost.
-    async fn renew(&self, lane: Lane, leases: &[Lease], lease: Duration)
-    -> StoreResult<Vec<Lease>>;
+    async fn renew_queues(
+        &self,
+        lane: Lane,
+        leases: &[QueueLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<QueueLease>>;
 
     /// Rings when a queue of a lane may have come due. The first call starts listening to other
     /// processes.

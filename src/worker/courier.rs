@@ -8,7 +8,7 @@ use reqwest::{Client, Response, StatusCode};
 
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
-use crate::bus::subscription::Delivery;
+use crate::bus::subscription::Terms;
 use crate::config::{SettingError, Settings};
 use crate::egress::client::{self, ClientOptions};
 use crate::egress::resolver::CheckedResolver;
@@ -35,6 +35,8 @@ pub enum DeliveryError {
     Misunderstood(StatusCode),
     #[error("{0}")]
     Denied(#[from] Denied),
+    #[error("its callback cannot be used: let it subscribe again")]
+    Unusable,
     #[error("{0}")]
     Unanswered(String),
 }
@@ -44,7 +46,7 @@ impl DeliveryError {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(status) | Self::Misunderstood(status) => Some(*status),
-            Self::Denied(_) | Self::Unanswered(_) => None,
+            Self::Denied(_) | Self::Unusable | Self::Unanswered(_) => None,
         }
     }
 }
@@ -87,20 +89,23 @@ impl Courier {
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
-    pub async fn deliver(&self, delivery: &Delivery, batch: &Batch) -> Result<(), DeliveryError> {
+    pub async fn deliver(&self, terms: &Terms, batch: &Batch) -> Result<(), DeliveryError> {
+        if terms.callback.is_unusable() {
+            return Err(DeliveryError::Unusable);
+        }
         // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
-        self.rules.check(delivery.callback.as_url())?;
+        self.rules.check(terms.callback.as_url())?;
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut request = self
             .client
-            .post(delivery.callback.as_url().clone())
+            .post(terms.callback.as_url().clone())
             .header(CONTENT_TYPE, JSON)
             .header("webhook-id", batch.id.to_string())
             .header("webhook-timestamp", now.as_secs())
             .header("routemaster-attempt", batch.attempt)
             .body(batch.to_json());
-        if let Some(uuid) = &delivery.uuid {
+        if let Some(uuid) = &terms.uuid {
             request = request.basic_auth(uuid, Some(uuid));
         }
         let unanswered = |error: reqwest::Error| {

@@ -19,8 +19,11 @@ use super::courier::{Courier, DeliveryError};
 use super::leases::{LEASE, Leases};
 use crate::bus::attempt::Failure;
 use crate::bus::health::BackOff;
+use crate::commit::{SettleGroups, Settlements};
 use crate::config::Settings;
-use crate::store::{Lane, LeasedBatch, Outcome, Settled, Settlement, Store, StoreError};
+use crate::store::{
+    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Store, StoreError,
+};
 use crate::telemetry::metrics::record;
 
 /// How many queues one look for work leases at most.
@@ -45,6 +48,7 @@ struct Dispatcher {
     worker: Arc<Worker>,
     lane: Lane,
     leases: Arc<Leases>,
+    settlements: Settlements,
 }
 
 impl Worker {
@@ -72,10 +76,15 @@ impl Worker {
     /// that wait.
     pub async fn run(self: Arc<Self>) {
         let Some(lanes) = self.until_stopped(self.lanes()).await else { return };
+        let committers = TaskTracker::new();
         let dispatchers = Lane::first(lanes).map(|lane| {
-            Arc::new(Dispatcher { worker: self.clone(), lane, leases: Arc::default() }).run()
+            let settlements = SettleGroups::start(self.store.clone(), lane, LEASE, &committers);
+            let (worker, leases) = (self.clone(), Arc::default());
+            Arc::new(Dispatcher { worker, lane, leases, settlements }).run()
         });
         join_all(dispatchers).await;
+        committers.close();
+        committers.wait().await;
     }
 
     /// How many lanes the store has, as soon as it can be asked.
@@ -93,8 +102,8 @@ impl Worker {
     }
 
     /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
-    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> Settlement {
-        let settlement = |outcome, health| Settlement {
+    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> BatchSettlement {
+        let settlement = |outcome, health| BatchSettlement {
             lease: leased.lease.clone(),
             outcome,
             failure: None,
@@ -103,40 +112,26 @@ impl Worker {
             take_next: !self.stop.is_cancelled() && self.places.available_permits() > 0,
         };
         if self.stop.is_cancelled() {
-            return settlement(Outcome::Returned, leased.health);
+            return settlement(BatchOutcome::Returned, leased.health);
         }
         let started = Instant::now();
         let held = started - asked;
         record::attempted(leased, held);
-        let delivered = self.courier.deliver(&leased.delivery, &leased.batch).await;
+        let delivered = self.courier.deliver(&leased.terms, &leased.batch).await;
         let took = started.elapsed();
         record::delivered(leased, delivered.is_ok(), held, took);
         match delivered {
-            Ok(()) => settlement(Outcome::Acknowledged, self.back_off.after_success(leased.health)),
+            Ok(()) => {
+                settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
+            }
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);
-                let timeout = leased.delivery.timeout;
+                let timeout = leased.terms.timeout;
                 let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
                 log_failure(leased, &error, took, retry_in);
                 let status = error.status().map(|status| status.as_u16());
                 let failure = Some(Failure::new(status, &error.to_string()));
-                Settlement { failure, ..settlement(Outcome::Failed { retry_in }, health) }
-            }
-        }
-    }
-
-    /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
-    /// Returns also when the store was asked.
-    async fn settle(&self, settlement: Settlement) -> (Settled, Instant) {
-        let mut pause = Pause::default();
-        loop {
-            let asked = Instant::now();
-            match self.store.settle(settlement.clone(), LEASE).await {
-                Ok(settled) => return (settled, asked),
-                Err(error) => {
-                    pause.log_first(&error, "failed to settle a delivery; trying on");
-                    pause.sleep().await;
-                }
+                BatchSettlement { failure, ..settlement(BatchOutcome::Failed { retry_in }, health) }
             }
         }
     }
@@ -174,7 +169,7 @@ impl Dispatcher {
             let Some(Ok(place)) = place else { return };
             let limit = CLAIM_MAX.min(1 + places.available_permits());
             let asked = Instant::now();
-            let claim = match store.claim(self.lane, limit, LEASE).await {
+            let claim = match store.claim_queues(self.lane, limit, LEASE).await {
                 Ok(claim) => {
                     pause.reset();
                     claim
@@ -216,6 +211,22 @@ impl Dispatcher {
         }
     }
 
+    /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
+    /// Returns also when the store was asked.
+    async fn settle(&self, settlement: BatchSettlement) -> (BatchSettled, Instant) {
+        let mut pause = Pause::default();
+        loop {
+            let asked = Instant::now();
+            match self.settlements.commit(settlement.clone()).await {
+                Ok(settled) => return (settled, asked),
+                Err(error) => {
+                    pause.log_first(&error, "failed to settle a delivery; trying on");
+                    pause.sleep().await;
+                }
+            }
+        }
+    }
+
     /// Delivers a queue's batches, one after the other, as long as one is due.
     async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
         loop {
@@ -228,11 +239,11 @@ impl Dispatcher {
                     return;
                 }
             };
-            let (settled, settled_at) = self.worker.settle(settlement).await;
+            let (settled, settled_at) = self.settle(settlement).await;
             match settled {
-                Settled::Next(next) => leased = *next,
-                Settled::Released => return,
-                Settled::Stale => {
+                BatchSettled::Next(next) => leased = *next,
+                BatchSettled::Released => return,
+                BatchSettled::Stale => {
                     let subscriber = &leased.lease.subscriber;
                     tracing::warn!(%subscriber, "a delivery ended after its lease was lost");
                     return;
@@ -246,7 +257,7 @@ impl Dispatcher {
 fn log_failure(leased: &LeasedBatch, error: &DeliveryError, took: Duration, retry_in: Duration) {
     tracing::warn!(
         subscriber = %leased.lease.subscriber,
-        callback = leased.delivery.callback.as_str(),
+        callback = leased.terms.callback.as_str(),
         batch = %leased.batch.id,
         events = leased.batch.items.len(),
         attempt = leased.batch.attempt,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::store::{Lane, Lease, Store, StoreError};
+use crate::store::{Lane, QueueLease, Store, StoreError};
 
 /// How long a lease holds without being renewed: the queues of a worker that was killed wait so
 /// long for another one.
@@ -25,13 +25,13 @@ const RENEW_MAX: usize = 1000;
 /// The leases of one lane, each with the time until which it holds. A lease that is lost is taken out.
 #[derive(Default)]
 pub struct Leases {
-    held: Mutex<HashMap<Lease, watch::Sender<Instant>>>,
+    held: Mutex<HashMap<QueueLease, watch::Sender<Instant>>>,
 }
 
 /// A lease that is renewed; no more so when this is dropped.
 pub struct HeldLease {
     leases: Arc<Leases>,
-    lease: Lease,
+    lease: QueueLease,
     valid_until: watch::Receiver<Instant>,
 }
 
@@ -60,7 +60,7 @@ impl Drop for HeldLease {
 
 impl Leases {
     /// Takes charge of a lease that the store was asked for at `asked`.
-    pub fn hold(self: &Arc<Self>, lease: &Lease, asked: Instant) -> HeldLease {
+    pub fn hold(self: &Arc<Self>, lease: &QueueLease, asked: Instant) -> HeldLease {
         let (until, valid_until) = watch::channel(asked + LEASE);
         self.lock().insert(lease.clone(), until);
         HeldLease { leases: self.clone(), lease: lease.clone(), valid_until }
@@ -70,7 +70,7 @@ impl Leases {
     pub async fn keep_renewed(&self, store: &dyn Store, lane: Lane) {
         loop {
             tokio::time::sleep(RENEW_INTERVAL).await;
-            let leases: Vec<Lease> = self.lock().keys().cloned().collect();
+            let leases: Vec<QueueLease> = self.lock().keys().cloned().collect();
             for some in leases.chunks(RENEW_MAX) {
                 while !self.renew(store, lane, some).await && self.holds_any(some) {
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -80,15 +80,16 @@ impl Leases {
     }
 
     /// Whether some of these are held and have not run out.
-    fn holds_any(&self, leases: &[Lease]) -> bool {
+    fn holds_any(&self, leases: &[QueueLease]) -> bool {
         let (held, now) = (self.lock(), Instant::now());
         leases.iter().any(|lease| held.get(lease).is_some_and(|until| *until.borrow() > now))
     }
 
     /// Renews these, if the store answers in time.
-    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[Lease]) -> bool {
+    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[QueueLease]) -> bool {
         let asked = Instant::now();
-        let renewed = tokio::time::timeout(RENEW_TIMEOUT, store.renew(lane, leases, LEASE)).await;
+        let renewed =
+            tokio::time::timeout(RENEW_TIMEOUT, store.renew_queues(lane, leases, LEASE)).await;
         let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
         match renewed.unwrap_or_else(late) {
             Ok(lost) => {
@@ -108,7 +109,7 @@ impl Leases {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, watch::Sender<Instant>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueLease, watch::Sender<Instant>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

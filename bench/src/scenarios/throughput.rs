@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Wishes, due};
 use crate::ceiling;
+use crate::cost::Cost;
 use crate::latency::Quantiles;
 use crate::publishers::{Pace, Published, Script};
 use crate::receivers::Times;
-use crate::report::{CeilingFigures, Cost, PublishedFigures, Run};
+use crate::report::{CeilingFigures, PublishedFigures, Run};
 use crate::stage::{Cast, Crew, Site};
 use crate::target::Terms;
 use crate::usage;

@@ -46,7 +46,7 @@ pub async fn subscribe(
     let subscriber = caller.into_client()?;
     let request = SubscriptionRequest::parse(&body, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
-    let callback = &request.delivery.callback;
+    let callback = &request.terms.callback;
     let allowed = api.egress_rules.check(callback.as_url());
     allowed.map_err(|denied| Refusal::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
@@ -267,13 +267,13 @@ pub async fn list(
 fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
     let SubscriptionStatus { subscriber, subscription, last_failure, .. } = status;
     let is_own = caller.may_see_secrets_of(&subscriber);
-    let Subscription { topics, delivery, retention } = subscription;
+    let Subscription { topics, terms, retention } = subscription;
     SubscriptionRow {
         subscriber: caller.view_of(&subscriber),
-        callback: delivery.callback.as_str().to_owned(),
-        uuid: delivery.uuid.filter(|_| is_own),
-        max_events: delivery.max,
-        timeout: delivery.timeout.as_millis() as u64,
+        callback: terms.callback.as_str().to_owned(),
+        uuid: terms.uuid.filter(|_| is_own),
+        max_events: terms.max,
+        timeout: terms.timeout.as_millis() as u64,
         retention: retention.age.map(|age| age.as_millis() as u64),
         max_queued: retention.count,
         topics: topics.iter().map(ToString::to_string).collect(),

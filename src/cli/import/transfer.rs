@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, printable, veiled};
 use super::ruby;
 use super::target::Target;
-use crate::bus::subscription::{Delivery, Retention, Subscription};
+use crate::bus::subscription::{Retention, Subscription, Terms};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::config::Settings;
@@ -222,13 +222,13 @@ impl Transfer {
             }
         };
         let topics = self.known_topics(subscriber).await?;
-        let delivery = Delivery {
+        let terms = Terms {
             callback: settings.callback,
             uuid: settings.uuid,
             timeout: Duration::from_millis(settings.timeout_ms),
             max: settings.max,
         };
-        let subscription = Subscription { topics, delivery, retention: Retention::default() };
+        let subscription = Subscription { topics, terms, retention: Retention::default() };
         let created = self.target.subscriber(subscriber, &subscription, settings.health).await?;
         self.report.subscribers.add(created);
         self.met.insert(subscriber.clone());
@@ -242,7 +242,7 @@ impl Transfer {
                 || subscriber.label(),
             );
         }
-        if let Err(denied) = self.egress_rules.check(subscription.delivery.callback.as_url()) {
+        if let Err(denied) = self.egress_rules.check(subscription.terms.callback.as_url()) {
             self.report.note(
                 "subscribers have a callback that is denied here: their events wait until \
                  ROUTEMASTER_CALLBACK_ALLOW allows it",

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::subscription::CallbackUrl;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::{Answer, Bus, BusOptions};
-use crate::cli::trouble::{Trouble, may_pass, refusal};
+use crate::cli::refusals::{may_pass, refusal};
+use crate::cli::trouble::Trouble;
 use crate::shell::program;
 
 /// The pause before a look at whether the bus or the topic is there now.

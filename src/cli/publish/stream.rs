@@ -14,7 +14,8 @@ use crate::cli::publish::chunk::Chunk;
 use crate::cli::publish::lines::{self, Line, LineError};
 use crate::cli::publish::path;
 use crate::cli::publish::progress::Progress;
-use crate::cli::trouble::{Trouble, may_pass, refusal};
+use crate::cli::refusals::{may_pass, refusal};
+use crate::cli::trouble::Trouble;
 
 /// How long the first event of a chunk waits for others, so that a slow source is not held up.
 const GATHER_FOR: Duration = Duration::from_millis(50);

@@ -7,11 +7,9 @@ use super::fixture::{
     on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
 };
 use crate::bus::health::Health;
-use crate::bus::subscription::{
-    Change, Delivery, Retention, RetentionRequest, SubscriptionRequest,
-};
+use crate::bus::subscription::{Change, Retention, RetentionRequest, SubscriptionRequest, Terms};
 use crate::bus::token::ApiToken;
-use crate::store::{Outcome, Published, Settlement, Subscribed, TopicDeleted};
+use crate::store::{BatchOutcome, BatchSettlement, Published, Subscribed, TopicDeleted};
 
 on_all_stores!(
     a_subscription_is_shown_as_it_was_asked_for,
@@ -22,6 +20,7 @@ on_all_stores!(
     an_unknown_topic_changes_nothing,
     the_same_body_again_has_no_effect,
     a_new_callback_or_uuid_starts_with_full_health_at_once,
+    a_new_uuid_during_a_delivery_keeps_full_health_when_that_ends,
     another_timeout_or_max_leaves_health_and_pause_alone,
     unsubscribing_removes_the_queue,
     leaving_one_topic_keeps_the_others_and_what_waits,
@@ -32,18 +31,18 @@ on_all_stores!(
 );
 
 async fn a_subscription_is_shown_as_it_was_asked_for(f: &Fixture) {
-    let full = |delivery: &mut Delivery| {
-        delivery.callback = callback("https://receiver.example:8443/a%20b/ü");
-        delivery.uuid = Some("a:b \"ü\"".into());
-        delivery.timeout = HOUR;
-        delivery.max = 10_000;
+    let full = |terms: &mut Terms| {
+        terms.callback = callback("https://receiver.example:8443/a%20b/ü");
+        terms.uuid = Some("a:b \"ü\"".into());
+        terms.timeout = HOUR;
+        terms.max = 10_000;
     };
     f.subscribe("bob", &["b", "a", "c_"], full).await;
-    f.subscribe("alice", &[], |delivery| delivery.uuid = Some(String::new())).await;
+    f.subscribe("alice", &[], |terms| terms.uuid = Some(String::new())).await;
     let all = f.store.subscriptions().await.unwrap();
     assert_eq!(all.len(), 2);
     assert_eq!(all[0].subscriber, client("alice"));
-    assert_eq!(all[0].subscription.delivery.uuid.as_deref(), Some(""));
+    assert_eq!(all[0].subscription.terms.uuid.as_deref(), Some(""));
     assert_eq!(all[1].subscriber, client("bob"));
     assert_eq!(all[1].subscription, subscription(&["a", "b", "c_"], full));
     for status in &all {
@@ -52,7 +51,7 @@ async fn a_subscription_is_shown_as_it_was_asked_for(f: &Fixture) {
 }
 
 async fn subscriptions_show_what_waits_and_since_when(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
     let before_ms = f.now_ms();
     f.publish("a", &["1", "2"]).await;
     let after_ms = f.now_ms();
@@ -66,7 +65,7 @@ async fn subscriptions_show_what_waits_and_since_when(f: &Fixture) {
     let leased = f.claim_one().await;
     let status = f.status("alice").await;
     assert_eq!((status.queued, status.oldest_ms), (3, Some(oldest_ms)), "in flight still counts");
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     let status = f.status("alice").await;
     assert_eq!((status.sent, status.queued), (2, 1));
     assert!(status.oldest_ms > Some(after_ms), "3 is the oldest now");
@@ -76,14 +75,14 @@ async fn subscriptions_show_what_waits_and_since_when(f: &Fixture) {
 }
 
 async fn a_new_subscription_replaces_the_old_one_and_keeps_its_queue(f: &Fixture) {
-    f.subscribe("alice", &["a", "b"], |delivery| delivery.uuid = Some("old".into())).await;
+    f.subscribe("alice", &["a", "b"], |terms| terms.uuid = Some("old".into())).await;
     f.publish("a", &["1"]).await;
-    f.subscribe("alice", &["b", "c"], |delivery| delivery.max = 5).await;
+    f.subscribe("alice", &["b", "c"], |terms| terms.max = 5).await;
     f.publish("a", &["unwanted"]).await;
     f.publish("b", &["2"]).await;
     f.publish("c", &["3"]).await;
     let status = f.status("alice").await;
-    let expected = subscription(&["b", "c"], |delivery| delivery.max = 5);
+    let expected = subscription(&["b", "c"], |terms| terms.max = 5);
     assert_eq!(status.subscription, expected);
     assert_eq!(f.drain().await["alice"], numbers(1, 3));
     f.subscribe("alice", &[], plain).await;
@@ -94,7 +93,7 @@ async fn a_new_subscription_replaces_the_old_one_and_keeps_its_queue(f: &Fixture
 async fn what_is_not_asked_for_of_the_retention_stays(f: &Fixture) {
     let alice = client("alice");
     let subscribe = async |age, count, timeout| {
-        let wanted = subscription(&["a"], |delivery| delivery.timeout = timeout);
+        let wanted = subscription(&["a"], |terms| terms.timeout = timeout);
         let mut request = SubscriptionRequest::from(wanted);
         request.retention = RetentionRequest { age, count };
         let subscribed = f.store.subscribe(&alice, &request, true).await.unwrap();
@@ -113,11 +112,11 @@ async fn what_is_not_asked_for_of_the_retention_stays(f: &Fixture) {
     assert_eq!(unchanged, same);
     let (_, cleared) = subscribe(Change::Clear, Change::Clear, HOUR).await;
     assert_eq!(cleared.retention, Retention::default());
-    assert_eq!(cleared.delivery.timeout, HOUR);
+    assert_eq!(cleared.terms.timeout, HOUR);
 }
 
 async fn a_subscription_is_found_by_its_subscriber(f: &Fixture) {
-    f.subscribe("bob", &["b", "a"], |delivery| delivery.max = 7).await;
+    f.subscribe("bob", &["b", "a"], |terms| terms.max = 7).await;
     f.subscribe("carol", &["a"], plain).await;
     f.publish("a", &["1", "2"]).await;
     for status in f.store.subscriptions().await.unwrap() {
@@ -129,7 +128,7 @@ async fn a_subscription_is_found_by_its_subscriber(f: &Fixture) {
 
 async fn an_unknown_topic_changes_nothing(f: &Fixture) {
     f.publish("a", &["0"]).await;
-    let wanted = subscription(&["a", "unknown"], |delivery| delivery.max = 1);
+    let wanted = subscription(&["a", "unknown"], |terms| terms.max = 1);
     let unknown = Subscribed::UnknownTopic(topic("unknown"));
     let subscribed =
         f.store.subscribe(&client("alice"), &wanted.clone().into(), false).await.unwrap();
@@ -149,18 +148,18 @@ async fn an_unknown_topic_changes_nothing(f: &Fixture) {
 }
 
 /// Leaves a subscriber of `a` with low health and a batch that failed and is due after a pause.
-async fn back_off(f: &Fixture, retry_in: Duration, change: impl FnOnce(&mut Delivery)) {
+async fn back_off(f: &Fixture, retry_in: Duration, change: impl FnOnce(&mut Terms)) {
     f.subscribe("alice", &["a"], change).await;
     f.publish("a", &["1"]).await;
     let leased = f.claim_one().await;
-    let outcome = Outcome::Failed { retry_in };
-    let failed = Settlement { health: Health::new(3), ..settlement(&leased.lease, outcome) };
-    f.store.settle(failed, LEASE).await.unwrap();
+    let outcome = BatchOutcome::Failed { retry_in };
+    let failed = BatchSettlement { health: Health::new(3), ..settlement(&leased.lease, outcome) };
+    f.store.settle_one(failed, LEASE).await.unwrap();
 }
 
 async fn the_same_body_again_has_no_effect(f: &Fixture) {
     // Neither on a batch that is backed off, nor on health;
-    let body = |delivery: &mut Delivery| delivery.uuid = Some("same".into());
+    let body = |terms: &mut Terms| terms.uuid = Some("same".into());
     back_off(f, HOUR, body).await;
     let before = f.status("alice").await;
     f.subscribe("alice", &["a"], body).await;
@@ -173,7 +172,7 @@ async fn the_same_body_again_has_no_effect(f: &Fixture) {
     f.store.unsubscribe(&client("alice")).await.unwrap();
 
     // nor on items that wait for their time, nor on a batch in flight.
-    let waiting = |delivery: &mut Delivery| delivery.timeout = HOUR;
+    let waiting = |terms: &mut Terms| terms.timeout = HOUR;
     f.subscribe("alice", &["a"], waiting).await;
     f.publish("a", &["1"]).await;
     f.subscribe("alice", &["a"], waiting).await;
@@ -186,13 +185,13 @@ async fn the_same_body_again_has_no_effect(f: &Fixture) {
 }
 
 async fn a_new_callback_or_uuid_starts_with_full_health_at_once(f: &Fixture) {
-    let secret = |delivery: &mut Delivery| delivery.uuid = Some("old".into());
-    let changes: [fn(&mut Delivery); 3] = [
-        |delivery| delivery.uuid = Some("new".into()),
-        |delivery| delivery.uuid = None,
-        |delivery| {
-            delivery.uuid = Some("old".into());
-            delivery.callback = callback("https://elsewhere.example/");
+    let secret = |terms: &mut Terms| terms.uuid = Some("old".into());
+    let changes: [fn(&mut Terms); 3] = [
+        |terms| terms.uuid = Some("new".into()),
+        |terms| terms.uuid = None,
+        |terms| {
+            terms.uuid = Some("old".into());
+            terms.callback = callback("https://elsewhere.example/");
         },
     ];
     for change in changes {
@@ -201,15 +200,37 @@ async fn a_new_callback_or_uuid_starts_with_full_health_at_once(f: &Fixture) {
         let leased = f.claim_one().await;
         assert_eq!(leased.health, Health::MAX);
         assert_eq!((texts(&leased), leased.batch.attempt), (vec!["1".to_owned()], 2));
-        assert_eq!(leased.delivery, subscription(&["a"], change).delivery);
+        assert_eq!(leased.terms, subscription(&["a"], change).terms);
         f.store.unsubscribe(&client("alice")).await.unwrap();
     }
 }
 
+async fn a_new_uuid_during_a_delivery_keeps_full_health_when_that_ends(f: &Fixture) {
+    for outcome in [BatchOutcome::Failed { retry_in: Duration::ZERO }, BatchOutcome::Acknowledged] {
+        f.subscribe("alice", &["a"], |terms| terms.uuid = Some("old".into())).await;
+        f.publish("a", &["1"]).await;
+        let leased = f.claim_one().await;
+        f.subscribe("alice", &["a"], |terms| terms.uuid = Some("new".into())).await;
+        let ended =
+            BatchSettlement { health: Health::new(3), ..settlement(&leased.lease, outcome) };
+        f.store.settle_one(ended, LEASE).await.unwrap();
+        assert_eq!(f.status("alice").await.health, Health::MAX, "{outcome:?}");
+        // The next delivery counts again.
+        f.publish("a", &["2"]).await;
+        let next = f.claim_one().await;
+        assert_eq!(next.health, Health::MAX);
+        let failed = settlement(&next.lease, BatchOutcome::Failed { retry_in: HOUR });
+        let failed = BatchSettlement { health: Health::new(98), ..failed };
+        f.store.settle_one(failed, LEASE).await.unwrap();
+        assert_eq!(f.status("alice").await.health, Health::new(98));
+        assert!(f.store.unsubscribe(&client("alice")).await.unwrap());
+    }
+}
+
 async fn another_timeout_or_max_leaves_health_and_pause_alone(f: &Fixture) {
-    let other = |delivery: &mut Delivery| {
-        delivery.timeout = Duration::from_millis(1);
-        delivery.max = 1;
+    let other = |terms: &mut Terms| {
+        terms.timeout = Duration::from_millis(1);
+        terms.max = 1;
     };
     back_off(f, HOUR, plain).await;
     f.subscribe("alice", &["a"], other).await;

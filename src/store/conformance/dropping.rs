@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use crate::bus::subscription::{Retention, Subscription};
 use crate::bus::token::ClientToken;
-use crate::store::{DROP_STEP, Dropped, Drops, Duty, Lane, Outcome, Settled, StoreError};
+use crate::store::{BatchOutcome, BatchSettled, DROP_STEP, Dropped, Drops, Duty, Lane, StoreError};
 
 on_both_stores!(
     the_oldest_items_go_first_across_queues,
@@ -100,7 +100,7 @@ async fn one_call_drops_no_more_than_a_step(f: &Fixture) {
 }
 
 async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 3).await;
     f.publish("a", &numbers(1, 9)).await;
     let leased = f.claim_one().await;
     // One item of those behind the batch, then two.
@@ -108,7 +108,10 @@ async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 40).await.unwrap()), [("alice", 2)]);
     let status = f.status("alice").await;
     assert_eq!((status.queued, status.autodropped), (6, 3));
-    assert!(matches!(f.settle(&leased.lease, Outcome::Acknowledged).await, Settled::Released));
+    assert!(matches!(
+        f.settle(&leased.lease, BatchOutcome::Acknowledged).await,
+        BatchSettled::Released
+    ));
     let status = f.status("alice").await;
     assert_eq!((status.sent, status.queued, status.autodropped), (3, 3, 3));
     assert_eq!(f.drain().await["alice"], numbers(7, 9));
@@ -116,22 +119,22 @@ async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
 }
 
 async fn a_batch_in_flight_that_fails_is_sent_again_whole(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 3).await;
     f.publish("a", &numbers(1, 5)).await;
     let leased = f.claim_one().await;
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 2)]);
     assert!(f.store.drop_oldest(Lane::HOME, ALL).await.unwrap().is_empty());
-    f.settle(&leased.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    f.settle(&leased.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
     f.publish("a", &["6"]).await;
     let again = f.claim_one().await;
     assert_eq!((texts(&again), &again.batch.id), (numbers(1, 3), &leased.batch.id));
     assert_eq!(again.batch.attempt, 2);
-    f.settle(&again.lease, Outcome::Acknowledged).await;
+    f.settle(&again.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["6"]);
 }
 
 async fn what_stands_behind_a_long_batch_in_flight_goes_as_well(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 500).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 500).await;
     f.publish("a", &numbers(1, 700)).await;
     let leased = f.claim_one_for(SHORT_LEASE).await;
     // Fewer than the batch has, so that the numbers of the items overlap before and after.
@@ -143,30 +146,30 @@ async fn what_stands_behind_a_long_batch_in_flight_goes_as_well(f: &Fixture) {
     let again = f.claim_one().await;
     assert_eq!(again.batch.id, leased.batch.id);
     assert_eq!(texts(&again), numbers(1, 500), "taken over, whole and in order");
-    f.settle(&again.lease, Outcome::Acknowledged).await;
+    f.settle(&again.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], numbers(501 + dropped, 700));
 }
 
 async fn a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batch(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 3).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 3).await;
     f.publish("a", &numbers(1, 5)).await;
     let first = f.claim_one().await;
-    f.settle(&first.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    f.settle(&first.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 1).await.unwrap()), [("alice", 1)]);
     let second = f.claim_one().await;
     assert_eq!(texts(&second), numbers(2, 4));
     assert_ne!(second.batch.id, first.batch.id, "a receiver may have seen the first one");
     assert_eq!(second.batch.attempt, 1);
-    f.settle(&second.lease, Outcome::Acknowledged).await;
+    f.settle(&second.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["5"]);
     assert_eq!(f.status("alice").await.sent, 4);
 }
 
 async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
-    f.settle(&failed.lease, Outcome::Failed { retry_in: HOUR }).await;
+    f.settle(&failed.lease, BatchOutcome::Failed { retry_in: HOUR }).await;
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 80).await.unwrap()), [("alice", 4)]);
     assert_due_after(f.claim_none().await, HOUR);
     f.publish("a", &numbers(6, 9)).await;
@@ -188,14 +191,14 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
-    f.settle(&failed.lease, Outcome::Failed { retry_in: pause }).await;
+    f.settle(&failed.lease, BatchOutcome::Failed { retry_in: pause }).await;
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 5)]);
     f.publish("a", &["6"]).await;
     assert_due_after(f.claim_none().await, pause);
     f.pass(pause).await;
     let again = f.claim_eventually().await;
     assert_eq!((texts(&again), again.batch.attempt), (vec!["6".to_owned()], 1));
-    f.settle(&again.lease, Outcome::Failed { retry_in: Duration::ZERO }).await;
+    f.settle(&again.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
 
     // When the pause is over and there still is nothing, all is as with any empty queue.
     assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 1)]);
@@ -205,9 +208,9 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
 }
 
 async fn what_is_left_leaves_when_it_would_have_by_itself(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| {
-        delivery.timeout = HOUR;
-        delivery.max = 3;
+    f.subscribe("alice", &["a"], |terms| {
+        terms.timeout = HOUR;
+        terms.max = 3;
     })
     .await;
     f.publish("a", &numbers(1, 4)).await;
@@ -219,14 +222,14 @@ async fn what_is_left_leaves_when_it_would_have_by_itself(f: &Fixture) {
 }
 
 async fn a_preview_tells_what_would_go_and_changes_nothing(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
     f.subscribe("bob", &["b"], plain).await;
     f.publish("a", &numbers(1, 5)).await;
     f.pass(PAUSE).await;
     f.publish("b", &numbers(1, 2)).await;
     let leased = f.claim(10).await.batches;
     let alice = leased.iter().find(|one| one.lease.subscriber == client("alice")).unwrap();
-    f.settle(&alice.lease, Outcome::Returned).await;
+    f.settle(&alice.lease, BatchOutcome::Returned).await;
 
     let first = f.store.preview_drop(Lane::HOME, 100, &Drops::default()).await.unwrap();
     assert_eq!(items(&first), [("alice", 4)]);
@@ -269,7 +272,7 @@ async fn more_items_than_max_queued_go_the_oldest_first(f: &Fixture) {
     f.publish("alice", &numbers(12, 19)).await;
     f.store.drop_expired(Lane::HOME).await.unwrap();
     assert_eq!(f.status("alice").await.queued, 5, "the one in flight is on its way");
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], numbers(16, 19));
 }
 
@@ -324,7 +327,7 @@ async fn the_store_says_how_much_room_it_takes(f: &Fixture) {
 async fn a_full_redis_says_so_and_can_be_emptied() {
     let options = ["--save", "", "--appendonly", "no", "--maxmemory", "6mb"];
     let f = Fixture::on_redis(super::redis_server::RedisServer::start_with(&options));
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 10_000).await;
     let by: ClientToken = client(super::fixture::PUBLISHER);
     let mut stored = 0;
     let refused = loop {

@@ -14,16 +14,14 @@ use super::redis_server::RedisServer;
 use crate::bus::batch::Item;
 use crate::bus::clock::Clock;
 use crate::bus::health::Health;
-use crate::bus::subscription::{
-    CallbackUrl, Delivery, Retention, Subscription, SubscriptionStatus,
-};
+use crate::bus::subscription::{CallbackUrl, Retention, Subscription, SubscriptionStatus, Terms};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    Claim, Lane, Lease, LeasedBatch, Outcome, Publication, Published, Settled, Settlement, Store,
-    StoreResult, Subscribed,
+    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Publication, Published,
+    QueueClaim, QueueLease, Store, StoreResult, Subscribed,
 };
 
 /// Makes three tests, `<name>::sqlite`, `<name>::redis` and `<name>::redis_in_lanes`, of each
@@ -205,7 +203,7 @@ impl Fixture {
         &self,
         subscriber: &str,
         topics: &[&str],
-        change: impl FnOnce(&mut Delivery),
+        change: impl FnOnce(&mut Terms),
     ) {
         let request = subscription(topics, change).into();
         let subscribed = self.store.subscribe(&client(subscriber), &request, true).await;
@@ -225,7 +223,7 @@ impl Fixture {
         self.store.publish(publications.collect(), soon()).await.unwrap()
     }
 
-    pub async fn claim(&self, limit: usize) -> Claim {
+    pub async fn claim(&self, limit: usize) -> QueueClaim {
         self.store.claim_all(limit, LEASE).await.unwrap()
     }
 
@@ -252,15 +250,16 @@ impl Fixture {
         self.eventually("a queue is due", async || self.claim(1).await.batches.pop()).await
     }
 
-    pub async fn settle(&self, lease: &Lease, outcome: Outcome) -> Settled {
+    pub async fn settle(&self, lease: &QueueLease, outcome: BatchOutcome) -> BatchSettled {
         let settlement = settlement(lease, outcome);
-        self.store.settle(settlement, LEASE).await.unwrap()
+        self.store.settle_one(settlement, LEASE).await.unwrap()
     }
 
     /// Acknowledges and asks for the next batch.
-    pub async fn acknowledge_and_take(&self, lease: &Lease) -> Settled {
-        let settlement = Settlement { take_next: true, ..settlement(lease, Outcome::Acknowledged) };
-        self.store.settle(settlement, LEASE).await.unwrap()
+    pub async fn acknowledge_and_take(&self, lease: &QueueLease) -> BatchSettled {
+        let settlement =
+            BatchSettlement { take_next: true, ..settlement(lease, BatchOutcome::Acknowledged) };
+        self.store.settle_one(settlement, LEASE).await.unwrap()
     }
 
     /// Takes and acknowledges all that is due; what each subscriber received, in order.
@@ -274,8 +273,8 @@ impl Fixture {
             for leased in batches {
                 let subscriber = leased.lease.subscriber.reveal().to_owned();
                 received.entry(subscriber).or_default().extend(texts(&leased));
-                let settled = self.settle(&leased.lease, Outcome::Acknowledged).await;
-                assert!(matches!(settled, Settled::Released), "{settled:?}");
+                let settled = self.settle(&leased.lease, BatchOutcome::Acknowledged).await;
+                assert!(matches!(settled, BatchSettled::Released), "{settled:?}");
             }
         }
     }
@@ -296,33 +295,64 @@ impl Fixture {
 #[async_trait]
 pub trait WholeStore {
     /// Claims in all lanes, up to `limit` queues together.
-    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<Claim>;
+    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<QueueClaim>;
 
-    async fn renew_all(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>>;
+    async fn renew_all(
+        &self,
+        leases: &[QueueLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<QueueLease>>;
+
+    /// Settles one batch, in the lane that it is of.
+    async fn settle_one(
+        &self,
+        settlement: BatchSettlement,
+        lease: Duration,
+    ) -> StoreResult<BatchSettled>;
 }
 
 #[async_trait]
 impl WholeStore for Arc<dyn Store> {
-    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<Claim> {
-        let mut all = Claim::default();
+    async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<QueueClaim> {
+        let mut all = QueueClaim::default();
         for lane in Lane::first(self.lanes().await?) {
             // All queues' leases end: when the next one does is asked for with a limit of 0.
-            let claim = self.claim(lane, limit - all.batches.len(), lease).await?;
+            let claim = self.claim_queues(lane, limit - all.batches.len(), lease).await?;
             all.batches.extend(claim.batches);
             all.next_due = all.next_due.into_iter().chain(claim.next_due).min();
         }
         Ok(all)
     }
 
-    async fn renew_all(&self, leases: &[Lease], lease: Duration) -> StoreResult<Vec<Lease>> {
+    async fn renew_all(
+        &self,
+        leases: &[QueueLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<QueueLease>> {
         let lanes = self.lanes().await?;
         let mut lost = leases.to_vec();
         for lane in Lane::first(lanes) {
             // Another lane knows nothing of a lease.
-            let unknown = self.renew(lane, leases, lease).await?;
+            let unknown = self.renew_queues(lane, leases, lease).await?;
             lost.retain(|lease| unknown.contains(lease));
         }
         Ok(lost)
+    }
+
+    async fn settle_one(
+        &self,
+        settlement: BatchSettlement,
+        lease: Duration,
+    ) -> StoreResult<BatchSettled> {
+        for lane in Lane::first(self.lanes().await?) {
+            let settled = self.settle_batches(lane, vec![settlement.clone()], lease).await?;
+            let settled = settled.into_iter().next().expect("an answer for each");
+            // Another lane knows nothing of a lease.
+            if !matches!(settled, BatchSettled::Stale) {
+                return Ok(settled);
+            }
+        }
+        Ok(BatchSettled::Stale)
     }
 }
 
@@ -343,20 +373,20 @@ pub fn callback(url: &str) -> CallbackUrl {
     CallbackUrl::parse(url).unwrap()
 }
 
-pub fn subscription(topics: &[&str], change: impl FnOnce(&mut Delivery)) -> Subscription {
-    let mut delivery = Delivery {
+pub fn subscription(topics: &[&str], change: impl FnOnce(&mut Terms)) -> Subscription {
+    let mut terms = Terms {
         callback: callback("https://receiver.example/events"),
         uuid: None,
         timeout: Duration::ZERO,
         max: 100,
     };
-    change(&mut delivery);
+    change(&mut terms);
     let topics = topics.iter().map(|name| topic(name)).collect();
-    Subscription { topics, delivery, retention: Retention::default() }
+    Subscription { topics, terms, retention: Retention::default() }
 }
 
 /// The settings that [`subscription`] gives.
-pub fn plain(_: &mut Delivery) {}
+pub fn plain(_: &mut Terms) {}
 
 pub fn publication<T: AsRef<str>>(publisher: &str, topic_name: &str, texts: &[T]) -> Publication {
     Publication {
@@ -366,8 +396,8 @@ pub fn publication<T: AsRef<str>>(publisher: &str, topic_name: &str, texts: &[T]
     }
 }
 
-pub fn settlement(lease: &Lease, outcome: Outcome) -> Settlement {
-    Settlement {
+pub fn settlement(lease: &QueueLease, outcome: BatchOutcome) -> BatchSettlement {
+    BatchSettlement {
         lease: lease.clone(),
         outcome,
         failure: None,

@@ -11,7 +11,7 @@ use crate::bus::health::Health;
 use crate::bus::topic::Topic;
 use crate::store::ImportedPortion::{Appended, OutOfStep, TakenBefore};
 use crate::store::{
-    IMPORT_MAX_ITEMS, ImportedPortion, ImportedTopic, Lane, Outcome, Portion, Published, Taken,
+    BatchOutcome, IMPORT_MAX_ITEMS, ImportedPortion, ImportedTopic, Lane, Portion, Published, Taken,
 };
 
 on_all_stores!(
@@ -90,9 +90,9 @@ async fn a_topic_that_is_there_keeps_its_publisher_and_the_higher_count(f: &Fixt
 async fn an_imported_subscriber_receives_what_is_published_from_now_on(f: &Fixture) {
     import_topic(f, "a", Some(PUBLISHER), 0).await;
     import_topic(f, "b", Some(PUBLISHER), 0).await;
-    let wanted = subscription(&["a", "b"], |delivery| {
-        delivery.uuid = Some("secret".into());
-        delivery.max = 2;
+    let wanted = subscription(&["a", "b"], |terms| {
+        terms.uuid = Some("secret".into());
+        terms.max = 2;
     });
     let alice = client("alice");
     assert!(f.store.import_subscriber(&alice, &wanted, Health::new(42)).await.unwrap());
@@ -102,7 +102,7 @@ async fn an_imported_subscriber_receives_what_is_published_from_now_on(f: &Fixtu
     f.publish("a", &["1"]).await;
     f.publish("b", &["2"]).await;
     let leased = f.claim_one().await;
-    assert_eq!((texts(&leased), leased.delivery), (numbers(1, 2), wanted.delivery));
+    assert_eq!((texts(&leased), leased.terms), (numbers(1, 2), wanted.terms));
     assert_eq!(leased.health, Health::new(42));
 }
 
@@ -110,7 +110,7 @@ async fn a_subscriber_that_is_there_stays_as_it_is(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &["1"]).await;
     let before = f.status("alice").await;
-    let other = subscription(&["b"], |delivery| delivery.max = 7);
+    let other = subscription(&["b"], |terms| terms.max = 7);
     let imported = f.store.import_subscriber(&client("alice"), &other, Health::new(1)).await;
     assert!(!imported.unwrap());
     assert_eq!(f.status("alice").await, before);
@@ -119,7 +119,7 @@ async fn a_subscriber_that_is_there_stays_as_it_is(f: &Fixture) {
 }
 
 async fn imported_batches_are_delivered_in_order_and_before_what_is_published_after(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
     f.publish("a", &["1"]).await;
     let now = f.now_ms();
     let portions = [portion("x", now, 0, &numbers(2, 4)), portion("y", now, 0, &numbers(5, 5))];
@@ -175,7 +175,7 @@ async fn entries_that_are_no_events_count_as_taken(f: &Fixture) {
 }
 
 async fn a_call_takes_as_much_as_it_may(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 10_000).await;
     let count = IMPORT_MAX_ITEMS as u32;
     import(f, "alice", &[portion("x", 0, 0, &numbers(1, count))]).await;
     let rest: Vec<_> = (1..=count)
@@ -195,14 +195,14 @@ async fn batches_for_nobody_are_refused(f: &Fixture) {
 }
 
 async fn imported_items_have_waited_since_their_batch_was_begun(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 1).await;
     let begun = f.now_ms() - HOUR.as_millis() as u64;
     import(f, "alice", &[portion("x", begun, 0, &numbers(1, 1))]).await;
     assert_eq!(f.status("alice").await.oldest_ms, Some(begun));
     let leased = f.claim_one().await;
     assert!((HOUR..HOUR + Duration::from_secs(20)).contains(&leased.waited), "{leased:?}");
     // They count for the retention, too, and for what is dropped first.
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     f.subscribe("bob", &["b"], plain).await;
     f.publish("b", &["1"]).await;
     import(f, "alice", &[portion("y", begun, 0, &numbers(2, 2))]).await;
@@ -211,7 +211,7 @@ async fn imported_items_have_waited_since_their_batch_was_begun(f: &Fixture) {
 }
 
 async fn times_in_a_queue_do_not_go_backwards(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 1).await;
     let now = f.now_ms();
     let times = [now - 5_000, now - 9_000, now + 9_000_000, now - 1];
     let portions = times
@@ -223,7 +223,7 @@ async fn times_in_a_queue_do_not_go_backwards(f: &Fixture) {
     for _ in times {
         shown.push(f.status("alice").await.oldest_ms.expect("something waits"));
         let leased = f.claim_one().await;
-        f.settle(&leased.lease, Outcome::Acknowledged).await;
+        f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     }
     assert_eq!(shown[..2], [now - 5_000, now - 5_000]);
     let in_time = now - 1..=f.now_ms() + 100;
@@ -231,9 +231,9 @@ async fn times_in_a_queue_do_not_go_backwards(f: &Fixture) {
 }
 
 async fn a_full_batch_is_due_at_once_and_another_one_after_its_timeout(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| {
-        delivery.max = 3;
-        delivery.timeout = 2 * HOUR;
+    f.subscribe("alice", &["a"], |terms| {
+        terms.max = 3;
+        terms.timeout = 2 * HOUR;
     })
     .await;
     let begun = f.now_ms() - HOUR.as_millis() as u64;
@@ -244,12 +244,12 @@ async fn a_full_batch_is_due_at_once_and_another_one_after_its_timeout(f: &Fixtu
 }
 
 async fn a_batch_in_a_workers_hands_is_left_alone(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 1).await;
     f.publish("a", &["1"]).await;
     let leased = f.claim_one_for(SHORT_LEASE).await;
     import(f, "alice", &[portion("x", 0, 0, &numbers(2, 3))]).await;
     assert_due_after(f.claim_none().await, SHORT_LEASE);
-    f.settle(&leased.lease, Outcome::Failed { retry_in: HOUR }).await;
+    f.settle(&leased.lease, BatchOutcome::Failed { retry_in: HOUR }).await;
     import(f, "alice", &[portion("x", 0, 2, &numbers(4, 4))]).await;
     assert_due_after(f.claim_none().await, HOUR);
     assert_eq!(f.status("alice").await.queued, 4);

@@ -16,10 +16,10 @@ use super::fixture::{
 };
 use super::property;
 use crate::bus::health::Health;
-use crate::bus::subscription::{Change, Delivery, Subscription, SubscriptionRequest};
+use crate::bus::subscription::{Change, Subscription, SubscriptionRequest, Terms};
 use crate::store::{
-    Drops, Lane, Lease, LeasedBatch, Outcome, Published, Settled, Settlement, Subscribed,
-    TopicDeleted,
+    BatchOutcome, BatchSettled, BatchSettlement, Drops, Lane, LeasedBatch, Published, QueueLease,
+    Subscribed, TopicDeleted,
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -52,20 +52,20 @@ enum Step {
     Publish {
         group: Vec<(usize, usize, usize)>,
     },
-    Claim {
+    QueueClaim {
         limit: usize,
     },
     /// Settles one of the leases that are held.
     Settle {
         which: prop::sample::Index,
-        outcome: Outcome,
+        outcome: BatchOutcome,
         health: u64,
         take_next: bool,
     },
     /// Settles one of the leases that were given up or lost.
     SettleLate {
         which: prop::sample::Index,
-        outcome: Outcome,
+        outcome: BatchOutcome,
     },
     Renew,
     DropOldest {
@@ -78,9 +78,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     use prop::sample::Index;
     let (who, name, by) = (0..SUBSCRIBERS.len(), 0..TOPICS.len(), 0..PUBLISHERS.len());
     let outcome = prop_oneof![
-        3 => Just(Outcome::Acknowledged),
-        1 => Just(Outcome::Failed { retry_in: Duration::ZERO }),
-        1 => Just(Outcome::Returned),
+        3 => Just(BatchOutcome::Acknowledged),
+        1 => Just(BatchOutcome::Failed { retry_in: Duration::ZERO }),
+        1 => Just(BatchOutcome::Returned),
     ];
     let topics = prop::collection::btree_set(name.clone(), 0..=TOPICS.len());
     let max_queued = prop_oneof![
@@ -110,7 +110,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (name, prop::option::of(by))
             .prop_map(|(topic, owner)| Step::DeleteTopic { topic, owner }),
         8 => publish.prop_map(|group| Step::Publish { group }),
-        6 => (1..4usize).prop_map(|limit| Step::Claim { limit }),
+        6 => (1..4usize).prop_map(|limit| Step::QueueClaim { limit }),
         8 => settle,
         2 => (any::<Index>(), outcome)
             .prop_map(|(which, outcome)| Step::SettleLate { which, outcome }),
@@ -127,7 +127,7 @@ struct Model {
     topics: BTreeMap<&'static str, (Option<&'static str>, u64)>,
     queues: BTreeMap<&'static str, Queue>,
     /// Leases that hold nothing any more.
-    late: Vec<Lease>,
+    late: Vec<QueueLease>,
     published: usize,
 }
 
@@ -136,7 +136,7 @@ struct Queue {
     items: Vec<String>,
     health: u64,
     sent: u64,
-    lease: Option<Lease>,
+    lease: Option<QueueLease>,
     /// How many items the batch has that was given out, and how often it was.
     batch: Option<(usize, u32)>,
     autodropped: u64,
@@ -151,7 +151,7 @@ impl Queue {
     }
 
     fn moves_to(&self, wanted: &Subscription) -> bool {
-        self.subscription.delivery.callback != wanted.delivery.callback
+        self.subscription.terms.callback != wanted.terms.callback
     }
 
     /// How many items are on their way to the subscriber.
@@ -171,12 +171,12 @@ impl Queue {
 
     /// Checks that `given` is what this queue has to give out.
     fn give_out(&mut self, given: &LeasedBatch) {
-        let full = self.items.len().min(self.subscription.delivery.max as usize);
+        let full = self.items.len().min(self.subscription.terms.max as usize);
         let (length, attempt) = self.batch.map_or((full, 1), |(length, last)| (length, last + 1));
         assert_eq!(texts(given), self.items[..length]);
         assert_eq!(given.batch.attempt, attempt);
         assert_eq!(given.health, Health::new(self.health));
-        assert_eq!(given.delivery, self.subscription.delivery);
+        assert_eq!(given.terms, self.subscription.terms);
         self.batch = Some((length, attempt));
         self.lease = Some(given.lease.clone());
         self.held = false;
@@ -264,9 +264,9 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
     match step {
         Step::Subscribe { who, topics, max, max_queued, callback: number, create } => {
             let topics: Vec<&str> = topics.into_iter().map(|index| TOPICS[index]).collect();
-            let wanted = subscription(&topics, |delivery: &mut Delivery| {
-                delivery.max = max;
-                delivery.callback = callback(&format!("https://receiver.example/{number}"));
+            let wanted = subscription(&topics, |terms: &mut Terms| {
+                terms.max = max;
+                terms.callback = callback(&format!("https://receiver.example/{number}"));
             });
             // A new callback under a lease is due later, for which no model waits.
             let queue = model.queues.get(SUBSCRIBERS[who]).filter(|queue| queue.lease.is_some());
@@ -309,7 +309,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             }
             assert_eq!(f.store.publish(publications, soon()).await.unwrap(), expected);
         }
-        Step::Claim { limit } => {
+        Step::QueueClaim { limit } => {
             let due = model.queues.values().filter(|queue| queue.is_due()).count();
             let in_vain = model.queues.values().any(|queue| queue.held && !queue.is_due());
             let batches = f.claim(limit).await.batches;
@@ -331,12 +331,12 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             if !model.late.is_empty() {
                 let late = &model.late[which.index(model.late.len())];
                 let settled = f.settle(late, outcome).await;
-                assert!(matches!(settled, Settled::Stale), "{settled:?}");
+                assert!(matches!(settled, BatchSettled::Stale), "{settled:?}");
             }
         }
         Step::Renew => {
             let held = model.queues.values().filter_map(|queue| queue.lease.clone());
-            let leases: Vec<Lease> = model.late.iter().cloned().chain(held).collect();
+            let leases: Vec<QueueLease> = model.late.iter().cloned().chain(held).collect();
             assert_eq!(f.store.renew_all(&leases, LEASE).await.unwrap(), model.late);
         }
         Step::DropOldest { bytes } => {
@@ -370,25 +370,25 @@ async fn settle(
     f: &Fixture,
     model: &mut Model,
     who: &'static str,
-    outcome: Outcome,
+    outcome: BatchOutcome,
     health: u64,
     take_next: bool,
 ) {
     let queue = model.queues.get_mut(who).expect("a lease is of a queue that is there");
     let lease = queue.lease.take().expect("a lease is held");
     let wanted =
-        Settlement { health: Health::new(health), take_next, ..settlement(&lease, outcome) };
-    let settled = f.store.settle(wanted, LEASE).await.unwrap();
+        BatchSettlement { health: Health::new(health), take_next, ..settlement(&lease, outcome) };
+    let settled = f.store.settle_one(wanted, LEASE).await.unwrap();
     queue.health = health;
-    if outcome == Outcome::Acknowledged {
+    if outcome == BatchOutcome::Acknowledged {
         let (length, _) = queue.batch.take().expect("a leased queue has a batch");
         queue.items.drain(..length);
         queue.sent += length as u64;
     }
-    let goes_on = outcome == Outcome::Acknowledged && take_next && !queue.items.is_empty();
+    let goes_on = outcome == BatchOutcome::Acknowledged && take_next && !queue.items.is_empty();
     match settled {
-        Settled::Next(next) if goes_on => queue.give_out(&next),
-        Settled::Released if !goes_on => {}
+        BatchSettled::Next(next) if goes_on => queue.give_out(&next),
+        BatchSettled::Released if !goes_on => {}
         other => panic!("expected the {} batch: {other:?}", if goes_on { "next" } else { "same" }),
     }
     model.late.push(lease);
@@ -415,7 +415,7 @@ async fn compare(f: &Fixture, model: &Model) {
     let batches = model
         .queues
         .values()
-        .map(|queue| queue.items.len().div_ceil(queue.subscription.delivery.max as usize) as u64);
+        .map(|queue| queue.items.len().div_ceil(queue.subscription.terms.max as usize) as u64);
     assert_eq!(f.store.due_batches(Duration::ZERO).await.unwrap(), batches.sum::<u64>());
 }
 

@@ -11,7 +11,7 @@ use super::fixture::{
 };
 use crate::bus::health::Health;
 use crate::store::Published::{OwnedByAnother, Stored};
-use crate::store::{Outcome, Settled, Settlement, Store};
+use crate::store::{BatchOutcome, BatchSettled, BatchSettlement, Store};
 
 on_all_stores!(
     one_of_many_clients_gets_a_new_topic,
@@ -32,7 +32,7 @@ async fn concurrent_publications_stay_whole_and_in_each_publishers_order(f: &Fix
     const PUBLICATIONS: usize = 10;
     const ITEMS: usize = 5;
     f.subscribe("alice", &["a"], plain).await;
-    f.subscribe("bob", &["a"], |delivery| delivery.max = 7).await;
+    f.subscribe("bob", &["a"], |terms| terms.max = 7).await;
     let publishers = stores(f).take(PUBLISHERS).enumerate().map(|(publisher, store)| {
         tokio::spawn(async move {
             for number in 0..PUBLICATIONS {
@@ -132,7 +132,7 @@ impl Receivers {
 async fn many_workers_deliver_each_queue_in_order_one_batch_at_a_time(f: &Fixture) {
     for subscriber in 0..SUBSCRIBERS {
         let max = subscriber as u32 + 2;
-        f.subscribe(&format!("s{subscriber}"), &["a"], |delivery| delivery.max = max).await;
+        f.subscribe(&format!("s{subscriber}"), &["a"], |terms| terms.max = max).await;
     }
     let receivers = Arc::new(Receivers {
         busy: (0..SUBSCRIBERS).map(|_| AtomicBool::new(false)).collect(),
@@ -174,19 +174,19 @@ async fn work(store: Arc<dyn Store>, receivers: Arc<Receivers>) {
             }
             busy.store(false, Ordering::SeqCst);
             let outcome = if fails {
-                Outcome::Failed { retry_in: Duration::from_millis(1) }
+                BatchOutcome::Failed { retry_in: Duration::from_millis(1) }
             } else {
-                Outcome::Acknowledged
+                BatchOutcome::Acknowledged
             };
-            let settlement = Settlement {
+            let settlement = BatchSettlement {
                 health: Health::new(50),
                 take_next: fastrand::bool(),
                 ..settlement(&leased.lease, outcome)
             };
-            match store.settle(settlement, LEASE).await.unwrap() {
-                Settled::Next(next) => batches.push(*next),
-                Settled::Released => {}
-                Settled::Stale => panic!("a lease of {LEASE:?} was lost"),
+            match store.settle_one(settlement, LEASE).await.unwrap() {
+                BatchSettled::Next(next) => batches.push(*next),
+                BatchSettled::Released => {}
+                BatchSettled::Stale => panic!("a lease of {LEASE:?} was lost"),
             }
         }
     }

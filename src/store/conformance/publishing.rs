@@ -24,7 +24,7 @@ on_all_stores!(
 );
 
 async fn a_queue_keeps_the_order_of_publications_over_all_its_topics(f: &Fixture) {
-    f.subscribe("alice", &["a", "b"], |delivery| delivery.max = 7).await;
+    f.subscribe("alice", &["a", "b"], |terms| terms.max = 7).await;
     for number in 0..30u32 {
         let topic = if number % 3 == 0 { "a" } else { "b" };
         f.publish(topic, &[number.to_string()]).await;
@@ -49,7 +49,7 @@ async fn a_group_of_publications_is_stored_in_its_order(f: &Fixture) {
 
 async fn an_array_is_stored_in_order_and_never_seen_in_part(f: &Fixture) {
     const ITEMS: u32 = 9_000;
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 10_000).await;
     let store = f.store.clone();
     let publishing = tokio::spawn(async move {
         store.publish(vec![publication(PUBLISHER, "a", &numbers(1, ITEMS))], soon()).await.unwrap()

@@ -12,7 +12,8 @@ use super::fixture::{
 use super::redis_server::RedisServer;
 use crate::store::Published::Stored;
 use crate::store::{
-    IMPORT_MEMORY, Lane, Lease, Outcome, Portion, Settled, Store, StoreError, StoreResult,
+    BatchOutcome, BatchSettled, IMPORT_MEMORY, Lane, Portion, QueueLease, Store, StoreError,
+    StoreResult,
 };
 
 /// How late an answer may come.
@@ -23,7 +24,7 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
     fn unavailable<T: std::fmt::Debug>(call: &str, result: StoreResult<T>) {
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{call}: {result:?}");
     }
-    let lease = Lease { subscriber: client("alice"), queue: "q".into(), fence: 1 };
+    let lease = QueueLease { subscriber: client("alice"), queue: "q".into(), fence: 1 };
     let leases = std::slice::from_ref(&lease);
     let start = Instant::now();
     let (alice, wanted) = (client("alice"), subscription(&["a"], plain));
@@ -39,8 +40,8 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
         async { unavailable("ping", store.ping().await) },
         async { unavailable("claim", store.claim_all(1, LEASE).await) },
         async {
-            let settlement = settlement(&lease, Outcome::Acknowledged);
-            unavailable("settle", store.settle(settlement, LEASE).await);
+            let settlement = settlement(&lease, BatchOutcome::Acknowledged);
+            unavailable("settle", store.settle_one(settlement, LEASE).await);
         },
         async { unavailable("renew", store.renew_all(leases, LEASE).await) },
     );
@@ -90,10 +91,10 @@ async fn a_store_opened_while_the_server_is_away_works_once_it_is_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_an_append_only_file_what_was_answered_survives_a_crash() {
     let mut f = Fixture::on_redis(RedisServer::start_with_aof());
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
     f.publish("a", &numbers(1, 5)).await;
     let leased = f.claim_one().await;
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     let held = f.claim_one().await;
     let (topics, status) = (f.store.topics().await.unwrap(), f.status("alice").await);
 
@@ -102,7 +103,7 @@ async fn with_an_append_only_file_what_was_answered_survives_a_crash() {
     assert_eq!(f.store.topics().await.unwrap(), topics);
     assert_eq!(f.status("alice").await, status);
     assert_eq!(f.store.renew_all(std::slice::from_ref(&held.lease), LEASE).await.unwrap(), []);
-    f.settle(&held.lease, Outcome::Acknowledged).await;
+    f.settle(&held.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["5"]);
 }
 
@@ -146,7 +147,7 @@ async fn scripts_that_the_server_forgot_are_loaded_again() {
     let leased = f.claim_one().await;
     assert_eq!(texts(&leased), ["1"]);
     f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     f.server().command(&["SCRIPT", "FLUSH"]).unwrap();
     assert_eq!(f.status("alice").await.sent, 1);
 }
@@ -179,7 +180,7 @@ async fn a_publication_whose_answer_was_lost_is_stored_once() {
 async fn publications_over_connections_that_are_cut_stay_in_order_and_single() {
     const PUBLICATIONS: u32 = 300;
     let mut f = Fixture::redis();
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 10_000).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 10_000).await;
     let store = f.store.clone();
     let publishing = tokio::spawn(async move {
         let (mut stored, mut unknown) = (Vec::new(), Vec::new());
@@ -241,6 +242,40 @@ async fn processes_that_disagree_about_the_lanes_do_not_publish_past_each_other(
     let error = refused.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("ROUTEMASTER_REDIS_LANES"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_program_wrote_is_brought_up_to_date() {
+    let mut f = Fixture::redis_in_lanes();
+    for subscriber in IN_ALL_LANES {
+        f.subscribe(subscriber, &["a"], plain).await;
+    }
+    f.server().command(&["DEL", "rm:{0}:format"]).unwrap();
+    for (lane, subscriber) in (0..5).flat_map(|lane| IN_ALL_LANES.map(|name| (lane, name))) {
+        let key = format!("rm:{{{lane}}}:subscriber:{subscriber}");
+        if f.server().command(&["EXISTS", &key]).unwrap() == "1" {
+            f.server().command(&["HSET", &key, "held", "1"]).unwrap();
+        }
+    }
+    f.reopen();
+    // Whatever is asked: they keep a pause, so publishing does not make them due.
+    f.publish("a", &["1"]).await;
+    assert_eq!(f.claim_none().await, None);
+    assert_eq!(f.server().command(&["GET", "rm:{0}:format"]).unwrap(), "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_program_wrote_is_left_alone_with_a_sentence() {
+    let mut f = Fixture::redis();
+    f.publish("a", &["1"]).await;
+    f.server().command(&["SET", "rm:{0}:format", "3"]).unwrap();
+    f.reopen();
+    let error = f.store.topics().await.err();
+    assert!(error.is_none(), "topics need no lanes: {error:?}");
+    let refused = f.store.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains("run the newer program"), "{error}");
 }
 
 /// Subscribes some that are not in the home lane to a topic that there is.
@@ -323,7 +358,7 @@ async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
     let answered = f.claim(1).await.batches;
     assert_eq!(answered.len(), 1);
     f.server().pause();
-    assert!(f.store.claim(Lane::HOME, 1, HOUR).await.is_err());
+    assert!(f.store.claim_queues(Lane::HOME, 1, HOUR).await.is_err());
     f.server().resume();
     let give_up = Instant::now() + BOUND;
     for key in ["rm:{0}:subscriber:alice", "rm:{0}:subscriber:bob"] {
@@ -337,5 +372,8 @@ async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
     assert_eq!(again.len(), 1);
     assert_ne!(again[0].lease.subscriber, answered[0].lease.subscriber);
     assert_eq!((texts(&again[0]), again[0].batch.attempt), (vec!["1".to_owned()], 1));
-    assert!(matches!(f.settle(&answered[0].lease, Outcome::Acknowledged).await, Settled::Released));
+    assert!(matches!(
+        f.settle(&answered[0].lease, BatchOutcome::Acknowledged).await,
+        BatchSettled::Released
+    ));
 }

@@ -7,7 +7,7 @@ use super::fixture::{
     texts,
 };
 use crate::bus::batch::MAX_BATCH_BYTES;
-use crate::store::{Lane, Outcome, Store};
+use crate::store::{BatchOutcome, Lane, Store};
 
 on_both_stores!(
     a_batch_is_due_at_once_when_max_items_wait,
@@ -28,9 +28,9 @@ on_both_stores!(
 const TIMEOUT: Duration = Duration::from_millis(150);
 
 async fn a_batch_is_due_at_once_when_max_items_wait(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| {
-        delivery.max = 3;
-        delivery.timeout = HOUR;
+    f.subscribe("alice", &["a"], |terms| {
+        terms.max = 3;
+        terms.timeout = HOUR;
     })
     .await;
     f.publish("a", &["1", "2"]).await;
@@ -40,7 +40,7 @@ async fn a_batch_is_due_at_once_when_max_items_wait(f: &Fixture) {
 }
 
 async fn a_batch_is_due_when_its_oldest_item_has_waited_the_timeout(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = TIMEOUT).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = TIMEOUT).await;
     let published_ms = f.now_ms();
     f.publish("a", &["1"]).await;
     f.publish("a", &["2"]).await;
@@ -51,7 +51,7 @@ async fn a_batch_is_due_when_its_oldest_item_has_waited_the_timeout(f: &Fixture)
 }
 
 async fn without_enough_items_nothing_is_given_out_before_the_timeout(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = HOUR).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = HOUR).await;
     f.publish("a", &["1"]).await;
     f.pass(TIMEOUT).await;
     // A later item does not prolong the wait of the first one.
@@ -62,18 +62,18 @@ async fn without_enough_items_nothing_is_given_out_before_the_timeout(f: &Fixtur
 }
 
 async fn a_batch_never_carries_more_than_max(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| {
-        delivery.max = 300;
-        delivery.timeout = HOUR;
+    f.subscribe("alice", &["a"], |terms| {
+        terms.max = 300;
+        terms.timeout = HOUR;
     })
     .await;
     f.publish("a", &numbers(1, 700)).await;
     let first = f.claim_one().await;
     assert_eq!(texts(&first), numbers(1, 300));
-    f.settle(&first.lease, Outcome::Acknowledged).await;
+    f.settle(&first.lease, BatchOutcome::Acknowledged).await;
     let second = f.claim_one().await;
     assert_eq!(texts(&second), numbers(301, 600));
-    f.settle(&second.lease, Outcome::Acknowledged).await;
+    f.settle(&second.lease, BatchOutcome::Acknowledged).await;
     // What is left is no full batch and waits for its time.
     assert_due_after(f.claim_none().await, HOUR);
     assert_eq!(f.status("alice").await.queued, 100);
@@ -86,10 +86,10 @@ async fn a_batch_is_cut_before_it_grows_past_the_byte_limit(f: &Fixture) {
     f.publish("a", &items).await;
     let first = f.claim_one().await;
     assert_eq!(texts(&first), items[..2]);
-    f.settle(&first.lease, Outcome::Returned).await;
+    f.settle(&first.lease, BatchOutcome::Returned).await;
     let again = f.claim_one().await;
     assert_eq!(texts(&again), items[..2]);
-    f.settle(&again.lease, Outcome::Acknowledged).await;
+    f.settle(&again.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(texts(&f.claim_one().await), items[2..]);
 }
 
@@ -100,23 +100,23 @@ async fn an_item_larger_than_the_byte_limit_travels_alone(f: &Fixture) {
     for item in items {
         let leased = f.claim_one().await;
         assert!(texts(&leased) == [item], "{} items", leased.batch.items.len());
-        f.settle(&leased.lease, Outcome::Acknowledged).await;
+        f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     }
 }
 
 async fn a_new_max_or_timeout_holds_for_what_waits_already(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = HOUR).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = HOUR).await;
     f.publish("a", &["1", "2", "3"]).await;
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = HOUR * 2).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = HOUR * 2).await;
     assert_due_after(f.claim_none().await, HOUR * 2);
-    f.subscribe("alice", &["a"], |delivery| {
-        delivery.timeout = HOUR;
-        delivery.max = 2;
+    f.subscribe("alice", &["a"], |terms| {
+        terms.timeout = HOUR;
+        terms.max = 2;
     })
     .await;
     let first = f.claim_one().await;
     assert_eq!(texts(&first), ["1", "2"]);
-    f.settle(&first.lease, Outcome::Acknowledged).await;
+    f.settle(&first.lease, BatchOutcome::Acknowledged).await;
     assert_due_after(f.claim_none().await, HOUR);
     f.subscribe("alice", &["a"], plain).await;
     assert_eq!(texts(&f.claim_one().await), ["3"]);
@@ -133,8 +133,8 @@ async fn an_idle_store_has_nothing_due(f: &Fixture) {
 
 async fn due_batches_counts_what_is_due_in_time_and_what_is_in_flight(f: &Fixture) {
     let due = async |within| f.store.due_batches(within).await.unwrap();
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 2).await;
-    f.subscribe("bob", &["b"], |delivery| delivery.timeout = HOUR).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
+    f.subscribe("bob", &["b"], |terms| terms.timeout = HOUR).await;
     assert_eq!(due(HOUR * 2).await, 0);
     f.publish("a", &numbers(1, 5)).await;
     f.publish("b", &["1"]).await;
@@ -142,10 +142,10 @@ async fn due_batches_counts_what_is_due_in_time_and_what_is_in_flight(f: &Fixtur
     assert_eq!(due(HOUR * 2).await, 4);
     let leased = f.claim_one().await;
     assert_eq!(due(Duration::ZERO).await, 3);
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(due(Duration::ZERO).await, 2);
     let leased = f.claim_one().await;
-    f.settle(&leased.lease, Outcome::Failed { retry_in: HOUR }).await;
+    f.settle(&leased.lease, BatchOutcome::Failed { retry_in: HOUR }).await;
     assert_eq!(due(Duration::ZERO).await, 0);
     assert_eq!(due(HOUR * 2).await, 3);
 }
@@ -168,7 +168,7 @@ async fn the_alarm_rings_at_once_for_a_batch_that_is_due_at_once(f: &Fixture) {
 }
 
 async fn the_alarm_wakes_a_worker_when_the_timeout_is_over(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = TIMEOUT).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = TIMEOUT).await;
     f.store.alarm(Lane::HOME).wait(Duration::ZERO).await;
     let start = Instant::now();
     f.publish("a", &["1"]).await;
@@ -187,12 +187,12 @@ async fn the_alarm_wakes_a_worker_when_the_timeout_is_over(f: &Fixture) {
 }
 
 async fn the_alarm_rings_when_a_settled_queue_is_due_again(f: &Fixture) {
-    f.subscribe("alice", &["a"], |delivery| delivery.max = 1).await;
+    f.subscribe("alice", &["a"], |terms| terms.max = 1).await;
     f.publish("a", &["1", "2"]).await;
     for outcome in [
-        Outcome::Failed { retry_in: Duration::from_millis(50) },
-        Outcome::Returned,
-        Outcome::Acknowledged,
+        BatchOutcome::Failed { retry_in: Duration::from_millis(50) },
+        BatchOutcome::Returned,
+        BatchOutcome::Acknowledged,
     ] {
         let leased = f.claim_eventually().await;
         f.store.alarm(Lane::HOME).wait(Duration::ZERO).await;
@@ -214,7 +214,7 @@ async fn the_alarm_of_another_process_rings_within_a_second(f: &Fixture) {
         let heard = start.elapsed() < Duration::from_millis(900);
         let batches = worker.claim_all(1, LEASE).await.unwrap().batches;
         assert_eq!(batches.len(), 1, "{PUBLISHER}'s item is there for everybody");
-        f.settle(&batches[0].lease, Outcome::Acknowledged).await;
+        f.settle(&batches[0].lease, BatchOutcome::Acknowledged).await;
         heard.then_some(())
     })
     .await;

@@ -8,15 +8,15 @@ use super::fixture::{
     publication, soon, subscription, texts,
 };
 use crate::bus::token::ApiToken;
-use crate::store::{IMPORT_MEMORY, Lane, Outcome, Portion, Settled};
+use crate::store::{BatchOutcome, BatchSettled, IMPORT_MEMORY, Lane, Portion};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let mut f = Fixture::sqlite();
-    f.subscribe("alice", &["a", "b"], |delivery| delivery.max = 2).await;
+    f.subscribe("alice", &["a", "b"], |terms| terms.max = 2).await;
     f.publish("a", &numbers(1, 5)).await;
     let leased = f.claim_one().await;
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     let held = f.claim_one().await;
     let token = ApiToken { name: "booking".into(), token: client("booking--1") };
     f.store.add_api_token(&token).await.unwrap();
@@ -29,10 +29,10 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(f.store.subscriptions().await.unwrap(), subscriptions);
     assert_eq!(f.store.api_tokens().await.unwrap(), [token]);
     assert_due_after(f.claim_none().await, LEASE);
-    assert!(matches!(f.settle(&held.lease, Outcome::Returned).await, Settled::Released));
+    assert!(matches!(f.settle(&held.lease, BatchOutcome::Returned).await, BatchSettled::Released));
     let again = f.claim_one().await;
     assert_eq!((again.batch.id, again.batch.attempt), (held.batch.id, 2));
-    f.settle(&again.lease, Outcome::Acknowledged).await;
+    f.settle(&again.lease, BatchOutcome::Acknowledged).await;
     assert_eq!(f.drain().await["alice"], ["5"]);
 }
 
@@ -104,7 +104,7 @@ async fn what_was_imported_is_forgotten_after_its_time_or_with_its_queue() {
 async fn a_clock_that_is_set_back_holds_nothing_up() {
     let f = Fixture::sqlite();
     let second = Duration::from_secs(1);
-    f.subscribe("alice", &["a"], |delivery| delivery.timeout = 10 * second).await;
+    f.subscribe("alice", &["a"], |terms| terms.timeout = 10 * second).await;
     f.subscribe("bob", &["b"], plain).await;
     f.pass(2 * HOUR).await;
     f.publish("a", &["1"]).await;
@@ -145,7 +145,55 @@ async fn two_processes_on_one_file_see_everything_at_once() {
     assert_eq!(texts(&leased), ["1", "2"]);
     assert!(other.claim_all(10, LEASE).await.unwrap().batches.is_empty());
     assert_eq!(other.renew_all(std::slice::from_ref(&leased.lease), LEASE).await.unwrap(), []);
-    f.settle(&leased.lease, Outcome::Acknowledged).await;
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     let [status] = &other.subscriptions().await.unwrap()[..] else { panic!("alice subscribed") };
     assert_eq!((status.sent, status.queued), (2, 0));
+}
+
+#[tokio::test]
+async fn a_stored_callback_that_is_none_any_more_holds_up_its_own_subscriber_alone() {
+    let f = Fixture::sqlite();
+    f.subscribe("alice", &["a"], plain).await;
+    f.subscribe("bob", &["a"], plain).await;
+    f.publish("a", &["1"]).await;
+    let file = rusqlite::Connection::open(f.path().join("routemaster.db")).unwrap();
+    let bad = "UPDATE queues SET callback = 'gopher://a b' WHERE subscriber = 'alice'";
+    file.execute(bad, []).unwrap();
+    let batches = f.claim(10).await.batches;
+    assert_eq!(batches.len(), 2);
+    for leased in batches {
+        let is_alice = leased.lease.subscriber == client("alice");
+        assert_eq!(leased.terms.callback.is_unusable(), is_alice);
+    }
+    assert_eq!(f.store.subscriptions().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_removed_subscribers_have_left_is_estimated_and_not_counted_as_room() {
+    let f = Fixture::sqlite();
+    f.subscribe("alice", &["a"], plain).await;
+    let before = f.store.usage(Lane::HOME).await.unwrap().used;
+    for _ in 0..10 {
+        f.publish("a", &vec!["x".repeat(1000); 1000]).await;
+    }
+    let full = f.store.usage(Lane::HOME).await.unwrap().used;
+    assert!(full > before + 10_000_000, "{before} became {full}");
+    f.store.unsubscribe(&client("alice")).await.unwrap();
+    let left = f.store.usage(Lane::HOME).await.unwrap().used;
+    assert!(left < before + 2_000_000, "{before} became {left}");
+}
+
+#[tokio::test]
+async fn a_thread_that_ends_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::store::sqlite::SqliteStore::open(
+        directory.path(),
+        crate::bus::clock::Clock::system(),
+    )
+    .unwrap();
+    let soon = Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, crate::store::Store::broken(&store)).await.is_err());
+    store.panic_in_the_writer().await;
+    let error = tokio::time::timeout(HOUR, crate::store::Store::broken(&store)).await.unwrap();
+    assert!(error.to_string().contains("sqlite-writer"), "{error}");
 }

@@ -14,6 +14,7 @@ use super::link::{Link, Resend, info};
 use super::options::{CALL_TIMEOUT, RedisOptions};
 use super::replicas::Replicas;
 use super::reply::Reply;
+use super::scripts::is_not_loaded;
 use crate::store::StoreResult;
 
 pub struct Connection {
@@ -100,8 +101,4 @@ async fn run_once(
         }
         result => result,
     }
-}
-
-pub fn is_not_loaded(error: &Error) -> bool {
-    error.details().starts_with("NOSCRIPT")
 }

@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 
 use super::reply::Reply;
 use super::{RedisStore, ms};
-use crate::bus::subscription::{Change, Delivery, SubscriptionRequest, SubscriptionStatus};
+use crate::bus::subscription::{Change, SubscriptionRequest, SubscriptionStatus, Terms};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{
@@ -118,13 +118,13 @@ async fn subscribe(
 async fn put<'a>(
     store: &RedisStore,
     subscriber: &ClientToken,
-    SubscriptionRequest { delivery, retention, .. }: &SubscriptionRequest,
+    SubscriptionRequest { terms, retention, .. }: &SubscriptionRequest,
     about_unknown: &str,
     topics: impl Iterator<Item = &'a str>,
 ) -> StoreResult<Subscribed> {
     let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut args: Vec<Value> = vec![subscriber.reveal().into(), queue.into(), about_unknown.into()];
-    args.extend(delivery_args(delivery));
+    args.extend(terms_args(terms));
     args.push(change_arg(retention.age, ms));
     args.push(change_arg(retention.count, |count| (count as i64).into()));
     args.push(store.origin.as_str().into());
@@ -150,13 +150,13 @@ fn change_arg<T>(change: Change<T>, value: impl FnOnce(T) -> Value) -> Value {
 }
 
 /// What a script is told of how to deliver: callback, uuid, 1 if there is a uuid, timeout, max.
-pub fn delivery_args(delivery: &Delivery) -> [Value; 5] {
+pub fn terms_args(terms: &Terms) -> [Value; 5] {
     [
-        delivery.callback.as_str().into(),
-        delivery.uuid.as_deref().unwrap_or_default().into(),
-        i64::from(delivery.uuid.is_some()).into(),
-        ms(delivery.timeout),
-        i64::from(delivery.max).into(),
+        terms.callback.as_str().into(),
+        terms.uuid.as_deref().unwrap_or_default().into(),
+        i64::from(terms.uuid.is_some()).into(),
+        ms(terms.timeout),
+        i64::from(terms.max).into(),
     ]
 }
 

@@ -85,9 +85,9 @@ async fn import_subscriber(
     health: Health,
 ) -> StoreResult<bool> {
     let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    let Subscription { topics, delivery, .. } = subscription;
+    let Subscription { topics, terms, .. } = subscription;
     let mut args: Vec<Value> = vec![subscriber.reveal().into(), queue.into()];
-    args.extend(directory::delivery_args(delivery));
+    args.extend(directory::terms_args(terms));
     args.push(i64::from(health.points()).into());
     let lane = store.lane_of(subscriber).await?;
     let births = match lane {

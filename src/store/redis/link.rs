@@ -34,14 +34,14 @@ pub struct Link {
     client: Client,
     /// Why it was last lost, or could not be made.
     lost: LastError,
-    silence: Arc<Mutex<Silence>>,
+    silent_servers: Arc<Mutex<SilentServers>>,
     /// Told whenever another server was looked for in place of one that answers nothing.
     left: watch::Sender<()>,
 }
 
 /// What calls tell about servers that answer nothing.
 #[derive(Default)]
-struct Silence {
+struct SilentServers {
     /// When each slot's server last answered.
     heard: HashMap<u16, Instant>,
     /// When who answers in a silent one's place was last looked for.
@@ -59,7 +59,7 @@ impl Link {
         let lost = LastError::default();
         log_changes(&client, name, lost.clone());
         tokio::spawn(keep_connecting(client.clone()));
-        Ok(Self { client, lost, silence: Arc::default(), left: watch::Sender::new(()) })
+        Ok(Self { client, lost, silent_servers: Arc::default(), left: watch::Sender::new(()) })
     }
 
     pub fn client(&self) -> &Client {
@@ -117,7 +117,9 @@ impl Link {
                 Failure::Full => {
                     return Err(StoreError::Full(format!("Redis: {}", error.details())));
                 }
-                Failure::Lanes => return Err(StoreError::Corrupt(error.details().to_owned())),
+                Failure::Disagreement => {
+                    return Err(StoreError::Corrupt(error.details().to_owned()));
+                }
                 Failure::Final => false,
             };
             if !again || Instant::now() >= deadline {
@@ -130,34 +132,34 @@ impl Link {
 
 impl Link {
     fn heard(&self, slot: u16) {
-        lock(&self.silence).heard.insert(slot, Instant::now());
+        lock(&self.silent_servers).heard.insert(slot, Instant::now());
     }
 
     /// A server that hangs keeps its connection for ever: who answers in its place now, if anybody
     /// does, is only found by looking.
     fn was_silent(&self, slot: u16, asked: Instant) {
-        let mut silence = lock(&self.silence);
-        let marks = [Some(&asked), silence.heard.get(&slot), silence.looked.as_ref()];
+        let mut silent_servers = lock(&self.silent_servers);
+        let marks = [Some(&asked), silent_servers.heard.get(&slot), silent_servers.looked.as_ref()];
         let since = marks.into_iter().flatten().max().copied().unwrap_or(asked);
-        if since.elapsed() < UNRESPONSIVE || silence.looking {
+        if since.elapsed() < UNRESPONSIVE || silent_servers.looking {
             return;
         }
-        silence.looking = true;
-        let (client, silence, left) =
-            (self.client.clone(), self.silence.clone(), self.left.clone());
+        silent_servers.looking = true;
+        let (client, silent_servers, left) =
+            (self.client.clone(), self.silent_servers.clone(), self.left.clone());
         tokio::spawn(async move {
             // It comes to an end when there is a connection, or the client is gone.
             let looked = client.force_reconnection().await;
             tracing::debug!(?looked, "Redis was silent for too long: looked who answers now");
-            let mut silence = lock(&silence);
-            (silence.looking, silence.looked) = (false, Some(Instant::now()));
+            let mut silent_servers = lock(&silent_servers);
+            (silent_servers.looking, silent_servers.looked) = (false, Some(Instant::now()));
             left.send_replace(());
         });
     }
 }
 
-fn lock(silence: &Mutex<Silence>) -> MutexGuard<'_, Silence> {
-    silence.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(silent_servers: &Mutex<SilentServers>) -> MutexGuard<'_, SilentServers> {
+    silent_servers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn unavailable(reason: &str) -> StoreError {
@@ -173,8 +175,8 @@ enum Failure {
     Unknown,
     /// There is no room for what it was to store.
     Full,
-    /// This process and the store do not agree on how many lanes there are.
-    Lanes,
+    /// This process and the store do not agree on how many lanes there are, or on the format.
+    Disagreement,
     /// It will not be done.
     Final,
 }
@@ -198,8 +200,10 @@ impl From<&Error> for Failure {
             ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
             _ if CUT_OFF.iter().any(|words| details.starts_with(words)) => Self::Unknown,
             _ if details.starts_with("OOM") => Self::Full,
-            // Our own word; see `scripts/lane_count.lua`.
-            _ if details.starts_with("LANES") => Self::Lanes,
+            // Our own words; see `scripts/lane_count.lua` and `scripts/lanes.lua`.
+            _ if ["LANES", "FORMAT"].iter().any(|word| details.starts_with(word)) => {
+                Self::Disagreement
+            }
             _ => Self::Final,
         }
     }

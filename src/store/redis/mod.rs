@@ -49,6 +49,10 @@ use server_time::ServerTime;
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
 /// nodes to have some, and few enough for each group of publications to go to all of them.
 const CLUSTER_LANES: usize = 8;
+/// In which format everything is kept (`scripts/lanes.lua`). A process that knows an older one only
+/// refuses to work with it.
+const FORMAT: i64 = 2;
+
 pub struct RedisStore {
     options: RedisOptions,
     connection: Connection,
@@ -130,13 +134,16 @@ impl RedisStore {
             .lanes
             .unwrap_or_else(|| if self.options.is_cluster() { CLUSTER_LANES } else { 1 });
         let decide = i64::from(!self.options.look_only);
-        let args = vec![(in_an_empty_store as i64).into(), decide.into()];
+        let args = vec![(in_an_empty_store as i64).into(), decide.into(), FORMAT.into()];
         let mut reply = self.run(&self.scripts.lanes, Lane::HOME, args).await?;
         let (count, is_decided) = (reply.part()?.unsigned()?, reply.part()?.integer()? > 0);
         let count = usize::try_from(count).ok().filter(|count| (1..=Lane::MAX).contains(count));
         let count = count.ok_or_else(|| {
             StoreError::Corrupt(format!("Redis: there must be 1 to {} lanes", Lane::MAX))
         })?;
+        if decide > 0 && reply.part()?.integer()? < FORMAT {
+            self.migrate(count).await?;
+        }
         let is_first = is_decided && self.lane_count.set(count).is_ok();
         if is_first && self.options.lanes.is_some_and(|wanted| wanted != count) {
             tracing::warn!(
@@ -145,6 +152,15 @@ impl RedisStore {
             );
         }
         Ok(count)
+    }
+
+    /// Brings what an older program has written into the format of this one. It may be done twice.
+    async fn migrate(&self, lanes: usize) -> StoreResult<()> {
+        let script = &self.scripts.format_2;
+        try_join_all(Lane::first(lanes).map(|lane| self.run(script, lane, vec![]))).await?;
+        self.run(&self.scripts.set_format, Lane::HOME, vec![FORMAT.into()]).await?;
+        tracing::info!(format = FORMAT, "brought what is in Redis up to date");
+        Ok(())
     }
 
     async fn all_lanes(&self) -> StoreResult<&[RedisLane]> {
@@ -204,6 +220,11 @@ impl Lanes for RedisStore {
 impl Store for RedisStore {
     async fn ping(&self) -> StoreResult<()> {
         self.run_everywhere(&self.scripts.ping, &[]).await.map(drop)
+    }
+
+    /// Whatever happens, it connects anew.
+    async fn broken(&self) -> StoreError {
+        std::future::pending().await
     }
 
     fn describe(&self) -> String {

@@ -24,12 +24,15 @@ use crate::store::{Lane, Publication, Published, StoreError, StoreResult};
 /// its publishers have been told that it is not.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 
+/// The pause before a group is sent again that came too late.
+const LATE_PAUSE: Duration = Duration::from_millis(20);
+
 /// What `publish.lua` answers when nobody waits for it any more, and for a run that is stored.
 const LATE: &str = "late";
 const STORED: u8 = b'1';
 
-/// A lane's part in a publish.
-enum Part {
+/// What a lane does for a publish.
+enum LaneTask {
     /// To say who may publish, and to count the events. There are so many lanes.
     Home {
         lanes: usize,
@@ -54,19 +57,19 @@ pub async fn publish(
 ) -> StoreResult<Vec<Published>> {
     let lanes = store.lane_count().await?;
     let slot = store.slots.take();
-    let home = Part::Home { lanes };
+    let home = LaneTask::Home { lanes };
     let appended = append(store, Lane::HOME, &home, &slot, &publications, give_up).await?;
     let outcomes = runs(&publications).zip(appended.outcomes.bytes());
     let stored: Vec<bool> =
         outcomes.flat_map(|(run, outcome)| repeat_n(outcome == STORED, run.len())).collect();
     if lanes > 1 {
-        let part = Part::Other(births(&appended.births, &publications)?);
+        let task = LaneTask::Other(births(&appended.births, &publications)?);
         let mut is_stored = stored.iter();
         publications.retain(|_| is_stored.next().is_some_and(|stored| *stored));
         if !publications.is_empty() {
-            let (part, slot, publications) = (&part, &slot, &publications);
+            let (task, slot, publications) = (&task, &slot, &publications);
             let others = Lane::first(lanes).skip(1);
-            try_join_all(others.map(|lane| append(store, lane, part, slot, publications, give_up)))
+            try_join_all(others.map(|lane| append(store, lane, task, slot, publications, give_up)))
                 .await?;
         }
     }
@@ -92,13 +95,13 @@ fn births(text: &str, publications: &[Publication]) -> StoreResult<Births> {
 async fn append(
     store: &RedisStore,
     lane: Lane,
-    part: &Part,
+    task: &LaneTask,
     slot: &CommitSlot,
     publications: &[Publication],
     give_up: Instant,
 ) -> StoreResult<Appended> {
     loop {
-        let args = append_args(store, lane, part, slot, publications, give_up);
+        let args = append_args(store, lane, task, slot, publications, give_up);
         let (script, keys) = (&store.scripts.publish, &store.lane(lane).keys);
         let mut reply = store.connection.run_replicated(script, keys, args, give_up).await?;
         let outcomes = reply.part()?.text()?;
@@ -114,13 +117,15 @@ async fn append(
         if Instant::now() >= give_up {
             return Err(StoreError::Unavailable("Redis: too late".into()));
         }
+        // The answer has told what the clock shows; a server that still finds it late may hang.
+        tokio::time::sleep(LATE_PAUSE).await;
     }
 }
 
 fn append_args(
     store: &RedisStore,
     lane: Lane,
-    part: &Part,
+    task: &LaneTask,
     slot: &CommitSlot,
     publications: &[Publication],
     give_up: Instant,
@@ -135,9 +140,9 @@ fn append_args(
     let deadline_ms = server_time.at(begin_by);
     // The script corrects it where it is wrong.
     let stamp = format!("{:0STAMP$}", server_time.at(now).unwrap_or(0));
-    let lanes = match part {
-        Part::Home { lanes } => *lanes as i64,
-        Part::Other(_) => 0,
+    let lanes = match task {
+        LaneTask::Home { lanes } => *lanes as i64,
+        LaneTask::Other(_) => 0,
     };
     args.push(slot.name.as_str().into());
     args.push(slot.number.to_string().into());
@@ -150,9 +155,11 @@ fn append_args(
         let items = || run.iter().flat_map(|publication| &publication.items);
         let Publication { topic, publisher, .. } = &run[0];
         args.push(topic.as_str().into());
-        args.push(match part {
-            Part::Home { .. } => publisher.reveal().into(),
-            Part::Other(births) => births.get(topic).map(String::as_str).unwrap_or_default().into(),
+        args.push(match task {
+            LaneTask::Home { .. } => publisher.reveal().into(),
+            LaneTask::Other(births) => {
+                births.get(topic).map(String::as_str).unwrap_or_default().into()
+            }
         });
         args.push((items().count() as i64).into());
         args.extend(items().map(|item| {

@@ -12,8 +12,8 @@ use super::reply::Reply;
 use super::{RedisStore, ms, publish, wake};
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::store::{
-    Alarm, CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lane, Lease, Outcome, Publication, Published,
-    Queues, Settled, Settlement, StoreError, StoreResult,
+    Alarm, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, Lane,
+    Publication, Published, QueueClaim, QueueLease, Queues, StoreError, StoreResult,
 };
 
 /// One group of publications is in the server's hands while the next one is on its way to it.
@@ -45,7 +45,12 @@ impl Queues for RedisStore {
         counts.into_iter().map(Reply::unsigned).sum()
     }
 
-    async fn claim(&self, lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
+    async fn claim_queues(
+        &self,
+        lane: Lane,
+        limit: usize,
+        lease: Duration,
+    ) -> StoreResult<QueueClaim> {
         let mut claims = self.lane(lane).claims.lock().await;
         claims.last += 1;
         let args = vec![
@@ -63,54 +68,57 @@ impl Queues for RedisStore {
         claims.last_answered = claims.last;
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let batches = reply.map(Reply::leased_batch).collect::<StoreResult<_>>()?;
-        Ok(Claim { batches, next_due })
+        Ok(QueueClaim { batches, next_due })
     }
 
-    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
-        let Settlement { lease: Lease { subscriber, queue, fence }, .. } = settlement;
-        let lane = self.lane_of(&subscriber).await?;
-        let failure = settlement.failure.as_ref();
-        let args = vec![
-            subscriber.reveal().into(),
-            queue.into(),
-            fence.to_string().into(),
-            match settlement.outcome {
-                Outcome::Acknowledged => "acknowledged".into(),
-                Outcome::Failed { retry_in } => ms(retry_in),
-                Outcome::Returned => 0.into(),
-            },
-            i64::from(settlement.health.points()).into(),
-            i64::from(settlement.take_next).into(),
-            ms(lease),
-            (MAX_BATCH_BYTES as i64).into(),
-            failure
-                .and_then(|failure| failure.status)
-                .map_or("-".into(), |status| Value::Integer(status.into())),
-            failure.map_or("", |failure| &failure.reason).into(),
-        ];
-        let reply = self.run(&self.scripts.settle, lane, args).await?;
-        if reply.is_list() {
-            return Ok(Settled::Next(Box::new(reply.leased_batch()?)));
-        }
-        let released = reply.text()?;
-        if released == "stale" {
-            return Ok(Settled::Stale);
-        }
-        if let Ok(delay) = released.parse() {
-            self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
-        }
-        Ok(Settled::Released)
-    }
-
-    async fn renew(
+    async fn settle_batches(
         &self,
         lane: Lane,
-        leases: &[Lease],
+        settlements: Vec<BatchSettlement>,
         lease: Duration,
-    ) -> StoreResult<Vec<Lease>> {
+    ) -> StoreResult<Vec<BatchSettled>> {
+        let count = settlements.len();
+        let mut args: Vec<Value> = Vec::with_capacity(3 + 8 * count);
+        args.push(ms(lease));
+        args.push((MAX_BATCH_BYTES as i64).into());
+        args.push((CLAIM_MAX_BYTES as i64).into());
+        for settlement in settlements {
+            let QueueLease { subscriber, queue, fence } = settlement.lease;
+            let failure = settlement.failure.as_ref();
+            let status = failure.and_then(|failure| failure.status).map(i64::from);
+            args.extend::<[Value; 8]>([
+                subscriber.reveal().into(),
+                queue.into(),
+                fence.to_string().into(),
+                match settlement.outcome {
+                    BatchOutcome::Acknowledged => "acknowledged".into(),
+                    BatchOutcome::Failed { retry_in } => ms(retry_in),
+                    BatchOutcome::Returned => 0.into(),
+                },
+                i64::from(settlement.health.points()).into(),
+                i64::from(settlement.take_next).into(),
+                status.map_or("-".into(), Value::Integer),
+                failure.map_or("", |failure| &failure.reason).into(),
+            ]);
+        }
+        let reply = self.run(&self.scripts.settle, lane, args).await?;
+        let settled =
+            reply.map(|reply| self.settled(lane, reply)).collect::<StoreResult<Vec<_>>>()?;
+        if settled.len() != count {
+            return Err(StoreError::Corrupt("settle: not one answer for each".into()));
+        }
+        Ok(settled)
+    }
+
+    async fn renew_queues(
+        &self,
+        lane: Lane,
+        leases: &[QueueLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<QueueLease>> {
         let mut args: Vec<Value> = Vec::with_capacity(1 + 3 * leases.len());
         args.push(ms(lease));
-        for Lease { subscriber, queue, fence } in leases {
+        for QueueLease { subscriber, queue, fence } in leases {
             args.push(subscriber.reveal().into());
             args.push(queue.as_str().into());
             args.push(fence.to_string().into());
@@ -130,5 +138,22 @@ impl Queues for RedisStore {
             wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
         });
         &self.lane(lane).alarm
+    }
+}
+
+impl RedisStore {
+    /// What became of a settlement, as `settle.lua` tells it.
+    fn settled(&self, lane: Lane, reply: Reply) -> StoreResult<BatchSettled> {
+        if reply.is_list() {
+            return Ok(BatchSettled::Next(Box::new(reply.leased_batch()?)));
+        }
+        let released = reply.text()?;
+        if released == "stale" {
+            return Ok(BatchSettled::Stale);
+        }
+        if let Ok(delay) = released.parse() {
+            self.lane(lane).alarm.ring_in(Duration::from_millis(delay));
+        }
+        Ok(BatchSettled::Released)
     }
 }

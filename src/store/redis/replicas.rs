@@ -15,10 +15,10 @@ use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::time::Instant;
 
-use super::connection::is_not_loaded;
 use super::lanes::LaneKeys;
 use super::link::{Link, Resend, unavailable};
 use super::options::{CALL_TIMEOUT, RedisOptions};
+use super::scripts::is_not_loaded;
 use crate::store::StoreResult;
 
 /// What must be left of a call's time for the answer after `WAIT` has waited.

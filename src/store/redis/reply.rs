@@ -9,12 +9,10 @@ use fred::types::Value;
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::{Batch, BatchId};
 use crate::bus::health::Health;
-use crate::bus::subscription::{
-    CallbackUrl, Delivery, Retention, Subscription, SubscriptionStatus,
-};
+use crate::bus::subscription::{CallbackUrl, Retention, Subscription, SubscriptionStatus, Terms};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{Dropped, Drops, Lease, LeasedBatch, StoreError, StoreResult};
+use crate::store::{Dropped, Drops, LeasedBatch, QueueLease, StoreError, StoreResult};
 
 /// Digits of the time in front of each item of a queue.
 pub const STAMP: usize = 13;
@@ -102,7 +100,7 @@ impl Reply {
     }
 
     fn callback(self) -> StoreResult<CallbackUrl> {
-        CallbackUrl::parse(&self.text()?).map_err(|_| unexpected("a callback"))
+        Ok(CallbackUrl::from_stored(&self.text()?))
     }
 
     pub fn millis(self) -> StoreResult<Duration> {
@@ -124,7 +122,7 @@ impl Reply {
     /// A row of `subscriptions.lua`.
     pub fn subscription(mut self) -> StoreResult<SubscriptionStatus> {
         let subscriber = self.part()?.token()?;
-        let delivery = Delivery {
+        let terms = Terms {
             callback: self.part()?.callback()?,
             uuid: self.part()?.optional_text()?,
             timeout: self.part()?.millis()?,
@@ -145,7 +143,7 @@ impl Reply {
             subscriber,
             subscription: Subscription {
                 topics: topics.collect::<StoreResult<_>>()?,
-                delivery,
+                terms,
                 retention,
             },
             sent,
@@ -184,8 +182,8 @@ impl Reply {
         let waited = self.part()?.millis()?;
         let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
         Ok(LeasedBatch {
-            lease: Lease { subscriber, queue, fence },
-            delivery: Delivery { callback, uuid, timeout, max },
+            lease: QueueLease { subscriber, queue, fence },
+            terms: Terms { callback, uuid, timeout, max },
             health,
             waited,
             batch: Batch { id, attempt, items },

@@ -1,6 +1,7 @@
 //! The Lua scripts that the store runs. Each is put together from what it shares with others and its
 //! own part, all of them in `scripts/`; `common.lua`, which lists the keys, comes first.
 
+use fred::error::Error;
 use fred::types::scripts::Script;
 
 /// Puts a script together. `allow-oom` is for scripts that free memory: they must work when
@@ -34,6 +35,8 @@ pub struct Scripts {
     pub drop_expired: Script,
     pub take_duty: Script,
     pub lanes: Script,
+    pub format_2: Script,
+    pub set_format: Script,
     pub require_topics: Script,
     pub topic_births: Script,
     pub unsubscribe_all: Script,
@@ -44,7 +47,7 @@ pub struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            publish: script!("", "lane_count", "births", "subscribed", "publish"),
+            publish: script!("", "lane_count", "births", "subscribed", "due", "publish"),
             claim: script!(" flags=allow-oom", "queue", "claim"),
             settle: script!(" flags=allow-oom", "due", "queue", "settle"),
             renew: script!(" flags=allow-oom", "renew"),
@@ -67,6 +70,8 @@ impl Scripts {
             drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
             take_duty: script!(" flags=allow-oom", "take_duty"),
             lanes: script!(" flags=allow-oom", "lanes"),
+            format_2: script!(" flags=allow-oom", "format_2"),
+            set_format: script!(" flags=allow-oom", "set_format"),
             require_topics: script!("", "lane_count", "births", "unknown_topic", "require_topics"),
             topic_births: script!(" flags=no-writes", "births", "topic_births"),
             unsubscribe_all: script!(
@@ -79,4 +84,9 @@ impl Scripts {
             delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
         }
     }
+}
+
+/// Whether a server says that it does not have a script.
+pub fn is_not_loaded(error: &Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
 }

@@ -6,20 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::due::{Waiting, oldest_ms};
 use crate::bus::attempt::Failure;
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Delivery};
+use crate::bus::subscription::{CallbackUrl, Terms};
 use crate::bus::token::ClientToken;
 use crate::store::{
-    CLAIM_MAX_BYTES, CLOCK_STEP, Claim, Lease, LeasedBatch, Outcome, Settled, Settlement,
+    BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, LeasedBatch,
+    QueueClaim, QueueLease,
 };
 
 /// A row of `queues`, as claiming and settling need it.
 struct Queue {
     id: i64,
-    lease: Lease,
-    delivery: Delivery,
+    lease: QueueLease,
+    terms: Terms,
     health: Health,
     head: i64,
     next: i64,
@@ -37,12 +39,12 @@ impl Queue {
         let batch_last: Option<i64> = row.get(12)?;
         Ok(Self {
             id: row.get(0)?,
-            lease: Lease {
+            lease: QueueLease {
                 subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
                 queue: row.get(2)?,
                 fence: row.get(3)?,
             },
-            delivery: delivery_from_row(row, 4)?,
+            terms: terms_from_row(row, 4)?,
             health: Health::new(row.get(8)?),
             head: row.get(9)?,
             next: row.get(10)?,
@@ -61,7 +63,7 @@ impl Queue {
     ) -> rusqlite::Result<Option<LeasedBatch>> {
         if self.head == self.next {
             db.prepare_cached(
-                "UPDATE queues SET leased = 0, held = 0, due_ms = NULL WHERE id = ?1",
+                "UPDATE queues SET leased = 0, keeps_pause = 0, due_ms = NULL WHERE id = ?1",
             )?
             .execute([self.id])?;
             return Ok(None);
@@ -72,8 +74,8 @@ impl Queue {
         self.lease.fence = (self.lease.fence + 1).max(now_ms * 1000);
         let number = self.batch.map_or(self.lease.fence, |(number, _)| number);
         db.prepare_cached(
-            "UPDATE queues SET leased = 1, held = 0, fence = ?2, due_ms = ?3, batch_number = ?4,
-                 batch_last = ?5, attempts = ?6 WHERE id = ?1",
+            "UPDATE queues SET leased = 1, keeps_pause = 0, health_restored = 0, fence = ?2,
+                 due_ms = ?3, batch_number = ?4, batch_last = ?5, attempts = ?6 WHERE id = ?1",
         )?
         .execute(params![
             self.id,
@@ -86,7 +88,7 @@ impl Queue {
         let id = BatchId { queue: self.lease.queue.clone(), number };
         Ok(Some(LeasedBatch {
             lease: self.lease,
-            delivery: self.delivery,
+            terms: self.terms,
             health: self.health,
             waited: Duration::from_millis(now_ms.saturating_sub(oldest_ms)),
             batch: Batch { id, attempt: self.attempts, items },
@@ -101,7 +103,7 @@ impl Queue {
         )?;
         let last = match self.batch {
             Some((_, last)) => last,
-            None => self.next.min(self.head + i64::from(self.delivery.max)) - 1,
+            None => self.next.min(self.head + i64::from(self.terms.max)) - 1,
         };
         let mut rows = select.query(params![self.id, self.head, last])?;
         let mut items = Vec::new();
@@ -141,40 +143,21 @@ impl Queue {
             )?
             .execute(params![self.id, self.head, removed])?;
         }
-        if self.next - self.head >= i64::from(self.delivery.max) {
-            return Ok(Some(now_ms));
-        }
-        let oldest: Option<u64> = db
-            .prepare_cached("SELECT at_ms FROM items WHERE position = (?1 << 40) + ?2")?
-            .query_row(params![self.id, self.head], |row| row.get(0))
-            .optional()?;
-        // Not from a time to come, if the clock was set back meanwhile.
-        Ok(oldest.map(|at_ms| at_ms.min(now_ms) + self.delivery.timeout.as_millis() as u64))
+        let waiting = Waiting {
+            items: self.next - self.head,
+            max: i64::from(self.terms.max),
+            timeout_ms: self.terms.timeout.as_millis() as i64,
+        };
+        let due_ms = waiting.due_ms(now_ms as i64, || oldest_ms(db, self.id))?;
+        Ok(due_ms.and_then(|due_ms| u64::try_from(due_ms).ok()))
     }
 }
 
-/// Works out anew when a queue is due whose next batch was not given out yet: its items, or how
-/// they are to be delivered, have changed.
-pub fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE queues SET due_ms =
-             (SELECT min(at_ms, ?2) + iif(next - head >= max, 0, timeout_ms)
-              FROM items WHERE position = (id << 40) + head)
-         WHERE id = ?1 AND NOT leased AND batch_number IS NULL AND NOT held",
-    )?
-    .execute(params![queue_id, now_ms])?;
-    Ok(())
-}
-
 /// Reads `callback, uuid, timeout_ms, max`, which start at this column.
-pub fn delivery_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Delivery> {
+pub fn terms_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Terms> {
     let callback: String = row.get(start)?;
-    let callback = CallbackUrl::parse(&callback).map_err(|reason| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(start, kind, reason.into())
-    })?;
-    Ok(Delivery {
-        callback,
+    Ok(Terms {
+        callback: CallbackUrl::from_stored(&callback),
         uuid: row.get(start + 1)?,
         timeout: Duration::from_millis(row.get(start + 2)?),
         max: row.get(start + 3)?,
@@ -187,7 +170,7 @@ pub fn claim(
     limit: usize,
     lease: Duration,
     now_ms: u64,
-) -> rusqlite::Result<Claim> {
+) -> rusqlite::Result<QueueClaim> {
     follow_clock(db, now_ms as i64)?;
     let sql = format!(
         "SELECT {} FROM queues WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
@@ -212,7 +195,7 @@ pub fn claim(
         .prepare_cached("SELECT min(due_ms) FROM queues WHERE due_ms IS NOT NULL")?
         .query_row([], |row| row.get(0))?;
     let next_due = next_due_ms.map(|due_ms| from_ms(due_ms - now_ms as i64));
-    Ok(Claim { batches, next_due })
+    Ok(QueueClaim { batches, next_due })
 }
 
 /// A clock that was set back must not hold up deliveries for as long as it was set back by.
@@ -234,7 +217,7 @@ fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
 }
 
 /// Finds the queue of a lease, if the lease still holds.
-fn leased_queue(db: &Connection, lease: &Lease) -> rusqlite::Result<Option<Queue>> {
+fn leased_queue(db: &Connection, lease: &QueueLease) -> rusqlite::Result<Option<Queue>> {
     let sql =
         format!("SELECT {} FROM queues WHERE name = ?1 AND fence = ?2 AND leased", Queue::COLUMNS);
     db.prepare_cached(&sql)?
@@ -242,19 +225,47 @@ fn leased_queue(db: &Connection, lease: &Lease) -> rusqlite::Result<Option<Queue
         .optional()
 }
 
-/// Records how a delivery ended. Returns also in how long the queue is due, if it was released.
-pub fn settle(
+/// Records how deliveries ended. Returns also in how long the first of the released queues is due.
+pub fn settle_all(
     db: &Connection,
-    settlement: &Settlement,
+    settlements: &[BatchSettlement],
     lease: Duration,
     now_ms: u64,
-) -> rusqlite::Result<(Settled, Option<Duration>)> {
+) -> rusqlite::Result<(Vec<BatchSettled>, Option<Duration>)> {
+    let (mut settled, mut first_due) = (Vec::with_capacity(settlements.len()), None);
+    let mut bytes = 0;
+    for settlement in settlements {
+        let take_next = settlement.take_next && bytes < CLAIM_MAX_BYTES;
+        let (outcome, due_in) = settle(db, settlement, take_next, lease, now_ms)?;
+        if let BatchSettled::Next(next) = &outcome {
+            bytes += next.batch.items.iter().map(Bytes::len).sum::<usize>();
+        }
+        first_due = first_due.into_iter().chain(due_in).min();
+        settled.push(outcome);
+    }
+    Ok((settled, first_due))
+}
+
+/// Records how a delivery ended. Returns also in how long the queue is due, if it was released.
+fn settle(
+    db: &Connection,
+    settlement: &BatchSettlement,
+    take_next: bool,
+    lease: Duration,
+    now_ms: u64,
+) -> rusqlite::Result<(BatchSettled, Option<Duration>)> {
     let Some(mut queue) = leased_queue(db, &settlement.lease)? else {
-        return Ok((Settled::Stale, None));
+        return Ok((BatchSettled::Stale, None));
     };
     queue.health = settlement.health;
-    db.prepare_cached("UPDATE queues SET health = ?2 WHERE id = ?1")?
-        .execute(params![queue.id, queue.health.points()])?;
+    // What the delivery says of a health that was restored meanwhile is out of date.
+    let health: u64 = db
+        .prepare_cached(
+            "UPDATE queues SET health = iif(health_restored, health, ?2), health_restored = 0
+             WHERE id = ?1 RETURNING health",
+        )?
+        .query_row(params![queue.id, queue.health.points()], |row| row.get(0))?;
+    queue.health = Health::new(health);
     if let Some(Failure { status, reason }) = &settlement.failure {
         db.prepare_cached(
             "UPDATE queues SET failed_at_ms = ?2, failed_attempt = attempts, failed_status = ?3,
@@ -263,29 +274,30 @@ pub fn settle(
         .execute(params![queue.id, now_ms, status, reason])?;
     }
     let due_ms = match settlement.outcome {
-        Outcome::Acknowledged => queue.acknowledge(db, now_ms)?,
-        Outcome::Failed { retry_in } => Some(now_ms + retry_in.as_millis() as u64),
-        Outcome::Returned => Some(now_ms),
+        BatchOutcome::Acknowledged => queue.acknowledge(db, now_ms)?,
+        BatchOutcome::Failed { retry_in } => Some(now_ms + retry_in.as_millis() as u64),
+        BatchOutcome::Returned => Some(now_ms),
     };
-    let acknowledged = settlement.outcome == Outcome::Acknowledged;
+    let acknowledged = settlement.outcome == BatchOutcome::Acknowledged;
     let is_due = due_ms.is_some_and(|due_ms| due_ms <= now_ms);
-    if acknowledged && settlement.take_next && is_due {
+    if acknowledged && take_next && is_due {
         let next = queue.give_out(db, lease, now_ms)?;
-        let settled = next.map_or(Settled::Released, |batch| Settled::Next(Box::new(batch)));
+        let settled =
+            next.map_or(BatchSettled::Released, |batch| BatchSettled::Next(Box::new(batch)));
         return Ok((settled, None));
     }
     queue.release(db, due_ms)?;
     let due_in = due_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
-    Ok((Settled::Released, due_in))
+    Ok((BatchSettled::Released, due_in))
 }
 
 /// Prolongs the leases that still hold and returns the others.
 pub fn renew(
     db: &Connection,
-    leases: Vec<Lease>,
+    leases: Vec<QueueLease>,
     lease: Duration,
     now_ms: u64,
-) -> rusqlite::Result<Vec<Lease>> {
+) -> rusqlite::Result<Vec<QueueLease>> {
     let until_ms = now_ms + lease.as_millis() as u64;
     let mut lost = Vec::new();
     for lease in leases {

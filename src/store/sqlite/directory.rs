@@ -8,15 +8,14 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use super::batches::{delivery_from_row, reschedule};
+use super::batches::terms_from_row;
+use super::due::{AFTER_SUBSCRIBING, broken_off_ms, reschedule};
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::health::Health;
 use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{
-    BROKEN_OFF_AFTER, Directory, StoreError, StoreResult, Subscribed, TopicDeleted,
-};
+use crate::store::{Directory, StoreError, StoreResult, Subscribed, TopicDeleted};
 
 #[async_trait]
 impl Directory for SqliteStore {
@@ -102,10 +101,10 @@ fn subscribe(
     new_queue: &str,
     now_ms: u64,
 ) -> rusqlite::Result<Subscribed> {
-    let SubscriptionRequest { topics, delivery, .. } = request;
+    let SubscriptionRequest { topics, terms, .. } = request;
     let retention = retention(db, subscriber)?.unwrap_or_default();
     let retention = request.retention.apply(retention);
-    if let Some(age) = retention.age.filter(|age| *age <= delivery.timeout) {
+    if let Some(age) = retention.age.filter(|age| *age <= terms.timeout) {
         return Ok(Subscribed::KeptRetentionTooShort(age));
     }
     for topic in topics {
@@ -120,35 +119,29 @@ fn subscribe(
         }
     }
     let queue_id: i64 = db
-        .prepare_cached(
+        .prepare_cached(&format!(
             "INSERT INTO queues
                  (name, subscriber, callback, uuid, timeout_ms, max, retention_ms, max_queued)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
+                 health_restored = health_restored OR NOT (callback IS ?3 AND uuid IS ?4),
                  leased = leased AND callback IS ?3,
-                 due_ms = CASE
-                     WHEN callback IS ?3 AND uuid IS ?4 THEN due_ms
-                     WHEN batch_number IS NULL AND NOT held THEN due_ms
-                     WHEN NOT leased THEN ?7
-                     WHEN callback IS NOT ?3 THEN ?8
-                     ELSE due_ms
-                 END,
+                 due_ms = {AFTER_SUBSCRIBING},
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6,
                  retention_ms = ?9, max_queued = ?10
-             RETURNING id",
-        )?
+             RETURNING id"
+        ))?
         .query_row(
             params![
                 new_queue,
                 subscriber.reveal(),
-                delivery.callback.as_str(),
-                delivery.uuid,
-                delivery.timeout.as_millis() as u64,
-                delivery.max,
+                terms.callback.as_str(),
+                terms.uuid,
+                terms.timeout.as_millis() as u64,
+                terms.max,
                 now_ms,
-                // The delivery to the old callback is broken off when its lease is not renewed.
-                now_ms + BROKEN_OFF_AFTER.as_millis() as u64,
+                broken_off_ms(now_ms),
                 retention.age.map(|age| age.as_millis() as u64),
                 retention.count
             ],
@@ -289,7 +282,7 @@ fn status_from_row(
         oldest_ms: row.get(4)?,
         subscription: Subscription {
             topics,
-            delivery: delivery_from_row(row, 5)?,
+            terms: terms_from_row(row, 5)?,
             retention: retention_from_row(row, 9)?,
         },
         autodropped: row.get(11)?,

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
-use super::batches::reschedule;
+use super::due::reschedule;
 use crate::bus::health::Health;
 use crate::bus::subscription::Subscription;
 use crate::bus::token::{ClientToken, random_hex};
@@ -102,7 +102,7 @@ fn import_subscriber(
     health: Health,
     queue: &str,
 ) -> rusqlite::Result<bool> {
-    let Subscription { topics, delivery, .. } = subscription;
+    let Subscription { topics, terms, .. } = subscription;
     let queue_id: Option<i64> = db
         .prepare_cached(
             "INSERT INTO queues (name, subscriber, callback, uuid, timeout_ms, max, health)
@@ -113,10 +113,10 @@ fn import_subscriber(
             params![
                 queue,
                 subscriber.reveal(),
-                delivery.callback.as_str(),
-                delivery.uuid,
-                delivery.timeout.as_millis() as u64,
-                delivery.max,
+                terms.callback.as_str(),
+                terms.uuid,
+                terms.timeout.as_millis() as u64,
+                terms.max,
                 health.points()
             ],
             |row| row.get(0),

@@ -2,11 +2,12 @@
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
 //! monitoring reads beside it ([`reader`]). Each part of the store has a file: [`queues`], whose work is
-//! done in [`publish`] and [`batches`], [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
+//! done in [`publish`] and [`batches`] (when one is due, in [`due`]), [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
 //! Chores are in [`housekeeping`].
 
 mod batches;
 mod directory;
+mod due;
 mod duties;
 mod housekeeping;
 mod imports;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Alarm, Lanes, Store, StoreError, StoreResult, Usage};
@@ -48,6 +50,20 @@ pub struct SqliteStore {
     is_watched: Arc<AtomicBool>,
     /// Names this process in the duties that it takes.
     process: String,
+    /// The name of a thread that has ended.
+    ended: watch::Sender<Option<&'static str>>,
+}
+
+/// Tells when a thread ends that is there as long as the store is.
+pub struct EndNotice {
+    thread: &'static str,
+    ended: watch::Sender<Option<&'static str>>,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        self.ended.send_replace(Some(self.thread));
+    }
 }
 
 /// The file's name in its directory.
@@ -112,12 +128,15 @@ impl SqliteStore {
             .with_context(|| format!("failed to open the store {}", path.display()))?;
         let alarm = Arc::new(Alarm::default());
         let watcher = Watcher::new(&alarm);
+        let ended = watch::Sender::new(None);
+        let notice = |thread| EndNotice { thread, ended: ended.clone() };
         Ok(Self {
             path,
             clock,
             is_watched: watcher.switch(),
-            writer: Writer::start(connection, sync_log, watcher)?,
-            reader: Reader::start(reader)?,
+            writer: Writer::start(connection, sync_log, watcher, notice)?,
+            reader: Reader::start(reader, notice("sqlite-reader"))?,
+            ended: ended.clone(),
             alarm,
             process: random_hex()?,
         })
@@ -130,6 +149,13 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.writer.run(Durability::OnDisk, Instant::now() + CALL_TIMEOUT, change).await
+    }
+
+    /// What a fault in this program would do.
+    #[cfg(test)]
+    pub async fn panic_in_the_writer(&self) {
+        let change = |_: &Connection| -> rusqlite::Result<()> { panic!("for a test") };
+        let _ = self.write(change).await;
     }
 
     /// Runs a change that a power loss may undo: what it costs then is that events are sent
@@ -156,6 +182,13 @@ impl Store for SqliteStore {
         let now_ms = self.clock.now_ms();
         let touch = "INSERT OR REPLACE INTO times (name, at_ms) VALUES ('pulse', ?1)";
         self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
+    }
+
+    async fn broken(&self) -> StoreError {
+        let mut ended = self.ended.subscribe();
+        let name = ended.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+        let name = name.unwrap_or("of SQLite");
+        StoreError::Unavailable(format!("the thread {name} has ended, which it never should"))
     }
 
     fn describe(&self) -> String {
@@ -185,6 +218,12 @@ impl From<rusqlite::Error> for StoreError {
         match &error {
             rusqlite::Error::SqliteFailure(failure, _)
                 if failure.code == rusqlite::ErrorCode::DiskFull =>
+            {
+                StoreError::Full(error.to_string())
+            }
+            // A queue too many: see `schema`.
+            rusqlite::Error::SqliteFailure(failure, _)
+                if failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER =>
             {
                 StoreError::Full(error.to_string())
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::from_ms;
+use super::due::{IN_HAND, Waiting, after_append};
 use crate::bus::topic::TopicName;
 use crate::store::{Publication, Published};
 
@@ -90,10 +91,9 @@ fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState>
 }
 
 fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
-    db.prepare_cached(
-        "SELECT next, head, timeout_ms, max, leased OR batch_number IS NOT NULL OR held, due_ms
-         FROM queues WHERE id = ?1",
-    )?
+    db.prepare_cached(&format!(
+        "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms FROM queues WHERE id = ?1"
+    ))?
     .query_row([queue], |row| {
         Ok(Tail {
             next: row.get(0)?,
@@ -121,13 +121,8 @@ fn append(
         insert.execute(params![queue, tail.next, now_ms, &item[..]])?;
         tail.next += 1;
     }
-    if tail.in_hand {
-        return Ok(());
-    }
-    if tail.next - tail.head >= tail.max {
-        tail.due_ms = Some(tail.due_ms.map_or(now_ms, |due_ms| due_ms.min(now_ms)));
-    } else if was_empty {
-        tail.due_ms = Some(now_ms + tail.timeout_ms);
-    }
+    let (items, max, timeout_ms) = (tail.next - tail.head, tail.max, tail.timeout_ms);
+    let waiting = Waiting { items, max, timeout_ms };
+    tail.due_ms = after_append(&waiting, was_empty, tail.in_hand, tail.due_ms, now_ms);
     Ok(())
 }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::writer::Durability;
 use super::{SqliteStore, batches, housekeeping, publish};
 use crate::store::{
-    Alarm, Claim, Lane, Lease, Publication, Published, Queues, Settled, Settlement, StoreResult,
+    Alarm, BatchSettled, BatchSettlement, Lane, Publication, Published, QueueClaim, QueueLease,
+    Queues, StoreResult,
 };
 
 /// One group of publications runs while another one is synced, and a third one is answered.
@@ -41,7 +42,12 @@ impl Queues for SqliteStore {
         self.reader.run(move |db| batches::due_batches(db, until_ms)).await
     }
 
-    async fn claim(&self, _lane: Lane, limit: usize, lease: Duration) -> StoreResult<Claim> {
+    async fn claim_queues(
+        &self,
+        _lane: Lane,
+        limit: usize,
+        lease: Duration,
+    ) -> StoreResult<QueueClaim> {
         let clock = self.clock.clone();
         let claim = move |db: &Connection| {
             let now_ms = clock.now_ms();
@@ -56,9 +62,15 @@ impl Queues for SqliteStore {
         Ok(claim)
     }
 
-    async fn settle(&self, settlement: Settlement, lease: Duration) -> StoreResult<Settled> {
+    async fn settle_batches(
+        &self,
+        _lane: Lane,
+        settlements: Vec<BatchSettlement>,
+        lease: Duration,
+    ) -> StoreResult<Vec<BatchSettled>> {
         let clock = self.clock.clone();
-        let settle = move |db: &Connection| batches::settle(db, &settlement, lease, clock.now_ms());
+        let settle =
+            move |db: &Connection| batches::settle_all(db, &settlements, lease, clock.now_ms());
         let (settled, due_in) = self.write_lazily(settle).await?;
         if let Some(delay) = due_in {
             self.alarm.ring_in(delay);
@@ -66,12 +78,12 @@ impl Queues for SqliteStore {
         Ok(settled)
     }
 
-    async fn renew(
+    async fn renew_queues(
         &self,
         _lane: Lane,
-        leases: &[Lease],
+        leases: &[QueueLease],
         lease: Duration,
-    ) -> StoreResult<Vec<Lease>> {
+    ) -> StoreResult<Vec<QueueLease>> {
         let (leases, clock) = (leases.to_vec(), self.clock.clone());
         self.write_lazily(move |db| batches::renew(db, leases, lease, clock.now_ms())).await
     }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::CALL_TIMEOUT;
+use super::{CALL_TIMEOUT, EndNotice};
 use crate::store::{StoreError, StoreResult};
 
 type Query = Box<dyn FnOnce(&Connection) + Send>;
@@ -23,11 +23,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn start(connection: Connection) -> anyhow::Result<Self> {
+    pub fn start(connection: Connection, notice: EndNotice) -> anyhow::Result<Self> {
         let (queries, mut waiting) = mpsc::channel::<Query>(WAITING_MAX);
         thread::Builder::new()
             .name("sqlite-reader".into())
             .spawn(move || {
+                let _notice = notice;
                 while let Some(query) = waiting.blocking_recv() {
                     query(&connection);
                 }

@@ -110,13 +110,21 @@ const FROM_1_TO_2: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What version 3 adds: why the batch at the head waits to be sent again. Without the time
-/// there is no failure; without a status there was no answer.
+/// What version 3 adds: why the batch at the head waits to be sent again (without the time there is no
+/// failure, without a status there was no answer), whether health was restored during a delivery, whose
+/// end then does not change it, and a limit, so that no queue's positions wrap into another one's.
+/// `held` is `keeps_pause` from now on.
 const FROM_2_TO_3: &str = "
     ALTER TABLE queues ADD COLUMN failed_at_ms INTEGER;
     ALTER TABLE queues ADD COLUMN failed_attempt INTEGER;
     ALTER TABLE queues ADD COLUMN failed_status INTEGER;
     ALTER TABLE queues ADD COLUMN failed_reason TEXT;
+    ALTER TABLE queues ADD COLUMN health_restored INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE queues RENAME COLUMN held TO keeps_pause;
+
+    CREATE TRIGGER queues_within_positions BEFORE INSERT ON queues
+    WHEN (SELECT seq FROM sqlite_sequence WHERE name = 'queues') >= (1 << 23) - 2
+    BEGIN SELECT RAISE(ABORT, 'no queue can be made any more: 8388606 have been'); END;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy
@@ -261,7 +269,7 @@ mod tests {
             migrate(&new).unwrap();
         }
         assert!(is_current(&path).unwrap());
-        let row = "SELECT subscriber, expired, held, max_queued IS NULL FROM queues";
+        let row = "SELECT subscriber, expired, keeps_pause, max_queued IS NULL FROM queues";
         let row: (String, u64, bool, bool) = new
             .query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .unwrap();
@@ -299,6 +307,29 @@ mod tests {
             migrate(&old).unwrap();
             assert_eq!(tables(&old), tables(&new), "from version {version}");
         }
+    }
+
+    #[test]
+    fn no_queue_is_made_whose_positions_would_be_another_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = connect(&directory.path().join("full.db")).unwrap();
+        migrate(&db).unwrap();
+        let insert = |name: &str| {
+            db.execute(
+                "INSERT INTO queues (name, subscriber, callback, timeout_ms, max)
+                 VALUES (?1, ?1, 'https://a.example', 500, 100)",
+                [name],
+            )
+        };
+        insert("first").unwrap();
+        let last = (1i64 << 23) - 3;
+        db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'queues'", [last]).unwrap();
+        insert("last").unwrap();
+        let error = crate::store::StoreError::from(insert("one more").unwrap_err());
+        assert!(matches!(error, crate::store::StoreError::Full(_)), "{error}");
+        let end: i64 =
+            db.query_row("SELECT (max(id) + 1) << 40 FROM queues", [], |row| row.get(0)).unwrap();
+        assert!(end > 0, "positions do not wrap: {end}");
     }
 
     #[test]

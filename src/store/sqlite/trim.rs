@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::batches::reschedule;
+use super::due::reschedule;
 use crate::bus::token::ClientToken;
 use crate::store::{DROP_STEP, Dropped, Drops, ITEM_OVERHEAD};
 
@@ -173,7 +173,7 @@ fn drop_items(
     };
     db.prepare_cached(&format!(
         "UPDATE queues SET head = head + ?2, {counter} = {counter} + ?2,
-             held = held OR (NOT leased AND batch_number IS NOT NULL),
+             keeps_pause = keeps_pause OR (NOT leased AND batch_number IS NOT NULL),
              batch_number = iif(leased, batch_number, NULL),
              batch_last = iif(leased, batch_last + ?2, NULL),
              attempts = iif(leased, attempts, 0)

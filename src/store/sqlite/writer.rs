@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::EndNotice;
 use super::watcher::Watcher;
 use crate::store::{StoreError, StoreResult};
 
@@ -61,18 +62,26 @@ impl Writer {
         connection: Connection,
         sync_log: SyncLog,
         watcher: Watcher,
+        notice: impl Fn(&'static str) -> EndNotice,
     ) -> anyhow::Result<Self> {
         let (changes, waiting) = mpsc::sync_channel(WAITING_MAX);
         let (committed, unsynced) = mpsc::sync_channel(WAITING_MAX);
         let is_hollow = Arc::new(AtomicBool::new(false));
         let committer = Committer { connection, committed, is_hollow: is_hollow.clone() };
+        let (writer_ends, syncer_ends) = (notice("sqlite-writer"), notice("sqlite-syncer"));
         thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || committer.commit_groups(&waiting, watcher))
+            .spawn(move || {
+                let _notice = writer_ends;
+                committer.commit_groups(&waiting, watcher);
+            })
             .context("failed to start the thread that writes to SQLite")?;
         thread::Builder::new()
             .name("sqlite-syncer".into())
-            .spawn(move || answer_synced(&unsynced, &sync_log, &is_hollow))
+            .spawn(move || {
+                let _notice = syncer_ends;
+                answer_synced(&unsynced, &sync_log, &is_hollow);
+            })
             .context("failed to start the thread that syncs SQLite's log")?;
         Ok(Self { changes, places: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
@@ -256,7 +265,11 @@ mod tests {
             })
         };
         let watcher = Watcher::new(&Arc::new(Alarm::default()));
-        let writer = Writer::start(connection, sync_log, watcher).unwrap();
+        let writer = Writer::start(connection, sync_log, watcher, |thread| EndNotice {
+            thread,
+            ended: tokio::sync::watch::Sender::new(None),
+        })
+        .unwrap();
         let insert = async |number: i64| {
             let give_up = Instant::now() + Duration::from_secs(10);
             let change = move |db: &Connection| {

@@ -124,7 +124,7 @@ impl Meter {
             let health = status.health.points();
             let new = Queues { health, ..Queues::default() };
             let queue = queues.entry(status.subscriber.label()).or_insert(new);
-            queue.batches += status.queued.div_ceil(u64::from(status.subscription.delivery.max));
+            queue.batches += status.queued.div_ceil(u64::from(status.subscription.terms.max));
             queue.events += status.queued;
             queue.oldest_ms = queue.oldest_ms.into_iter().chain(status.oldest_ms).min();
             queue.health = queue.health.min(health);

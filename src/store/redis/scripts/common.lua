@@ -4,6 +4,7 @@
 --
 -- Of the home lane alone:
 -- <p>lanes                 string  how many lanes there are
+-- <p>format                string  in which format everything is kept; none is 1 (`format.lua`)
 -- <p>topics                hash    topic -> publisher's token, '' while nobody has published
 -- <p>events                hash    topic -> events ever received
 -- <p>births                hash    topic -> when it was made, in ever larger numbers
@@ -20,7 +21,8 @@
 -- <p>limited               set     tokens of subscribers with a retention or a max_queued
 -- <p>subscriber:<token>    hash    queue callback uuid timeout max retention max_queued health
 --                                  sent autodropped expired head
---                                  fence leased batch_number batch_last attempts held
+--                                  fence leased batch_number batch_last attempts keeps_pause
+--                                  health_restored
 --                                  last_failure: '<ms> <attempt> <status or -> <reason>'
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
@@ -36,7 +38,8 @@
 --
 -- `head` counts the items that ever left the queue, and so numbers the first one in the list.
 -- The batch that was given out and is not acknowledged is `head` to `batch_last`; `batch_number`
--- names it. `held` marks a queue that lost such a batch, or a part of it: it keeps its pause.
+-- names it. `keeps_pause` marks a queue that lost such a batch, or a part of it. `health_restored` says
+-- that its subscriber got full health during a delivery, whose end then does not change it.
 
 local P = KEYS[1]
 

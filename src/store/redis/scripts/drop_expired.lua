@@ -9,10 +9,10 @@ local now = now_ms()
 
 -- How many of the items from an offset on are to go, and their bytes. It looks at one first, and
 -- at more only if that one is to go: mostly, nothing is.
-local function expired(list, held, excess, before)
+local function expired(list, flying, excess, before)
   local n, bytes, look_at = 0, 0, 1
   while n < room and (before or n < excess) do
-    local from = held + n
+    local from = flying + n
     local chunk = redis.call('LRANGE', list, from, from + math.min(look_at, room - n) - 1)
     if #chunk == 0 then break end
     for _, entry in ipairs(chunk) do
@@ -28,12 +28,12 @@ end
 local reply = {}
 for _, token in ipairs(redis.call('SMEMBERS', P .. 'limited')) do
   local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'retention', 'max_queued')
-  local list, held = P .. 'queue:' .. token, in_flight(token)
+  local list, flying = P .. 'queue:' .. token, in_flight(token)
   local excess = 0
-  if s[2] then excess = redis.call('LLEN', list) - held - tonumber(s[2]) end
-  local n, bytes = expired(list, held, excess, s[1] and now - tonumber(s[1]))
+  if s[2] then excess = redis.call('LLEN', list) - flying - tonumber(s[2]) end
+  local n, bytes = expired(list, flying, excess, s[1] and now - tonumber(s[1]))
   if n > 0 then
-    drop(token, held, n, 'expired', now)
+    drop(token, flying, n, 'expired', now)
     room = room - n
     reply[#reply + 1] = { token, n, bytes }
   end

@@ -8,8 +8,7 @@
 
 local token = ARGV[1]
 local list, taken = P .. 'queue:' .. token, P .. 'imported:' .. token
-local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'queue', 'max', 'timeout', 'leased',
-  'batch_number', 'held')
+local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'queue', 'max', 'timeout')
 if not s[1] then return false end
 
 local now = now_ms()
@@ -45,8 +44,7 @@ end
 local due_in = -1
 if appended then
   redis.call('PEXPIRE', taken, ARGV[3])
-  -- While a batch is in a worker's hands, the worker says when the queue is due.
-  if not s[4] and not s[5] and not s[6] then
+  if not in_hand(token) then
     local due = next_due(list, now, s[2], s[3])
     if due then
       -- Not later than it was: a queue that has been due for long is the next one's turn.

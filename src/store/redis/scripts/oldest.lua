@@ -22,7 +22,7 @@ end
 local function look(queue)
   local entry = queue.chunk[queue.at]
   if not entry then
-    local from = queue.held + queue.skipped + queue.n
+    local from = queue.flying + queue.skipped + queue.n
     queue.chunk = redis.call('LRANGE', queue.list, from, from + queue.chunk_size - 1)
     -- Of most queues only the first item is looked at.
     queue.chunk_size = math.min(queue.chunk_size * 4, CHUNK_MAX)
@@ -35,11 +35,11 @@ local function look(queue)
 end
 
 -- The oldest items up to so many bytes and items, but for those in flight and, in each queue,
--- those that are skipped. Returns { { token, held, n, bytes }… }.
+-- those that are skipped. Returns { { token, flying, n, bytes }… }.
 local function oldest(bytes, items, overhead, skip)
   local queues = {}
   for _, token in ipairs(redis.call('SMEMBERS', P .. 'subscribers')) do
-    local queue = { token = token, list = P .. 'queue:' .. token, held = in_flight(token),
+    local queue = { token = token, list = P .. 'queue:' .. token, flying = in_flight(token),
       skipped = skip[token] or 0, n = 0, bytes = 0, chunk = {}, chunk_size = 1, at = 1 }
     if look(queue) then
       heap[#heap + 1] = queue
@@ -61,7 +61,7 @@ local function oldest(bytes, items, overhead, skip)
   local found = {}
   for _, queue in ipairs(queues) do
     if queue.n > 0 then
-      found[#found + 1] = { token = queue.token, held = queue.held, n = queue.n,
+      found[#found + 1] = { token = queue.token, flying = queue.flying, n = queue.n,
         bytes = queue.bytes }
     end
   end

@@ -106,19 +106,12 @@ while i <= #ARGV do
   i = i + n + 1
 end
 
-local function in_hand(token)
-  local state = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number', 'held')
-  return state[1] or state[2] or state[3]
-end
-
 local earliest
 for _, token in ipairs(order) do
   local max, timeout = string.match(settings[token], '^(%d+):(%d+)')
-  max = tonumber(max)
-  local length = after[token]
-  -- While a batch is in a worker's hands, the worker says when the queue is due.
-  if (before[token] == 0 or (before[token] < max and length >= max)) and not in_hand(token) then
-    local due = length >= max and now or now + tonumber(timeout)
+  local due = due_after_append(token, before[token], after[token], now, tonumber(max),
+    tonumber(timeout))
+  if due then
     redis.call('ZADD', DUE, text(due), token)
     if not earliest or due < earliest then earliest = due end
   end

@@ -37,7 +37,7 @@ local function give_out(token, now, lease_ms, max_bytes)
   end
   if #entries == 0 then
     redis.call('ZREM', DUE, token)
-    if s[1] then redis.call('HDEL', key, 'leased', 'held') end
+    if s[1] then redis.call('HDEL', key, 'leased', 'keeps_pause') end
     return nil
   end
   local attempts = (number(s[10]) or 0) + 1
@@ -46,7 +46,7 @@ local function give_out(token, now, lease_ms, max_bytes)
   batch = batch or fence
   redis.call('HSET', key, 'leased', 1, 'fence', fence, 'attempts', attempts,
     'batch_number', batch, 'batch_last', text(head + #entries - 1))
-  redis.call('HDEL', key, 'held')
+  redis.call('HDEL', key, 'keeps_pause', 'health_restored')
   redis.call('ZADD', DUE, text(now + lease_ms), token)
   local waited = math.max(0, now - tonumber(string.sub(entries[1], 1, STAMP)))
   return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, waited, entries }

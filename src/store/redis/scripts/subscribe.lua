@@ -13,7 +13,7 @@ local FIRST_TOPIC = 13
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
 local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
-  'held', 'retention', 'max_queued')
+  'keeps_pause', 'retention', 'max_queued')
 local function changed(wanted, old)
   if wanted == 'keep' then return old end
   return wanted ~= '' and wanted
@@ -53,7 +53,7 @@ end
 local now = now_ms()
 local due
 if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
-  redis.call('HSET', key, 'health', 100)
+  redis.call('HSET', key, 'health', 100, 'health_restored', 1)
   local moved = s[2] ~= callback
   if s[4] and moved then
     -- The delivery to the old callback is broken off when its lease is not renewed.
@@ -63,7 +63,7 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
     due = now
   end
 end
-if not s[4] and not s[5] and not s[6] then due = next_due(list, now, max, timeout) end
+if not in_hand(token) then due = next_due(list, now, max, timeout) end
 if due then
   redis.call('ZADD', DUE, text(due), token)
   redis.call('PUBLISH', P .. 'wake', ARGV[11] .. ':0')

@@ -8,13 +8,13 @@ local function in_flight(token)
 end
 
 -- Drops the first n items behind those in flight, and counts them in a field of the subscriber.
-local function drop(token, held, n, field, now)
+local function drop(token, flying, n, field, now)
   local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
-  if held > 0 then
+  if flying > 0 then
     -- The batch in flight stands before what goes: it is taken out and put back, and numbered as
     -- if it had always stood right before the rest.
-    local entries = redis.call('LRANGE', list, 0, held - 1)
-    redis.call('LTRIM', list, held + n, -1)
+    local entries = redis.call('LRANGE', list, 0, flying - 1)
+    redis.call('LTRIM', list, flying + n, -1)
     for from = #entries, 1, -1 do redis.call('LPUSH', list, entries[from]) end
     redis.call('HINCRBY', key, 'batch_last', n)
   else
@@ -22,13 +22,13 @@ local function drop(token, held, n, field, now)
     -- What is left of a batch that waits to be sent again will be another batch. The queue stays
     -- in the worker's hands, so that its pause is kept.
     if redis.call('HDEL', key, 'batch_number', 'batch_last', 'attempts') > 0 then
-      redis.call('HSET', key, 'held', 1)
+      redis.call('HSET', key, 'keeps_pause', 1)
     end
   end
   redis.call('HINCRBY', key, 'head', n)
   redis.call('HINCRBY', key, field, n)
-  local s = redis.call('HMGET', key, 'leased', 'held', 'max', 'timeout')
-  if s[1] or s[2] then return end
-  local due = next_due(list, now, s[3], s[4])
+  local s = redis.call('HMGET', key, 'max', 'timeout')
+  if in_hand(token) then return end
+  local due = next_due(list, now, s[1], s[2])
   if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end
