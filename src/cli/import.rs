@@ -33,7 +33,7 @@ use transfer::Transfer;
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// The Redis of the Ruby bus: redis://[user:password@]host[:port][/database], or rediss://, or
+    /// The Redis of the Ruby bus: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss://, or
     /// a Sentinel or Cluster as in ROUTEMASTER_REDIS_URL, with ROUTEMASTER_REDIS_CA_FILE. It is only read. With -, the URL is the
     /// first line of standard input, so that nobody sees its password in the list of processes
     #[arg(long, value_name = "URL")]

@@ -32,8 +32,16 @@ pub trait Groups: Send + Sync + 'static {
     const ITEMS_MAX: usize;
     const BYTES_MAX: usize;
 
+    /// How long a group waits for company that is not there yet, unless a job in it is urgent.
+    const LINGER: Duration = Duration::ZERO;
+
     /// Items and bytes of a job.
     fn weight(job: &Self::Job) -> (usize, usize);
+
+    /// Whether somebody waits for what follows from this job.
+    fn is_urgent(_job: &Self::Job) -> bool {
+        true
+    }
 
     /// Commits jobs together, in order, and says for each what became of it. What has not begun by
     /// `give_up` is not begun: whoever waits is told then that nothing was done.
@@ -125,6 +133,8 @@ async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Wai
     let mut group = Vec::new();
     let (mut items, mut bytes) = (0, 0);
     let mut next = receiver.recv().await;
+    let linger_until = Instant::now() + G::LINGER;
+    let mut is_urgent = false;
     // Those that are just being brought come along, for as long as there are any.
     let mut waiting = None;
     while waiting != Some(receiver.len()) && receiver.len() < G::JOBS_MAX {
@@ -135,6 +145,7 @@ async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Wai
         // Whoever gave up, or is about to, is told that nothing was done.
         let in_time = waiting.give_up > Instant::now() + COMMIT_TIME_MIN;
         if in_time && !waiting.answer.is_closed() {
+            is_urgent |= G::is_urgent(&waiting.job);
             let (its_items, its_bytes) = G::weight(&waiting.job);
             items += its_items;
             bytes += its_bytes;
@@ -146,7 +157,10 @@ async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Wai
         next = match (receiver.try_recv(), group.is_empty()) {
             (Ok(waiting), _) => Some(waiting),
             (Err(_), true) => receiver.recv().await,
-            (Err(_), false) => None,
+            (Err(_), false) if is_urgent => None,
+            (Err(_), false) => {
+                tokio::time::timeout_at(linger_until, receiver.recv()).await.ok().flatten()
+            }
         };
     }
     group

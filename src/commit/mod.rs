@@ -9,4 +9,4 @@ mod settlements;
 
 pub use group::GroupCommit;
 pub use publishes::{PublishGroups, Publishes};
-pub use settlements::{SettleGroups, Settlements};
+pub use settlements::{SettleGroups, Settlements, Settling};

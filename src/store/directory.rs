@@ -34,7 +34,7 @@ pub trait Directory: Send + Sync + 'static {
     /// Makes what is asked for the subscriber's subscription; queued items stay. A new
     /// callback or uuid starts with full health, and a batch that waits to be sent again is due
     /// at once. A batch in flight to an old callback loses its lease, and is due
-    /// [`BROKEN_OFF_AFTER`].
+    /// [`BROKEN_OFF_AFTER`](super::BROKEN_OFF_AFTER).
     /// With `create_topics`, topics that do not exist are created without a publisher.
     async fn subscribe(
         &self,

@@ -121,7 +121,7 @@ pub trait Queues: Lanes {
         give_up: Instant,
     ) -> StoreResult<Vec<Published>>;
 
-    /// How many calls of [`Store::publish`] are worth having under way at once; more of them would
+    /// How many calls of [`Queues::publish`] are worth having under way at once; more of them would
     /// only make the groups smaller.
     fn commits_at_once(&self) -> usize;
 

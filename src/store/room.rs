@@ -33,7 +33,7 @@ pub trait Room: Lanes {
     /// `bytes` or to [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
     async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops>;
 
-    /// What [`Store::drop_oldest`] would drop if `before` had been dropped already.
+    /// What [`Room::drop_oldest`] would drop if `before` had been dropped already.
     async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops>;
 
     /// Drops what is older than its subscriber's `retention`, or more than its `max_queued` behind

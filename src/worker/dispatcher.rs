@@ -19,7 +19,7 @@ use super::courier::{Courier, DeliveryError};
 use super::leases::{LEASE, Leases};
 use crate::bus::attempt::Failure;
 use crate::bus::health::BackOff;
-use crate::commit::{SettleGroups, Settlements};
+use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::store::{
     BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Store, StoreError,
@@ -213,11 +213,11 @@ impl Dispatcher {
 
     /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
     /// Returns also when the store was asked.
-    async fn settle(&self, settlement: BatchSettlement) -> (BatchSettled, Instant) {
+    async fn settle(&self, settling: Settling) -> (BatchSettled, Instant) {
         let mut pause = Pause::default();
         loop {
             let asked = Instant::now();
-            match self.settlements.commit(settlement.clone()).await {
+            match self.settlements.commit(settling.clone()).await {
                 Ok(settled) => return (settled, asked),
                 Err(error) => {
                     pause.log_first(&error, "failed to settle a delivery; trying on");
@@ -239,7 +239,9 @@ impl Dispatcher {
                     return;
                 }
             };
-            let (settled, settled_at) = self.settle(settlement).await;
+            // A full batch, as a rule, was not the last one.
+            let is_urgent = leased.batch.items.len() >= leased.terms.max as usize;
+            let (settled, settled_at) = self.settle(Settling { settlement, is_urgent }).await;
             match settled {
                 BatchSettled::Next(next) => leased = *next,
                 BatchSettled::Released => return,

@@ -62,3 +62,4 @@ mod backup;
 mod crashes;
 mod order;
 mod races;
+mod shipping;

@@ -1,5 +1,5 @@
 //! The description of the API for programs. Routes describe themselves with [`tags`] and [`schemas`];
-//! [`document`] adds what holds for all of them.
+//! [`document()`] adds what holds for all of them.
 
 mod document;
 pub mod schemas;

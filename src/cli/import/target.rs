@@ -145,7 +145,7 @@ impl Target {
         }
     }
 
-    /// See [`Store::import_batches`]; a dry run says what would become of them.
+    /// See [`Imports::import_batches`](crate::store::Imports::import_batches); a dry run says what would become of them.
     pub async fn batches(
         &self,
         subscriber: &ClientToken,

@@ -28,10 +28,10 @@ pub struct ImportScripts {
 impl ImportScripts {
     pub fn new() -> Self {
         Self {
-            topic: script!("", "births", "import_topic"),
-            subscriber: script!("", "subscribed", "import_subscriber"),
-            batches: script!("", "due", "import_batches"),
-            taken: script!(" flags=no-writes", "imported_batches"),
+            topic: script!("", "directory/births", "imports/import_topic"),
+            subscriber: script!("", "directory/subscribed", "imports/import_subscriber"),
+            batches: script!("", "queues/due", "imports/import_batches"),
+            taken: script!(" flags=no-writes", "imports/imported_batches"),
         }
     }
 }

@@ -200,7 +200,7 @@ impl From<&Error> for Failure {
             ErrorKind::IO | ErrorKind::Canceled => Self::Unknown,
             _ if CUT_OFF.iter().any(|words| details.starts_with(words)) => Self::Unknown,
             _ if details.starts_with("OOM") => Self::Full,
-            // Our own words; see `scripts/lane_count.lua` and `scripts/lanes.lua`.
+            // Our own words; see `scripts/lanes`.
             _ if ["LANES", "FORMAT"].iter().any(|word| details.starts_with(word)) => {
                 Self::Disagreement
             }

@@ -49,7 +49,7 @@ use server_time::ServerTime;
 /// How many lanes a store in a Cluster gets if nothing else is asked for: enough for each of three
 /// nodes to have some, and few enough for each group of publications to go to all of them.
 const CLUSTER_LANES: usize = 8;
-/// In which format everything is kept (`scripts/lanes.lua`). A process that knows an older one only
+/// In which format everything is kept (`scripts/lanes/lanes.lua`). A process that knows an older one only
 /// refuses to work with it.
 const FORMAT: i64 = 2;
 

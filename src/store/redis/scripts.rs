@@ -1,5 +1,6 @@
 //! The Lua scripts that the store runs. Each is put together from what it shares with others and its
-//! own part, all of them in `scripts/`; `common.lua`, which lists the keys, comes first.
+//! own part; `common.lua`, which lists the keys, comes first. `scripts/` has a folder for each part of the
+//! store.
 
 use fred::error::Error;
 use fred::types::scripts::Script;
@@ -47,41 +48,82 @@ pub struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            publish: script!("", "lane_count", "births", "subscribed", "due", "publish"),
-            claim: script!(" flags=allow-oom", "queue", "claim"),
-            settle: script!(" flags=allow-oom", "due", "queue", "settle"),
-            renew: script!(" flags=allow-oom", "renew"),
-            subscribe: script!("", "due", "births", "subscribed", "unknown_topic", "subscribe"),
-            unsubscribe: script!(" flags=allow-oom", "unsubscribe"),
-            unsubscribe_topic: script!(" flags=allow-oom", "subscribed", "unsubscribe_topic"),
+            publish: script!(
+                "",
+                "lanes/lane_count",
+                "directory/births",
+                "directory/subscribed",
+                "queues/due",
+                "queues/publish"
+            ),
+            claim: script!(" flags=allow-oom", "queues/queue", "queues/claim"),
+            settle: script!(" flags=allow-oom", "queues/due", "queues/queue", "queues/settle"),
+            renew: script!(" flags=allow-oom", "queues/renew"),
+            subscribe: script!(
+                "",
+                "queues/due",
+                "directory/births",
+                "directory/subscribed",
+                "directory/unknown_topic",
+                "directory/subscribe"
+            ),
+            unsubscribe: script!(" flags=allow-oom", "directory/unsubscribe"),
+            unsubscribe_topic: script!(
+                " flags=allow-oom",
+                "directory/subscribed",
+                "directory/unsubscribe_topic"
+            ),
             delete_topic: script!(
                 " flags=allow-oom",
-                "births",
-                "subscribed",
-                "forget_topic",
-                "delete_topic"
+                "directory/births",
+                "directory/subscribed",
+                "directory/forget_topic",
+                "directory/delete_topic"
             ),
-            topics: script!(" flags=no-writes", "topics"),
-            subscriptions: script!(" flags=no-writes", "subscriptions"),
-            due_batches: script!(" flags=no-writes", "due_batches"),
+            topics: script!(" flags=no-writes", "directory/topics"),
+            subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
+            due_batches: script!(" flags=no-writes", "queues/due_batches"),
             ping: script!("", "ping"),
-            drop_oldest: script!(" flags=allow-oom", "due", "trim", "oldest", "drop_oldest"),
-            preview_drop: script!(" flags=no-writes", "due", "trim", "oldest", "preview_drop"),
-            drop_expired: script!(" flags=allow-oom", "due", "trim", "drop_expired"),
-            take_duty: script!(" flags=allow-oom", "take_duty"),
-            lanes: script!(" flags=allow-oom", "lanes"),
-            format_2: script!(" flags=allow-oom", "format_2"),
-            set_format: script!(" flags=allow-oom", "set_format"),
-            require_topics: script!("", "lane_count", "births", "unknown_topic", "require_topics"),
-            topic_births: script!(" flags=no-writes", "births", "topic_births"),
+            drop_oldest: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "room/trim",
+                "room/oldest",
+                "room/drop_oldest"
+            ),
+            preview_drop: script!(
+                " flags=no-writes",
+                "queues/due",
+                "room/trim",
+                "room/oldest",
+                "room/preview_drop"
+            ),
+            drop_expired: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "room/trim",
+                "room/drop_expired"
+            ),
+            take_duty: script!(" flags=allow-oom", "duties/take_duty"),
+            lanes: script!(" flags=allow-oom", "lanes/lanes"),
+            format_2: script!(" flags=allow-oom", "lanes/format_2"),
+            set_format: script!(" flags=allow-oom", "lanes/set_format"),
+            require_topics: script!(
+                "",
+                "lanes/lane_count",
+                "directory/births",
+                "directory/unknown_topic",
+                "directory/require_topics"
+            ),
+            topic_births: script!(" flags=no-writes", "directory/births", "directory/topic_births"),
             unsubscribe_all: script!(
                 " flags=allow-oom",
-                "subscribed",
-                "forget_topic",
-                "unsubscribe_all"
+                "directory/subscribed",
+                "directory/forget_topic",
+                "directory/unsubscribe_all"
             ),
-            add_api_token: script!("", "add_api_token"),
-            delete_api_token: script!(" flags=allow-oom", "delete_api_token"),
+            add_api_token: script!("", "directory/add_api_token"),
+            delete_api_token: script!(" flags=allow-oom", "directory/delete_api_token"),
         }
     }
 }

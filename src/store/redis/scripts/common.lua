@@ -4,7 +4,7 @@
 --
 -- Of the home lane alone:
 -- <p>lanes                 string  how many lanes there are
--- <p>format                string  in which format everything is kept; none is 1 (`format.lua`)
+-- <p>format                string  in which format everything is kept; none is 1 (`lanes/lanes.lua`)
 -- <p>topics                hash    topic -> publisher's token, '' while nobody has published
 -- <p>events                hash    topic -> events ever received
 -- <p>births                hash    topic -> when it was made, in ever larger numbers

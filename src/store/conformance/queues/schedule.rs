@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::fixture::{
+use super::super::fixture::{
     Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, numbers, on_both_stores, plain,
     texts,
 };

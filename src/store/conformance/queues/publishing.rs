@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::fixture::{
+use super::super::fixture::{
     Fixture, PUBLISHER, client, numbers, on_all_stores, on_both_stores, plain, publication, soon,
     subscription, texts, topic,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixture::{
+use super::super::fixture::{
     Fixture, HOUR, LEASE, WholeStore, assert_due_after, numbers, on_all_stores, on_both_stores,
     plain, settlement, texts,
 };

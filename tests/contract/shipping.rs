@@ -1,0 +1,101 @@
+//! What is shipped beside the binary, checked as far as it can be without a container.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::support::{run, within};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What the first stage of the Dockerfile copies.
+fn copied() -> Vec<String> {
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let build = dockerfile.split("\nFROM ").nth(1).unwrap();
+    let copies = build.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let sources = copies.flat_map(|copy| {
+        let mut words: Vec<_> = copy.split_whitespace().map(str::to_owned).collect();
+        words.pop();
+        words
+    });
+    sources.collect()
+}
+
+/// Whether `.dockerignore` lets a file or a folder at the top into the build.
+fn is_sent(name: &str) -> bool {
+    let ignored = std::fs::read_to_string(root().join(".dockerignore")).unwrap();
+    ignored.lines().any(|line| line == format!("!{name}"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    if !from.is_dir() {
+        std::fs::copy(from, to).unwrap();
+        return;
+    }
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+#[test]
+fn the_image_is_built_from_what_its_dockerfile_copies() {
+    run(async {
+        let bare = tempfile::tempdir().unwrap();
+        let copied = copied();
+        assert!(copied.contains(&"src".to_owned()), "{copied:?}");
+        for name in copied.iter().chain([&"docker".to_owned()]) {
+            assert!(is_sent(name), ".dockerignore keeps {name} away");
+        }
+        for name in &copied {
+            copy(&root().join(name), &bare.path().join(name));
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["check", "--offline", "--locked", "--package", "routemaster-command"])
+            .current_dir(bare.path())
+            .env("CARGO_TARGET_DIR", bare.path().join("target"))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = cargo.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        // That it begins to compile means that all manifests and targets are there.
+        let begun = within(Duration::from_secs(60), "cargo begins", async {
+            let mut said = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                said += &(line.clone() + "\n");
+                if line.contains("Compiling") || line.contains("Checking") {
+                    return Ok(());
+                }
+            }
+            Err(said)
+        });
+        begun.await.unwrap_or_else(|said| panic!("it does not load:\n{said}"));
+    });
+}
+
+#[test]
+fn the_image_runs_a_shell_when_asked_and_else_the_bus() {
+    let entrypoint = root().join("docker/entrypoint");
+    let run = |arguments: &[&str]| {
+        let ended = std::process::Command::new("sh")
+            .arg(&entrypoint)
+            .args(arguments)
+            .env("PATH", format!("{}:/usr/bin:/bin", binary_directory().display()))
+            .output()
+            .unwrap();
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    assert_eq!(run(&["sh", "-c", "echo inside"]), "inside\n");
+    assert!(run(&["--version"]).starts_with("routemaster "));
+}
+
+fn binary_directory() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_routemaster")).parent().unwrap().to_owned()
+}
