@@ -6,9 +6,9 @@ use routemaster::bus::subscription::SubscriptionRequest;
 
 fuzz_target!(|body: &[u8]| {
     let Ok(subscription) = SubscriptionRequest::parse(body, 32) else { return };
-    let callback = subscription.delivery.callback.as_url();
+    let callback = subscription.terms.callback.as_url();
     assert_eq!(callback.scheme(), "https");
     assert!(callback.host_str().is_some_and(|host| !host.is_empty()));
-    assert!((1..=10_000).contains(&subscription.delivery.max));
+    assert!((1..=10_000).contains(&subscription.terms.max));
     assert!(subscription.topics.iter().all(|topic| (1..=32).contains(&topic.as_str().len())));
 });

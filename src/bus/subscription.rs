@@ -86,7 +86,7 @@ pub struct Terms {
 
 impl fmt::Debug for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
+        f.debug_struct("Terms")
             .field("callback", &self.callback)
             .field("timeout", &self.timeout)
             .field("max", &self.max)

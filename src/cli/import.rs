@@ -6,10 +6,8 @@
 //! through topics, tokens and subscribers, `queues` through batches. `docs/moving-in.md` tells how
 //! to use it.
 
-#[cfg(fuzzing)]
+// Reached from outside by its fuzz target.
 pub mod messagepack;
-#[cfg(not(fuzzing))]
-mod messagepack;
 mod progress;
 mod queues;
 mod report;
