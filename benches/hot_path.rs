@@ -20,7 +20,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use redis_server::RedisServer;
 use routemaster::bus::batch::{Batch, BatchId, Item};
 use routemaster::bus::clock::Clock;
-use routemaster::bus::event::parse_publish;
+use routemaster::bus::event::{DataLimits, parse_publish};
 use routemaster::bus::subscription::{CallbackUrl, Retention, Subscription, Terms};
 use routemaster::bus::token::ClientToken;
 use routemaster::bus::topic::TopicName;
@@ -31,6 +31,7 @@ use routemaster::store::{Publication, Store};
 use tokio::runtime::Runtime;
 
 const EVENT: &str = r#"{"type":"update","url":"https://shop.example/bookings/1729","timestamp":1764070000000,"data":{"state":"confirmed","guests":3}}"#;
+const LIMITS: DataLimits = DataLimits { bytes: 8192, depth: 60 };
 /// Events in a group that is committed, and in a batch.
 const GROUP: usize = 100;
 
@@ -44,13 +45,13 @@ fn client(token: &str) -> ClientToken {
 
 fn items(count: usize) -> Vec<Item> {
     let array = format!("[{}]", vec![EVENT; count].join(","));
-    parse_publish(array.as_bytes(), &topic(), 0, 8192).unwrap()
+    parse_publish(array.as_bytes(), &topic(), 0, LIMITS).unwrap()
 }
 
 fn parse(c: &mut Criterion) {
     let topic = topic();
     c.bench_function("parse and validate an event", |b| {
-        b.iter(|| parse_publish(black_box(EVENT.as_bytes()), &topic, 0, 8192).unwrap());
+        b.iter(|| parse_publish(black_box(EVENT.as_bytes()), &topic, 0, LIMITS).unwrap());
     });
 }
 

@@ -4,6 +4,7 @@
 //! written from it (the last two are checked by a test). A flag has the variable's name, without
 //! `ROUTEMASTER_`, in lower case with hyphens, and wins over the environment.
 
+pub mod environment;
 mod parse;
 #[cfg(test)]
 mod render;
@@ -124,12 +125,15 @@ impl Sources<'_> {
 /// has nothing from it.
 pub const COMMANDS_TOKEN: &str = "ROUTEMASTER_TOKEN";
 
+/// Whether this is a variable of the table, or the one of the commands.
+fn is_known(name: &str) -> bool {
+    name == COMMANDS_TOKEN
+        || SETTINGS.iter().any(|setting| setting.name == name || setting.alias == Some(name))
+}
+
 /// Names in the environment that look like settings but are none.
 pub fn unknown_names(environment: impl Iterator<Item = String>) -> Vec<String> {
-    let known = |name: &str| {
-        name == COMMANDS_TOKEN
-            || SETTINGS.iter().any(|setting| setting.name == name || setting.alias == Some(name))
-    };
+    let known = |name: &str| is_known(name) || environment::is_file_of_secret(name);
     environment.filter(|name| name.starts_with(PREFIX) && !known(name)).collect()
 }
 
@@ -288,7 +292,8 @@ mod tests {
 
     #[test]
     fn only_names_with_our_prefix_can_be_unknown() {
-        let names = ["PATH", "ROUTEMASTER_CLIENTS", "ROUTEMASTER_TOKEN", "ROUTEMASTER_CLINETS"];
+        let names =
+            ["PATH", "ROUTEMASTER_CLIENTS", "ROUTEMASTER_TOKEN_FILE", "ROUTEMASTER_CLINETS"];
         let names = names.map(String::from);
         assert_eq!(unknown_names(names.into_iter()), ["ROUTEMASTER_CLINETS"]);
     }

@@ -15,7 +15,9 @@ use routemaster::cli::subscriptions::SubscriptionsArgs;
 use routemaster::cli::token::TokenArgs;
 use routemaster::cli::topics::TopicsArgs;
 use routemaster::cli::unsubscribe::UnsubscribeArgs;
-use routemaster::config::{Role, SETTINGS, SettingError, Settings, Sources, Survey, unknown_names};
+use routemaster::config::{
+    Role, SETTINGS, SettingError, Settings, Sources, Survey, environment, unknown_names,
+};
 use routemaster_bench::BenchArgs;
 
 /// An HTTPS event bus: publish small notifications, receive them in ordered batches.
@@ -91,7 +93,8 @@ pub enum Command {
     Doctor {
         args: DoctorArgs,
         survey: Box<Survey>,
-        dotenv: Option<SettingError>,
+        /// What is wrong with `.env`, or with the file of a secret.
+        files: Option<SettingError>,
     },
     Completions {
         args: CompletionsArgs,
@@ -121,25 +124,25 @@ pub fn parse() -> anyhow::Result<Command> {
         let given = [flags, &matches].into_iter();
         given.filter_map(|flags| flags.try_get_one::<String>(name).ok().flatten()).next().cloned()
     };
-    let dotenv = read_dotenv();
-    let sources = Sources { flags: &flag, environment: &environment };
+    let files = environment::complete();
+    let sources = Sources { flags: &flag, environment: &environment::variable };
     let settings = || Settings::load(&sources).map(Box::new);
-    let unknown = unknown_names(names());
+    let unknown = unknown_names(environment::names());
     let role = match cli.command {
         None | Some(Subcommands::Serve) => Role::Serve,
         Some(Subcommands::Web) => Role::Web,
         Some(Subcommands::Worker) => Role::Worker,
         Some(Subcommands::Autodrop(args)) => {
-            dotenv?;
+            files?;
             return Ok(Command::Autodrop { args, settings: settings()?, unknown });
         }
         Some(Subcommands::Import(args)) => {
-            dotenv?;
+            files?;
             return Ok(Command::Import { args, settings: settings()?, unknown });
         }
         Some(Subcommands::Doctor(args)) => {
-            let survey = Box::new(Survey::of(&sources, names())?);
-            return Ok(Command::Doctor { args, survey, dotenv: dotenv.err() });
+            let survey = Box::new(Survey::of(&sources, environment::names())?);
+            return Ok(Command::Doctor { args, survey, files: files.err() });
         }
         Some(Subcommands::Completions(args)) => {
             return Ok(Command::Completions { args, command: Box::new(to_complete()) });
@@ -148,34 +151,16 @@ pub fn parse() -> anyhow::Result<Command> {
             return Ok(Command::BareServer { settings: settings()? });
         }
         Some(Subcommands::Bench(args)) => {
-            dotenv?;
+            files?;
             return Ok(Command::Bench(args));
         }
         Some(Subcommands::Chore(chore)) => {
-            dotenv?;
+            files?;
             return Ok(Command::Chore(chore));
         }
     };
-    dotenv?;
+    files?;
     Ok(Command::Role { role, settings: settings()?, unknown })
-}
-
-/// A missing `.env` is fine; one that cannot be read is not.
-fn read_dotenv() -> Result<(), SettingError> {
-    match dotenvy::from_path(".env") {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        Err(error) => Err(SettingError::Conflict(format!("failed to read .env: {error}"))),
-    }
-}
-
-fn names() -> impl Iterator<Item = String> {
-    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
-}
-
-/// What is not UTF-8 must not pass for not set: no setting allows the replacement character.
-fn environment(name: &str) -> Option<String> {
-    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
 /// Where the settings stand in the help.

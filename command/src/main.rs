@@ -68,7 +68,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             warn_about(unknown);
             cli::import::run(args, &settings).await
         }
-        Command::Doctor { args, survey, dotenv } => cli::doctor::run(args, &survey, dotenv).await,
+        Command::Doctor { args, survey, files } => cli::doctor::run(args, &survey, files).await,
         Command::Bench(args) => routemaster_bench::run(args).await,
         Command::BareServer { settings } => routemaster_bench::bare::run(*settings).await,
         Command::Completions { args, command } => cli::completions::run(&args, *command),

@@ -2,13 +2,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use routemaster::bus::event::parse_publish;
+use routemaster::bus::event::{DataLimits, parse_publish};
 use routemaster::bus::topic::TopicName;
 use serde_json::Value;
 
+const LIMITS: DataLimits = DataLimits { bytes: 8192, depth: 60 };
+
 fuzz_target!(|body: &[u8]| {
     let topic = TopicName::parse("widgets", 32).expect("a good name");
-    let Ok(items) = parse_publish(body, &topic, 1_700_000_000_000, 8192) else { return };
+    let Ok(items) = parse_publish(body, &topic, 1_700_000_000_000, LIMITS) else { return };
     let sent: Value = serde_json::from_slice(body).expect("what was taken is JSON");
     let sent = match sent {
         Value::Array(events) => events,

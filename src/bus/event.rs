@@ -16,8 +16,18 @@ use crate::bus::topic::TopicName;
 pub const EVENTS_MAX: usize = 10_000;
 /// The longest `url`, in characters.
 pub const URL_MAX: usize = 1024;
-/// The deepest nesting of `data`.
-pub const DATA_DEPTH_MAX: usize = 128;
+/// The deepest nesting of `data` that can be allowed: with the array and the event around it, Ruby's
+/// parser still reads a batch, which stops at 100.
+pub const DATA_DEPTH_MAX: usize = 96;
+
+/// How much `data` an event may have.
+#[derive(Clone, Copy, Debug)]
+pub struct DataLimits {
+    /// Of JSON.
+    pub bytes: usize,
+    /// Levels of arrays and objects in each other, at most [`DATA_DEPTH_MAX`].
+    pub depth: usize,
+}
 
 /// What happened to the thing an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,14 +96,14 @@ fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 /// Parses the body of a publish: one event, or an array of them, all of which must be good.
 ///
 /// Returns the items to store, in the order of the body. `now_ms` becomes the time of the events
-/// that carry none; `data_max` is the largest `data`, in bytes of JSON as written.
+/// that carry none.
 pub fn parse_publish(
     body: &[u8],
     topic: &TopicName,
     now_ms: u64,
-    data_max: usize,
+    limits: DataLimits,
 ) -> Result<Vec<Item>, Rejection> {
-    let item = |json: &[u8]| Ok(Event::parse(json, topic, data_max)?.encode(topic, now_ms));
+    let item = |json: &[u8]| Ok(Event::parse(json, topic, limits)?.encode(topic, now_ms));
     if json::first_byte(body) != Some(b'[') {
         return Ok(vec![item(body)?]);
     }
@@ -112,22 +122,22 @@ pub fn parse_publish(
 }
 
 impl<'a> Event<'a> {
-    fn parse(json: &'a [u8], topic: &TopicName, data_max: usize) -> Result<Self, Rejection> {
+    fn parse(json: &'a [u8], topic: &TopicName, limits: DataLimits) -> Result<Self, Rejection> {
         let body: PublishedEvent<'a> = parse_object(json)?;
         let repeated = body.topic.as_deref().unwrap_or_default();
         if !repeated.is_empty() && repeated != topic.as_str() {
             return Err(Rejection::new("`topic` is not the topic of the path: leave it out"));
         }
-        Self::new(&body.kind, body.url, body.timestamp, body.data, data_max)
+        Self::new(&body.kind, body.url, body.timestamp, body.data, limits)
     }
 
-    /// Checks the parts of an event, however they came. `data_max` is in bytes of JSON.
+    /// Checks the parts of an event, however they came.
     pub fn new(
         kind: &str,
         url: Cow<'a, str>,
         timestamp: Option<u64>,
         data: Option<&'a RawValue>,
-        data_max: usize,
+        limits: DataLimits,
     ) -> Result<Self, Rejection> {
         let kind = EventType::parse(kind)
             .ok_or_else(|| Rejection::new("`type` must be create, update, delete or noop"))?;
@@ -136,10 +146,11 @@ impl<'a> Event<'a> {
         }
         check_https_url(&url).map_err(|reason| Rejection::new(format!("`url` {reason}")))?;
         if let Some(data) = data {
-            if data.get().len() > data_max {
-                return Err(Rejection::new(format!("`data` is larger than {data_max} bytes")));
+            if data.get().len() > limits.bytes {
+                let bytes = limits.bytes;
+                return Err(Rejection::new(format!("`data` is larger than {bytes} bytes")));
             }
-            check_portable(data.get(), DATA_DEPTH_MAX)
+            check_portable(data.get(), limits.depth)
                 .map_err(|reason| Rejection::new(format!("`data` is refused: {reason}")))?;
         }
         Ok(Event { kind, url, timestamp, data })
@@ -179,7 +190,12 @@ mod tests {
 
     fn parse(body: &str) -> Result<Vec<Item>, Rejection> {
         let topic = TopicName::parse("widgets", 32).unwrap();
-        parse_publish(body.as_bytes(), &topic, 1_700_000_000_000, 64)
+        parse_publish(
+            body.as_bytes(),
+            &topic,
+            1_700_000_000_000,
+            DataLimits { bytes: 64, depth: 60 },
+        )
     }
 
     fn reason(body: &str) -> String {

@@ -30,6 +30,9 @@ pub struct BackOff {
     pub max: Duration,
 }
 
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FLOOR_MAX: Duration = Duration::from_secs(10);
+
 impl BackOff {
     pub fn after_success(&self, health: Health) -> Health {
         Health::new(u64::from(health.0) + u64::from(self.heal_rate))
@@ -39,11 +42,15 @@ impl BackOff {
         Health(health.0.saturating_sub(self.damage_rate))
     }
 
-    /// The pause before a failed batch is sent again: `max × 2^−health`, lengthened by
-    /// `jitter` (0 to 1) times one half of itself, and never less than the subscriber's timeout.
-    pub fn pause(&self, health: Health, timeout: Duration, jitter: f64) -> Duration {
+    /// The pause before a batch is sent again that has failed `failures` times: `max × 2^−health`,
+    /// lengthened by `jitter` (0 to 1) times one half of itself, and never less than the subscriber's
+    /// timeout. Full health makes that nothing for many failures, so it is also never less than what
+    /// begins at 100 ms and doubles with each failure, up to 10 s or `max`.
+    pub fn pause(&self, health: Health, failures: u32, timeout: Duration, jitter: f64) -> Duration {
         let pause = self.max.mul_f64(0.5f64.powi(i32::from(health.0)));
-        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0).max(timeout)
+        let doublings = failures.saturating_sub(1).min(31);
+        let floor = FIRST_PAUSE.saturating_mul(1 << doublings).min(FLOOR_MAX).min(self.max);
+        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0).max(timeout).max(floor)
     }
 }
 
@@ -67,7 +74,7 @@ mod tests {
     #[test]
     fn the_pause_doubles_with_each_point_lost_and_is_never_under_the_timeout() {
         let timeout = Duration::from_millis(500);
-        let pause = |points| CONTRACT.pause(Health(points), timeout, 0.0);
+        let pause = |points| CONTRACT.pause(Health(points), 1, timeout, 0.0);
         assert_eq!(pause(0), Duration::from_millis(60_000));
         assert_eq!(pause(1), Duration::from_millis(30_000));
         assert_eq!(pause(3), Duration::from_millis(7_500));
@@ -75,8 +82,20 @@ mod tests {
     }
 
     #[test]
+    fn full_health_does_not_make_failures_follow_each_other_at_once() {
+        let pause =
+            |failures| CONTRACT.pause(Health::MAX, failures, Duration::ZERO, 0.5).as_millis();
+        assert_eq!(
+            [1, 2, 3, 7, 8, 9, u32::MAX].map(pause),
+            [100, 200, 400, 6400, 10_000, 10_000, 10_000]
+        );
+        let quick = BackOff { max: Duration::from_millis(5), ..CONTRACT };
+        assert_eq!(quick.pause(Health::MAX, 9, Duration::ZERO, 0.0).as_millis(), 5);
+    }
+
+    #[test]
     fn jitter_adds_at_most_one_half() {
-        let pause = |jitter| CONTRACT.pause(Health(0), Duration::ZERO, jitter);
+        let pause = |jitter| CONTRACT.pause(Health(0), 1, Duration::ZERO, jitter);
         assert_eq!(pause(1.0), Duration::from_millis(90_000));
         assert_eq!(pause(0.5), Duration::from_millis(75_000));
     }

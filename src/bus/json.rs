@@ -46,13 +46,25 @@ pub fn whole_number(json: &str) -> Option<u64> {
     is_exact.then_some(number as u64)
 }
 
+/// The longest number, in characters: parsers bound what they turn into a whole number, Python's at
+/// 4,300 digits.
+const NUMBER_MAX: usize = 1000;
+
 /// Refuses a value that parsed, but that a receiver's parser could choke on: nested deeper than
-/// `max_depth`, or with half of a surrogate pair in a string. One such value would hold up a
+/// `max_depth`, with a number of more than 1,000 characters, or with half of a surrogate pair in a
+/// string. One such value would hold up a
 /// subscriber's queue for ever, because its batch could never be read.
 pub fn check_portable(json: &str, max_depth: usize) -> Result<(), &'static str> {
     let mut depth = 0usize;
+    // No other run of these outside of a string is longer than `false`.
+    let mut number = 0usize;
     let mut bytes = json.bytes();
     while let Some(byte) = bytes.next() {
+        let goes_on = matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
+        number = if goes_on { number + 1 } else { 0 };
+        if number > NUMBER_MAX {
+            return Err("a number has more than 1000 characters");
+        }
         match byte {
             b'{' | b'[' => {
                 depth += 1;
@@ -201,6 +213,19 @@ mod tests {
         assert!(check_portable(&nested(129), 128).is_err());
         assert!(check_portable(r#"{"a":"[[[[","b":[{}]}"#, 3).is_ok());
         assert!(check_portable(r#""\"[[[[\\""#, 0).is_ok());
+    }
+
+    #[test]
+    fn a_number_is_no_longer_than_parsers_read() {
+        for (number, fits) in [
+            ("1".repeat(1000), true),
+            ("1".repeat(1001), false),
+            (format!("-1.{}e+5", "0".repeat(1000)), false),
+            (format!("[{0},{0}]", "7".repeat(999)), true),
+            (format!("\"{}\"", "1".repeat(5000)), true),
+        ] {
+            assert_eq!(check_portable(&number, 8).is_ok(), fits, "{}", number.len());
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ impl CallbackUrl {
         }
         let user = percent_decode_str(url.username()).decode_utf8();
         let user = user.map_err(|_| "must have a user name of UTF-8, or none")?.into_owned();
+        if !can_be_asked(&url) {
+            return Err("has a host or a port that no request can be sent to");
+        }
         url.set_fragment(None);
         let has_no_user = url.set_username("").and_then(|()| url.set_password(None));
         has_no_user.map_err(|()| "must have a host")?;
@@ -61,6 +64,18 @@ impl CallbackUrl {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+}
+
+/// Whether a request can be sent to this place: names have at most 253 characters in parts of 1 to 63
+/// (RFC 1035), and 0 is no port.
+fn can_be_asked(url: &Url) -> bool {
+    let is_name = |name: &str| {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        name.len() <= 253 && name.split('.').all(|part| (1..=63).contains(&part.len()))
+    };
+    url.port() != Some(0)
+        && url.domain().is_none_or(is_name)
+        && url.as_str().parse::<http::Uri>().is_ok()
 }
 
 /// No name is ever in this domain (RFC 2606).
@@ -206,6 +221,11 @@ pub const TIMEOUT_MAX_MS: u64 = 3_600_000;
 pub const BATCH_MAX: u32 = 10_000;
 pub const TIMEOUT_DEFAULT_MS: u64 = 500;
 pub const BATCH_DEFAULT: u32 = 100;
+/// The longest `callback` and `uuid`, in characters: they are kept, and a line of the log has them.
+pub const CALLBACK_MAX: usize = 2048;
+pub const UUID_MAX: usize = 256;
+/// The most `topics`.
+pub const TOPICS_MAX: usize = 1000;
 /// Retention is looked after every second. At most a year.
 pub const RETENTION_MS: RangeInclusive<u64> = 1_000..=31_536_000_000;
 pub const MAX_QUEUED: RangeInclusive<u64> = 1..=1_000_000_000;
@@ -216,6 +236,12 @@ impl SubscriptionRequest {
         let body: SubscriptionBody = parse_object(body)?;
         let (callback, user) = CallbackUrl::parse_with_user(&body.callback)
             .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
+        // As it was written, and as it is kept: what has to be escaped grows.
+        let written = body.callback.chars().count();
+        if written > CALLBACK_MAX || callback.as_str().len() > CALLBACK_MAX {
+            let reason = format!("`callback` is longer than {CALLBACK_MAX} characters");
+            return Err(Rejection::new(reason));
+        }
         let timeout = body.timeout.unwrap_or(TIMEOUT_DEFAULT_MS);
         if timeout > TIMEOUT_MAX_MS {
             let reason = format!("`timeout` must be 0 to {TIMEOUT_MAX_MS} milliseconds");
@@ -229,6 +255,12 @@ impl SubscriptionRequest {
         let uuid = body.uuid.or(user);
         if uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
             return Err(Rejection::new("`uuid` must not contain control characters"));
+        }
+        if uuid.as_deref().is_some_and(|uuid| uuid.chars().count() > UUID_MAX) {
+            return Err(Rejection::new(format!("`uuid` is longer than {UUID_MAX} characters")));
+        }
+        if body.topics.len() > TOPICS_MAX {
+            return Err(Rejection::new(format!("`topics` has more than {TOPICS_MAX} names")));
         }
         let names = body.topics.iter().map(|name| TopicName::parse(name, topic_name_max));
         let topics = names.collect::<Result<_, _>>();
@@ -359,6 +391,44 @@ mod tests {
         ] {
             let reason = parse(&format!("{{{fields}}}")).expect_err(fields).to_string();
             assert!(reason.contains(expected), "{fields} was refused with: {reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_subscriber_has_a_length() {
+        let long = |field: &str, length: usize| match field {
+            "callback" => {
+                let path = "a".repeat(length - "https://a.example/".len());
+                format!(r#"{{"topics":[],"callback":"https://a.example/{path}"}}"#)
+            }
+            "uuid" => {
+                let uuid = "\u{e9}".repeat(length);
+                format!(r#"{{"topics":[],"callback":"https://a.example","uuid":"{uuid}"}}"#)
+            }
+            _ => {
+                let names = vec![r#""widgets""#; length].join(",");
+                format!(r#"{{"topics":[{names}],"callback":"https://a.example"}}"#)
+            }
+        };
+        for (field, longest) in [("callback", 2048), ("uuid", 256), ("topics", 1000)] {
+            assert!(parse(&long(field, longest)).is_ok(), "{field}");
+            let reason = parse(&long(field, longest + 1)).expect_err(field).to_string();
+            assert!(reason.contains(field) && reason.contains(&longest.to_string()), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_no_request_can_be_sent_to_is_no_callback() {
+        let label = "a".repeat(63);
+        let name = [label.as_str(); 4].join(".");
+        for good in
+            ["127.0.0.1", "[::1]:8443", "a_b.example.", "xn--bcher-kva.example", &name[..253]]
+        {
+            assert!(CallbackUrl::parse(&format!("https://{good}/a|b{{c}}\"")).is_ok(), "{good}");
+        }
+        let long = format!("{label}a.example");
+        for bad in ["a\"b.example", "a{b.example", "a..example", "a.example:0", &long, &name] {
+            assert!(CallbackUrl::parse(&format!("https://{bad}/")).is_err(), "{bad}");
         }
     }
 

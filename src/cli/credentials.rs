@@ -2,7 +2,7 @@
 //! that the environment, `.env` included, is the better place.
 
 use super::outcome::UsageError;
-use crate::config::{COMMANDS_TOKEN, default_of};
+use crate::config::{COMMANDS_TOKEN, default_of, environment};
 
 /// What a command does with the bus decides whose token it takes when `--token` is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ fn default_token() -> &'static str {
 
 /// An environment variable; an empty one counts as not set.
 pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    environment::variable(name).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -72,21 +72,22 @@ struct Summary {
     skipped: usize,
 }
 
-/// Looks, and prints what it found. `dotenv` is why `.env` could not be read, if it could not.
+/// Looks, and prints what it found. `files` is what is wrong with `.env`,
+/// or with the file of a secret.
 ///
 /// # Errors
 /// If there is a problem, or the command line cannot be used.
 pub async fn run(
     args: DoctorArgs,
     survey: &Survey,
-    dotenv: Option<SettingError>,
+    files: Option<SettingError>,
 ) -> anyhow::Result<()> {
     let bus = match bus_of(&args.bus, survey) {
         Ok(bus) => bus,
         Err(error) if error.is::<UsageError>() => return Err(error),
         Err(error) => Err(Finding::problem("bus", format!("{error:#}"), "see --ca-file and --url")),
     };
-    let mut findings = settings::check(survey, dotenv);
+    let mut findings = settings::check(survey, files);
     let (store, visit, certificates) = tokio::join!(
         store::check(survey),
         Visit::to(bus.as_ref().ok()),

@@ -14,6 +14,12 @@ Every setting is an environment variable. A line `NAME=value` in a file `.env` i
 directory is read as well, the environment wins over it, and a flag wins over both: a flag has the
 variable's name without `ROUTEMASTER_`, in lower case, with hyphens (`--data-dir ./data`).
 
+Of two lines of `.env` with one name the last counts. A value is taken as it stands, without any
+expansion; quotes may surround it, and what follows a ` #` outside of them is a comment. Lines that
+are somebody else's are passed over. A secret (those below that hold a password, a token or a key,
+and `ROUTEMASTER_TOKEN`) may stand in a file instead, as container platforms hand it out:
+`ROUTEMASTER_ROOT_KEY_FILE=/run/secrets/root` is read once, at the start.
+
 A value that is not allowed ends the program with exit code 2 and a line that names the variable,
 the value and what is allowed. A name that begins with `ROUTEMASTER_` and is not listed here gets
 a warning, but for `ROUTEMASTER_TOKEN`, which the [commands](commands.md) read. Seconds may have

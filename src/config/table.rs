@@ -17,6 +17,7 @@ use super::parse::{
 };
 use super::{ExceptionService, MetricService, Setting, SettingError, Sources, shown};
 use crate::bus::attempt::Acknowledgement;
+use crate::bus::event::DATA_DEPTH_MAX;
 use crate::bus::token::{ClientToken, RootKey};
 use crate::bus::topic::TopicName;
 use crate::egress::host_pattern::HostPattern;
@@ -164,6 +165,10 @@ settings! {
     /// The largest `data` of an event, in bytes of JSON.
     max_event_data: usize = "ROUTEMASTER_MAX_EVENT_DATA", "8192", "0 to 1048576 bytes",
         |text| within(text, 0..=1_048_576);
+    /// How deep arrays and objects of an event's `data` may be nested in each other. Ruby's parser reads no
+    /// batch in which that is more than 98.
+    max_event_depth: usize = "ROUTEMASTER_MAX_EVENT_DEPTH", "60", "0 to 96 levels",
+        |text| within(text, 0..=DATA_DEPTH_MAX);
     /// How many publishes a second one client may make, on the average; an array counts as one. Each
     /// web process counts for itself. Not set: any number.
     publish_rate: Option<NonZeroU32> = "ROUTEMASTER_PUBLISH_RATE", "",

@@ -127,7 +127,8 @@ impl Worker {
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);
                 let timeout = leased.terms.timeout;
-                let retry_in = self.back_off.pause(health, timeout, fastrand::f64());
+                let retry_in =
+                    self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
                 log_failure(leased, &error, took, retry_in);
                 let status = error.status().map(|status| status.as_u16());
                 let failure = Some(Failure::new(status, &error.to_string()));

@@ -168,7 +168,11 @@ fn contradictions_and_a_broken_env_file_are_told() {
         let bus = Bus::new(&Store::sqlite())
             .set("ROUTEMASTER_TLS_CERT", file)
             .set("ROUTEMASTER_PUBLISH_BURST", "5");
-        std::fs::write(bus.directory().join(".env"), "this is no line of it\n").unwrap();
+        std::fs::write(
+            bus.directory().join(".env"),
+            "this is nobody's\nROUTEMASTER_CLIENTS demo\n",
+        )
+        .unwrap();
         let (code, findings) = doctor(&bus, NOBODY, &[]).await;
         assert_eq!(code, Some(1));
         for said in ["ROUTEMASTER_TLS_KEY", "ROUTEMASTER_PUBLISH_RATE", ".env"] {

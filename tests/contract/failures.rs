@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Bus, eventually, soon};
 
 on_both_stores!(only_200_and_204_acknowledge, |store| async move {
-    let bus = Bus::new(&store);
+    let bus = Bus::new(&store).set("ROUTEMASTER_MAX_BACKOFF_MS", "20");
     let server = bus.serve().await;
     let (demo, receiver, trap) =
         (server.client("demo"), bus.receiver().await, bus.receiver().await);
@@ -29,6 +29,21 @@ on_both_stores!(only_200_and_204_acknowledge, |store| async move {
     assert_eq!(counts[count - 2], (count - 1).to_string());
     assert!(trap.attempts_so_far().is_empty(), "a redirect was followed");
     receiver.stays_quiet(Duration::from_millis(300)).await;
+});
+
+on_both_stores!(failures_in_a_row_are_ever_further_apart_from_the_first_on, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+    receiver.answer(Answer::Status(500));
+    demo.publishes("widgets", [1]).await;
+    let attempts = receiver.attempts(5).await;
+    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    for (pause, least) in pauses.iter().zip([100, 200, 400, 800]) {
+        assert!(*pause >= Duration::from_millis(least), "{pauses:?}");
+    }
 });
 
 on_both_stores!(a_success_that_is_no_acknowledgement_is_told_as_what_it_is, |store| async move {

@@ -66,9 +66,10 @@ on_both_stores!(every_bad_body_gets_a_reason_and_stores_nothing, |store| async m
         (with_url(&format!("{url}{}", "a".repeat(1025 - url.len()))), "1024"),
         (with_data(&format!("\"{}\"", "x".repeat(8191))), "8192"),
         (
-            with_data(&"[".repeat(129).chars().chain("]".repeat(129).chars()).collect::<String>()),
-            "",
+            with_data(&"[".repeat(61).chars().chain("]".repeat(61).chars()).collect::<String>()),
+            "nested too deeply",
         ),
+        (with_data(&format!("[{}]", "9".repeat(1001))), "1000 characters"),
         (with_data(&format!("{}{}", "[".repeat(4000), "]".repeat(4000))), ""),
         (with_data(&r#"{"a":"#.repeat(1000)), ""),
         (with_data("nope"), ""),

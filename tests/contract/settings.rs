@@ -234,6 +234,61 @@ fn settings_come_from_flags_then_environment_then_a_dotenv_file() {
 }
 
 #[test]
+fn a_dotenv_file_is_taken_as_it_stands_whatever_else_is_in_it() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let bus = bus.unset("ROUTEMASTER_CLIENTS").unset("ROUTEMASTER_ROOT_KEY");
+        let example = include_str!("../../.env.example").replace("PORT=17890", "");
+        // As somebody goes on from the example: what is appended counts.
+        let appended = "\nROUTEMASTER_ROOT_KEY=pa$$w0rd$HOME\n\
+                        ROUTEMASTER_DATA_DIR=./data\nROUTEMASTER_CLIENTS=from-file\n\
+                        {{ somebody else's: line }}\nNODE_OPTIONS=\"--max\n";
+        std::fs::write(bus.directory().join(".env"), example + appended).unwrap();
+        let server = bus.serve().await;
+        server.client("pa$$w0rd$HOME").get("/api_tokens").await.expect(200);
+        server.client("from-file").get("/topics").await.expect(200);
+    });
+}
+
+#[test]
+fn a_line_of_a_dotenv_file_that_is_wrong_is_told_without_its_secret() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let dotenv = bus.directory().join(".env");
+        std::fs::write(dotenv, "A=b\nROUTEMASTER_ROOT_KEY hunter2\n").unwrap();
+        for arguments in [&["serve"][..], &["topics"], &["doctor"]] {
+            let ended = bus.run(arguments).await;
+            let told = ended.stdout + &ended.stderr;
+            assert!(told.contains("line 2 of .env names ROUTEMASTER_ROOT_KEY"), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    });
+}
+
+#[test]
+fn a_secret_may_come_from_a_file() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite()).unset("ROUTEMASTER_ROOT_KEY");
+        let key = bus.directory().join("root key");
+        std::fs::write(&key, "s3cr3t-root\n").unwrap();
+        let bus = bus.set("ROUTEMASTER_ROOT_KEY_FILE", key.to_str().unwrap());
+        let server = bus.serve().await;
+        server.client("s3cr3t-root").get("/api_tokens").await.expect(200);
+        drop(server);
+
+        let both = bus.set("ROUTEMASTER_ROOT_KEY", "other");
+        let ended = both.run(&["serve"]).await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("both set"), "{}", ended.stderr);
+        let missing =
+            both.unset("ROUTEMASTER_ROOT_KEY").set("ROUTEMASTER_ROOT_KEY_FILE", "no/file");
+        let ended = missing.run(&["serve"]).await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("there is no such file"), "{}", ended.stderr);
+    });
+}
+
+#[test]
 fn an_unknown_setting_is_a_warning_that_names_it() {
     run(async {
         let bus = Bus::new(&Store::sqlite()).set("ROUTEMASTER_CLINETS", "demo");

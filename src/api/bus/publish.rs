@@ -13,7 +13,7 @@ use super::state::{Api, Shared};
 use super::topics::OWNED;
 use crate::api::openapi::schemas::Publish;
 use crate::api::openapi::tags::PUBLISHING;
-use crate::bus::event::parse_publish;
+use crate::bus::event::{DataLimits, parse_publish};
 use crate::bus::topic::TopicName;
 use crate::http::ShortWay;
 use crate::http::authentication::Caller;
@@ -101,7 +101,9 @@ async fn store(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<(),
     let publisher = caller.into_client()?;
     api.authentication.limits.publish(&publisher)?;
     let topic = api.topic_name(name)?;
-    let items = parse_publish(body, &topic, api.clock.now_ms(), api.settings.max_event_data)?;
+    let settings = &api.settings;
+    let limits = DataLimits { bytes: settings.max_event_data, depth: settings.max_event_depth };
+    let items = parse_publish(body, &topic, api.clock.now_ms(), limits)?;
     match api.publishes.commit(Publication { topic, publisher, items }).await? {
         Published::Stored => Ok(()),
         Published::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),

@@ -13,7 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::bus::event::{EVENTS_MAX, EventType, URL_MAX};
 use crate::bus::subscription::{
-    BATCH_DEFAULT, BATCH_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_DEFAULT_MS, TIMEOUT_MAX_MS,
+    BATCH_DEFAULT, BATCH_MAX, CALLBACK_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_DEFAULT_MS,
+    TIMEOUT_MAX_MS, UUID_MAX,
 };
 use crate::bus::token::{ClientToken, SERVICE_NAME_MAX, ServiceName};
 use crate::bus::topic::TopicName;
@@ -78,8 +79,9 @@ pub struct PublishedEvent {
     url: String,
     #[schema(schema_with = event_timestamp, required = false)]
     timestamp: u64,
-    /// Any JSON of at most `ROUTEMASTER_MAX_EVENT_DATA` bytes, nested at most 128 deep. It is
-    /// delivered as it was written; `null` is as if absent.
+    /// Any JSON of at most `ROUTEMASTER_MAX_EVENT_DATA` bytes, nested at most
+    /// `ROUTEMASTER_MAX_EVENT_DEPTH` deep, with no number of more than 1,000 characters. It is delivered
+    /// as it was written; `null` is as if absent.
     #[schema(required = false)]
     data: serde_json::Value,
     #[schema(schema_with = repeated_topic, required = false)]
@@ -93,6 +95,7 @@ pub struct PublishedEvent {
 pub struct Subscription {
     /// Exactly these: earlier ones that are not listed are unsubscribed, and their queued events
     /// stay.
+    #[schema(max_items = 1000)]
     topics: Vec<TopicName>,
     #[schema(schema_with = callback)]
     callback: String,
@@ -182,12 +185,14 @@ fn callback() -> Object {
         name is not looked up before the first delivery. A user name in it is the `uuid` if none is \
         given; the rest of its user info, and a fragment, are dropped.";
     string(format!("^[Hh][Tt][Tt][Pp][Ss]://[^{NEVER}/?#][^{NEVER}?#]*(#[^{NEVER}]*)?$"))
+        .max_length(Some(CALLBACK_MAX))
         .description(Some(MEANING))
         .build()
 }
 
 fn uuid() -> Object {
-    nullable(string(r"^[^\u0000-\u001f\u007f-\u009f]*$"), Type::String)
+    let text = string(r"^[^\u0000-\u001f\u007f-\u009f]*$").max_length(Some(UUID_MAX));
+    nullable(text, Type::String)
         .description(Some("User name and password of the deliveries, which have none without it."))
         .build()
 }

@@ -7,11 +7,12 @@ use crate::roles::warnings_about;
 
 const CHECK: &str = "settings";
 
-/// `dotenv` is why `.env` could not be read, if it could not.
-pub fn check(survey: &Survey, dotenv: Option<SettingError>) -> Vec<Finding> {
+/// `files` is what is wrong with `.env`, or with the file of a secret.
+pub fn check(survey: &Survey, files: Option<SettingError>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(error) = dotenv {
-        let advice = "a line of .env is NAME=value; a value with spaces or # stands in quotes";
+    if let Some(error) = files {
+        let advice = "a line of .env is NAME=value; the file that <NAME>_FILE names can be read by the \
+                      user of the bus, and holds the secret alone";
         findings.push(Finding::problem(CHECK, error.to_string(), advice));
     }
     findings.extend(survey.errors.iter().map(problem));

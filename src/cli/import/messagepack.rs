@@ -7,12 +7,12 @@ use rmpv::decode::read_value_ref_with_max_depth;
 use serde_json::value::RawValue;
 
 use crate::bus::batch::Item;
-use crate::bus::event::{DATA_DEPTH_MAX, Event};
+use crate::bus::event::{DATA_DEPTH_MAX, DataLimits, Event};
 use crate::bus::topic::TopicName;
 
-/// The largest `data`, in bytes of JSON. What the other bus accepted is not measured by what this
-/// one would accept from a publisher, but it has to fit.
-const DATA_MAX: usize = 512 * 1024;
+/// What the other bus accepted is not measured by what this one would accept from a publisher, but it
+/// has to fit.
+const DATA: DataLimits = DataLimits { bytes: 512 * 1024, depth: DATA_DEPTH_MAX };
 /// The decoder counts each level of nesting twice, and so do the array and the map around `data`.
 const DEPTH_MAX: usize = 2 * (DATA_DEPTH_MAX + 4);
 
@@ -71,7 +71,7 @@ fn event(fields: &[(ValueRef<'_>, ValueRef<'_>)], topic_name_max: usize) -> Resu
     let data = field("d").map(json).transpose()?;
     let data = data.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
     let data = data.map_err(|_| "`data` cannot be written as JSON")?;
-    let event = Event::new(kind, url.into(), Some(timestamp), data, DATA_MAX)
+    let event = Event::new(kind, url.into(), Some(timestamp), data, DATA)
         .map_err(|reason| reason.to_string())?;
     Ok(Entry::Event(event.encode(&topic, timestamp)))
 }
@@ -235,11 +235,11 @@ mod tests {
     fn what_cannot_be_delivered_is_told_apart() {
         let deep =
             |levels: usize| (0..levels).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
-        assert!(read(&entry("e", fields(deep(128))), 32).is_ok());
+        assert!(read(&entry("e", fields(deep(DATA_DEPTH_MAX))), 32).is_ok());
         let mut trailing = entry("e", fields(Value::Nil));
         trailing.push(0xc0);
         let whole = entry("e", fields("x".into()));
-        let huge = Value::from("x".repeat(DATA_MAX));
+        let huge = Value::from("x".repeat(DATA.bytes));
         let long = Value::from(format!("https://a.example/{}", "a".repeat(1024)));
         for (entry, expected) in [
             (vec![], "not MessagePack"),
