@@ -5,6 +5,9 @@
 //! publisher ─HTTPS─▶ http ─▶ api ─▶ commit ─▶ store ─▶ worker ─▶ egress ─▶ subscriber
 //! ```
 
+// They panic if nobody reads: `cli::table::print` and `note!` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod bus;
 pub mod egress;
 pub mod tls;

@@ -78,11 +78,14 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
         });
     }
     let address = served.as_ref().map(|(server, _)| server.local_address()).transpose()?;
-    match (role, address) {
+    let told = match (role, address) {
         (Role::Serve | Role::Web, Some(address)) => {
-            welcome::print_web(&settings, &*store, address, role)?;
+            welcome::print_web(&settings, &*store, address, role)
         }
-        (_, address) => welcome::print_worker(&settings, &*store, address)?,
+        (_, address) => welcome::print_worker(&settings, &*store, address),
+    };
+    if let Err(error) = told {
+        tracing::warn!(error = format!("{error:#}"), "standard output cannot be written; going on");
     }
     if let Some((server, authentication)) = served {
         let serve = server.serve(stop.clone());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::usage;
+use routemaster::note;
 
 /// How often a process is looked at that is starting.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -37,7 +38,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("note: {} stays: {error}", self.0.display());
+            note!("note: {} stays: {error}", self.0.display());
         }
     }
 }

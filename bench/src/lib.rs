@@ -1,6 +1,9 @@
 //! `routemaster bench`: measures a bus. It publishes, receives what is delivered, and says how much
 //! went through, how long it took, what it cost, and whether anything was missing or out of order.
 
+// They panic if nobody reads: `cli::table::print` and `note!` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod bare;
 mod ceiling;
 mod child;
@@ -38,6 +41,7 @@ use routemaster::cli::credentials::{Capacity, variable};
 use routemaster::cli::outcome::{AlreadyTold, UsageError};
 use routemaster::cli::table::{Screen, print, print_json};
 use routemaster::config::Role;
+use routemaster::note;
 use routemaster::signals::{Stops, notify_on_hangup, stops_on_signals};
 use routemaster::tls::development::DevelopmentCa;
 use scenarios::{Scenario, Wishes};
@@ -203,7 +207,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     };
     crew.progress.end();
     if let (Err(_), Err(error)) = (&played, &cleaned) {
-        eprintln!("note: {error:#}");
+        note!("note: {error:#}");
     }
     played.and(cleaned)?;
     let report = report(&args, store.as_ref(), runs);

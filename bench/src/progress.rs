@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use routemaster::note;
 use tokio_util::task::AbortOnDropHandle;
 
 const REDRAWN_EVERY: Duration = Duration::from_millis(200);
@@ -56,7 +57,7 @@ impl Progress {
 
     /// Says something that stays.
     pub fn note(&self, note: &str) {
-        self.bar.suspend(|| eprintln!("{note}"));
+        self.bar.suspend(|| note!("{note}"));
     }
 
     pub fn end(&self) {

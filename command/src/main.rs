@@ -1,5 +1,7 @@
 //! The command line: one subcommand for each role and each of the operator's commands.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 
 use std::process::ExitCode;
@@ -9,6 +11,7 @@ use anyhow::Context;
 use args::{Chore, Command};
 use routemaster::cli::outcome::{AlreadyTold, UsageError};
 use routemaster::config::SettingError;
+use routemaster::note;
 use routemaster::{cli, roles, telemetry, tls};
 
 /// A publish makes some dozens of small allocations, often freed by another thread: the system's
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
             if error.is::<AlreadyTold>() {
                 return ExitCode::FAILURE;
             }
-            eprintln!("routemaster: {error:#}");
+            note!("routemaster: {error:#}");
             let usage = error.is::<SettingError>() || error.is::<UsageError>();
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }

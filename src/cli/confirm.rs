@@ -18,7 +18,7 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
         let reason = format!("{question} Nobody can be asked here: say it with --yes");
         return Err(UsageError::new(reason).into());
     }
-    eprint!("{question} Go on? [y/N] ");
+    write!(io::stderr(), "{question} Go on? [y/N] ")?;
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -18,6 +18,7 @@ use crate::cli::connect::BusOptions;
 use crate::cli::listen::receiver::{Receiver, Trial};
 use crate::cli::listen::render::Output;
 use crate::cli::listen::subscribing::{Subscriber, Wish};
+use crate::note;
 use crate::signals::stop_on_signal;
 use crate::tls::development::{DevelopmentCa, Identity};
 
@@ -119,7 +120,7 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
         Receiver::start(args.receiver.port, &identity, &uuid, trial, output, stop.clone())?;
     let callback = args.receiver.callback(receiver.port())?;
     if args.receiver.callback.is_none() && !bus.is_local() {
-        eprintln!(
+        note!(
             "note: the bus is asked to deliver to {}, which it can reach from this machine only; \
              --callback announces another address",
             callback.as_str()
@@ -144,7 +145,7 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
     subscriber.end(args.keep).await;
     let totals = receiver.end().await;
     if result.is_ok() {
-        eprintln!("{totals}");
+        note!("{totals}");
     }
     result
 }

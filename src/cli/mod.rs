@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod import;
 pub mod listen;
 pub mod monitoring;
+pub mod note;
 pub mod outcome;
 pub mod publish;
 pub mod pulse;

@@ -16,6 +16,7 @@ use crate::bus::event::EventType;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::BusOptions;
 use crate::cli::refusals::refusal;
+use crate::cli::table::print;
 
 /// Publish one event, or many from standard input.
 #[derive(Args)]
@@ -93,6 +94,12 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Says what was published.
+fn report(published: &str) -> anyhow::Result<()> {
+    let written = print(&format!("{published}\n"));
+    written.with_context(|| format!("{published}, but standard output cannot be written"))
+}
+
 async fn publish_one(
     args: &PublishArgs,
     topic: &TopicName,
@@ -110,7 +117,7 @@ async fn publish_one(
     if !answer.status.is_success() {
         return Err(refusal(&bus, &answer, Some(topic.as_str())));
     }
-    println!("published {kind} {url} to `{topic}`");
+    report(&format!("published {kind} {url} to `{topic}`"))?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use super::monitoring::{self, Subscription};
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::{age_in_seconds, clean};
 use crate::bus::clock::Clock;
+use crate::note;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -43,7 +44,7 @@ pub async fn run(args: SubscriptionsArgs) -> anyhow::Result<()> {
         return print_json(&all);
     }
     if all.is_empty() {
-        eprintln!("nobody is subscribed: see `routemaster subscribe --help`");
+        note!("nobody is subscribed: see `routemaster subscribe --help`");
         return Ok(());
     }
     let mut columns =

@@ -18,6 +18,7 @@ use super::secret;
 use super::table::{Screen, Table, print, print_json};
 use super::words::counted;
 use crate::bus::token::{ClientToken, ServiceName};
+use crate::note;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -176,7 +177,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
         return print_json(&row);
     }
     print(&format!("{}\n", row.token))?;
-    eprintln!("`{}` may use this token from now on; it is a password", row.name);
+    note!("`{}` may use this token from now on; it is a password", row.name);
     Ok(())
 }
 
@@ -191,7 +192,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         return print_json(&rows.into_iter().map(shown).collect::<Vec<_>>());
     }
     if rows.is_empty() {
-        eprintln!("there is no token: `routemaster token add` makes one");
+        note!("there is no token: `routemaster token add` makes one");
         return Ok(());
     }
     let mut table = Table::new(Screen::stdout(), &["NAME", "TOKEN"], &[]);

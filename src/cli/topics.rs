@@ -13,6 +13,7 @@ use super::outcome::UsageError;
 use super::refusals::refusal;
 use super::table::{Screen, Table, print, print_json};
 use crate::bus::topic::TopicName;
+use crate::note;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
@@ -89,7 +90,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         return print_json(&topics);
     }
     if topics.is_empty() {
-        eprintln!("there is no topic: the first publish to one creates it");
+        note!("there is no topic: the first publish to one creates it");
         return Ok(());
     }
     let mut table = Table::new(Screen::stdout(), &["TOPIC", "PUBLISHER", "EVENTS"], &[2]);

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::support::{Bus, CLIENTS, ORDERS, Process, ROOT, Store, event, eventually, run, soon};
 
@@ -375,5 +375,78 @@ fn a_secret_may_come_from_standard_input() {
         let output = soon("it ends", child.wait_with_output()).await.unwrap();
         assert_eq!(output.status.code(), Some(0));
         server.client("from-standard-input").get("/topics").await.expect(200);
+    });
+}
+
+/// Where a command's output goes.
+fn full() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+/// A pipe whose reader is gone.
+fn closed() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+#[test]
+fn no_command_panics_if_its_output_goes_nowhere() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        server.client("demo").claims("widgets").await;
+        let url = ["--url", server.base(), "--token", "demo"];
+        let event = ["publish", "widgets", "create", "https://a.example/1"];
+        for command in [
+            &event[..],
+            &["publish", "widgets"],
+            &["topics"],
+            &["topics", "--json"],
+            &["subscriptions"],
+            &["pulse"],
+            &["doctor"],
+            &["completions", "bash"],
+            &["--help"],
+        ] {
+            let takes_url = !matches!(command[0], "completions" | "--help");
+            let arguments = [command, if takes_url { &url[..] } else { &[] }].concat();
+            for (output, errors, expected) in [
+                (closed(), closed(), 0..=0),
+                // It was not done, if nobody can have seen the result.
+                (full(), full(), 0..=1),
+            ] {
+                let mut process = bus.command(&arguments);
+                let child = process.stdout(output).stderr(errors).spawn().unwrap();
+                let ended = soon("it ends", child.wait_with_output()).await.unwrap();
+                let code = ended.status.code();
+                // What doctor finds is told by the code, too.
+                let expected = if command[0] == "doctor" { 0..=1 } else { expected };
+                assert!(code.is_some_and(|code| expected.contains(&code)), "{command:?}: {code:?}");
+            }
+        }
+        // What the commands said had been done already.
+        server.client("demo").get("/pulse").await.expect(204);
+    });
+}
+
+#[test]
+fn a_bus_runs_on_if_what_it_says_at_the_start_goes_nowhere() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        for output in [full(), closed()] {
+            let mut command = bus.command(&["serve", "--port", "0"]);
+            let mut child = command.stdout(output).spawn().unwrap();
+            let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+            let line = async {
+                while let Some(line) = errors.next_line().await.unwrap() {
+                    if line.contains("standard output cannot be written; going on") {
+                        return;
+                    }
+                }
+                panic!("the bus has ended");
+            };
+            soon("it says so", line).await;
+            assert!(child.try_wait().unwrap().is_none());
+            child.kill().await.unwrap();
+        }
     });
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::clock::Clock;
 use crate::cli::listen::render::{Delivered, Output};
 use crate::cli::words::counted;
+use crate::note;
 use crate::tls::development::Identity;
 use crate::tls::server;
 
@@ -125,7 +126,7 @@ impl Receiver {
     pub async fn end(self) -> String {
         self.handle.graceful_shutdown(Some(GRACE));
         if let Ok(Err(error)) = self.server.await {
-            eprintln!("the receiver failed: {error}");
+            note!("the receiver failed: {error}");
         }
         self.shared.totals.to_string()
     }
@@ -159,7 +160,7 @@ async fn receive(
 ) -> Reply {
     let sent = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
     if !bool::from(sent.ct_eq(shared.authorization.as_bytes())) {
-        eprintln!("refused a {method} that does not carry this subscription's uuid (401)");
+        note!("refused a {method} that does not carry this subscription's uuid (401)");
         return (StatusCode::UNAUTHORIZED, "the uuid is not this subscription's\n");
     }
     if method != Method::POST {
@@ -176,7 +177,7 @@ impl Shared {
     /// Shows a delivery and decides on its answer.
     fn show(&self, headers: &HeaderMap, body: &[u8]) -> Reply {
         let Ok(events) = serde_json::from_slice::<Vec<&RawValue>>(body) else {
-            eprintln!("refused a delivery that is not a JSON array (400)");
+            note!("refused a delivery that is not a JSON array (400)");
             return (StatusCode::BAD_REQUEST, "a JSON array is expected\n");
         };
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::cli::words::{age, clean, counted};
+use crate::note;
 
 /// The longest URL that others are aligned to, in characters; a longer one stands out.
 const URL_WIDTH_MAX: usize = 60;
@@ -55,7 +56,7 @@ impl Output {
     pub fn failed(&self, delivered: &Delivered<'_>, now_ms: u64) -> io::Result<()> {
         let line = format!("{}  answered 500 (--fail)\n", header(delivered, now_ms));
         if self.json {
-            eprint!("{line}");
+            note!("{}", line.trim_end());
             return Ok(());
         }
         write(&line)

@@ -15,6 +15,7 @@ use crate::bus::topic::TopicName;
 use crate::cli::connect::{Answer, Bus, BusOptions};
 use crate::cli::refusals::{may_pass, refusal};
 use crate::cli::trouble::Trouble;
+use crate::note;
 use crate::shell::program;
 
 /// The pause before a look at whether the bus or the topic is there now.
@@ -45,7 +46,7 @@ pub async fn wait_for_bus(
         match bus.get("/health/ping").await {
             Ok(_) => return Ok(Waited::Up(bus)),
             Err(trouble) if !trouble.may_pass() => return Err(trouble.into()),
-            Err(trouble) if !told => eprintln!("{trouble}; waiting for it…"),
+            Err(trouble) if !told => note!("{trouble}; waiting for it…"),
             Err(_) => {}
         }
         told = true;
@@ -158,7 +159,7 @@ impl Subscriber {
             return Err(refusal(&self.bus, &answer, None));
         }
         let (names, callback) = (join(topics), self.wish.callback.as_str());
-        eprintln!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.user());
+        note!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.user());
         Ok(true)
     }
 
@@ -204,7 +205,7 @@ impl Subscriber {
                 topics.join(", ")
             );
         }
-        eprintln!("note: this takes the place of {callback} ({queued})");
+        note!("note: this takes the place of {callback} ({queued})");
         Ok(())
     }
 
@@ -214,13 +215,13 @@ impl Subscriber {
             return;
         }
         if keep {
-            eprintln!("the subscription stays, and events wait for the next `listen`");
+            note!("the subscription stays, and events wait for the next `listen`");
             return;
         }
         match tokio::time::timeout(UNSUBSCRIBE_FOR, self.unsubscribe()).await {
-            Ok(Ok(())) => eprintln!("unsubscribed"),
-            Ok(Err(error)) => eprintln!("the subscription stays: {error:#}"),
-            Err(_) => eprintln!("the subscription stays: the bus does not answer"),
+            Ok(Ok(())) => note!("unsubscribed"),
+            Ok(Err(error)) => note!("the subscription stays: {error:#}"),
+            Err(_) => note!("the subscription stays: the bus does not answer"),
         }
     }
 
@@ -249,9 +250,9 @@ async fn insist(send: impl AsyncFn() -> Result<Answer, Trouble>) -> anyhow::Resu
             told = true;
             match result {
                 Ok(answer) => {
-                    eprintln!("the bus cannot answer now ({}); waiting…", answer.reason())
+                    note!("the bus cannot answer now ({}); waiting…", answer.reason())
                 }
-                Err(trouble) => eprintln!("{trouble}; waiting for it…"),
+                Err(trouble) => note!("{trouble}; waiting for it…"),
             }
         }
         tokio::time::sleep(RETRY_EVERY).await;
@@ -268,7 +269,7 @@ fn is_of_a_listener(callback: &str) -> bool {
 /// Tells how the topic comes into being. `options` are those that reach the bus.
 fn tell_missing(topic: &TopicName, options: &str) {
     let program = program();
-    eprintln!(
+    note!(
         "`{topic}` does not exist yet: waiting for its first event, which creates it and comes \
          too early to be seen here. To publish it:\n\n    \
          {program} publish {topic} create https://example.com/{topic}/1{options}\n"

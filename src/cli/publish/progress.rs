@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use crate::note;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 /// What is done within this time needs no progress shown.
@@ -57,8 +58,8 @@ impl Progress {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{note}")),
-            None => eprintln!("{note}"),
+            Some(bar) => bar.suspend(|| note!("{note}")),
+            None => note!("{note}"),
         }
         self.last_note = note;
     }

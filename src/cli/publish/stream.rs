@@ -16,6 +16,7 @@ use crate::cli::publish::path;
 use crate::cli::publish::progress::Progress;
 use crate::cli::refusals::{may_pass, refusal};
 use crate::cli::trouble::Trouble;
+use crate::note;
 
 /// How long the first event of a chunk waits for others, so that a slow source is not held up.
 const GATHER_FOR: Duration = Duration::from_millis(50);
@@ -30,7 +31,7 @@ const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// `retry_for`: how long one chunk is tried while the bus cannot be reached or is too busy.
 pub async fn publish(bus: &Bus, topic: &TopicName, retry_for: Duration) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
-        eprintln!("reading events from the terminal, one JSON object a line; Ctrl-D ends");
+        note!("reading events from the terminal, one JSON object a line; Ctrl-D ends");
     }
     let mut sender = Sender { bus, topic, retry_for, progress: Progress::start() };
     let result = sender.send_all(&mut Lines::new(lines::from_stdin())).await;
@@ -38,8 +39,7 @@ pub async fn publish(bus: &Bus, topic: &TopicName, retry_for: Duration) -> anyho
     let (events, seconds) = (sender.progress.events(), sender.progress.elapsed().as_secs_f64());
     match result {
         Ok(()) => {
-            println!("published {} to `{topic}` in {seconds:.1} s", count(events));
-            Ok(())
+            super::report(&format!("published {} to `{topic}` in {seconds:.1} s", count(events)))
         }
         Err(error) => {
             Err(error.context(format!("published {} to `{topic}`, then stopped", count(events))))
