@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::Resolve;
+use rustls::client::Resumption;
 
 use super::reuse::NoticeConnects;
 use crate::tls::trust;
@@ -27,16 +28,22 @@ pub struct ClientOptions {
 /// given up before, so that a batch is not sent into one that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The most headers of an answer.
+const HEADERS_MAX: usize = 500;
+
 /// Builds a client: pooled, HTTP/1.1, no redirects, no proxy from the environment.
 ///
 /// # Errors
 /// If a file with certificate authorities cannot be read.
 pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
-    let tls = if options.verify {
+    let mut tls = if options.verify {
         trust::config(&options.ca_files, None)?
     } else {
         trust::config_for_all()?
     };
+    // A ticket is kept by name alone, and would be shown in clear to another port of it, which may be
+    // another server. Connections are kept instead.
+    tls.resumption = Resumption::disabled();
     #[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
     let builder = reqwest::Client::builder();
     let mut builder = builder
@@ -45,6 +52,11 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
         .connect_timeout(options.connect_timeout)
         .timeout(options.timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        // What curl and Ruby's client read past is no failure.
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_max_headers(HEADERS_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()

@@ -2,9 +2,10 @@
 //!
 //! [`rules`] say which hosts and addresses are allowed; [`client`] builds the clients, whose
 //! [`resolver`] holds each address against the rules when a connection is made; [`reuse`] sends again
-//! what met a connection that was just being closed.
+//! what met a connection that was just being closed; [`causes`] finds what a failure came from.
 
 mod address_forms;
+pub mod causes;
 pub mod client;
 pub mod host_pattern;
 pub mod resolver;

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod development;
 pub mod probe;
+pub mod refusal;
 pub mod reload;
 pub mod server;
 pub mod trust;

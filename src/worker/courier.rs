@@ -10,11 +10,13 @@ use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Terms;
 use crate::config::{SettingError, Settings};
+use crate::egress::causes;
 use crate::egress::client::{self, ClientOptions};
 use crate::egress::resolver::CheckedResolver;
 use crate::egress::reuse;
 use crate::egress::rules::{Denied, EgressRules};
 use crate::tls::development::{self, DevelopmentCa};
+use crate::tls::refusal;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
@@ -110,7 +112,11 @@ impl Courier {
         }
         let unanswered = |error: reqwest::Error| {
             // The URL stands beside the error in the log; its causes are what helps.
-            DeliveryError::Unanswered(format!("{:#}", anyhow::Error::from(error.without_url())))
+            let error = error.without_url();
+            DeliveryError::Unanswered(match causes::tls(&error) {
+                Some(tls) => refusal::told(tls),
+                None => format!("{:#}", anyhow::Error::from(error)),
+            })
         };
         let request = request.build().map_err(unanswered)?;
         let response = reuse::execute(&self.client, request).await.map_err(unanswered)?;

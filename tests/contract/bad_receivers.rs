@@ -40,6 +40,8 @@ struct RawReceiver {
     port: u16,
     /// The bodies of the requests that it acknowledged, and each one's `Routemaster-Attempt`.
     acknowledged: watch::Receiver<Vec<(String, String)>>,
+    /// Connections that went on with an earlier one's TLS session.
+    resumed: Arc<AtomicUsize>,
 }
 
 /// Reads one request; `None` if the connection ends before it is whole.
@@ -67,19 +69,22 @@ impl RawReceiver {
         let acceptor = tokio_rustls::TlsAcceptor::from(tls);
         let (sender, acknowledged) = watch::channel(vec![]);
         let (sender, bad) = (Arc::new(sender), Arc::new(AtomicUsize::new(badly)));
+        let resumed = Arc::new(AtomicUsize::default());
+        let counted = resumed.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, sender, bad) = (acceptor.clone(), sender.clone(), bad.clone());
+                let counted = counted.clone();
                 tokio::spawn(async move {
                     let is_bad = || {
                         let less = |left: usize| left.checked_sub(1);
                         bad.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
                     };
-                    serve(stream, acceptor, manner, is_bad, &sender).await;
+                    serve(stream, acceptor, manner, is_bad, &sender, &counted).await;
                 });
             }
         });
-        Self { port, acknowledged }
+        Self { port, acknowledged, resumed }
     }
 
     fn url(&self) -> String {
@@ -99,6 +104,7 @@ async fn serve(
     manner: Manner,
     is_bad: impl Fn() -> bool,
     acknowledged: &watch::Sender<Vec<(String, String)>>,
+    resumed: &AtomicUsize,
 ) {
     match manner {
         Manner::StallsTls if is_bad() => return std::future::pending().await,
@@ -110,6 +116,9 @@ async fn serve(
         _ => {}
     }
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        resumed.fetch_add(1, Ordering::SeqCst);
+    }
     if matches!(manner, Manner::ResetInBody) && is_bad() {
         let _ = stream.read_u8().await;
         // What is not read yet makes the system reset the connection.
@@ -147,11 +156,27 @@ async fn serve(
 
 /// A certificate that vouches for itself.
 fn identity(name: &str, until: i32) -> Identity {
-    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    identity_for(vec![name.to_owned()], until)
+}
+
+fn identity_for(names: Vec<String>, until: i32) -> Identity {
     // Those who vouch for themselves are told apart by their names.
-    params.distinguished_name.push(rcgen::DnType::CommonName, format!("{name} until {until}"));
+    let common_name = format!("{} until {until}", names.join(" "));
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(until, 1, 31);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    Identity { certificate, key: key.serialize_pem() }
+}
+
+/// Lets somebody who vouches for itself, as `openssl req -x509` makes it, be an authority too.
+fn authority(names: &[&str]) -> Identity {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names.clone()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority of {names:?}"));
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
     Identity { certificate, key: key.serialize_pem() }
@@ -221,20 +246,49 @@ on_both_stores!(interim_answers_are_not_taken_for_the_answer, |store| async move
     assert_eq!(acknowledged[0].1, "1");
 });
 
+on_both_stores!(an_untidy_answer_acknowledges_all_the_same, |store| async move {
+    let (_bus, server, ca) = start(Bus::new(&store)).await;
+    let many =
+        format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", "X-Trace: 1\r\n".repeat(300));
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nServer : tidy\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Note: a line\r\n that goes on\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
+        &many,
+    ] {
+        let answer: &'static [u8] = answer.to_owned().into_bytes().leak();
+        let receiver = RawReceiver::start(&ca.issue().unwrap(), Manner::Says(answer), 1).await;
+        subscribe(&server, "alice", &receiver.url()).await;
+        server.client("demo").publishes("widgets", 1..=2).await;
+        let acknowledged = receiver.acknowledges(1).await;
+        let text = String::from_utf8_lossy(answer);
+        assert!(acknowledged[0].0.contains("a.example/2\""), "{text}: {acknowledged:?}");
+        server.client("alice").delete("/subscriber").await.expect(204);
+    }
+});
+
 on_both_stores!(a_bad_certificate_is_not_delivered_to, |store| async move {
     // All of them are trusted; what is wrong with one is wrong all the same.
     let expired = identity("localhost", 2021);
     let for_another = identity("other.example", 2099);
+    let its_own_authority = authority(&["localhost"]);
+    let nameless = identity_for(vec![], 2099);
     let files = tempfile::tempdir().unwrap();
     let trusted = files.path().join("trusted.pem");
-    std::fs::write(&trusted, format!("{}{}", expired.certificate, for_another.certificate))
-        .unwrap();
+    let all = [&expired, &for_another, &its_own_authority, &nameless];
+    std::fs::write(&trusted, all.map(|one| one.certificate.as_str()).concat()).unwrap();
     let bus = Bus::new(&store).set("ROUTEMASTER_CALLBACK_CA_FILE", trusted.to_str().unwrap());
     let (_bus, server, ca) = start(bus).await;
     let self_signed = identity("localhost", 2099);
-    for (what, bad) in
-        [("expired", expired), ("not valid for name", for_another), ("UnknownIssuer", self_signed)]
-    {
+    for (what, bad) in [
+        ("its certificate has expired: renew it", expired),
+        ("is not for localhost, but for other.example", for_another),
+        ("comes from an authority that is not trusted here", self_signed),
+        ("is an authority's and not a server's: issue one", its_own_authority),
+        ("has no subject alternative name", nameless),
+    ] {
         let receiver = RawReceiver::start(&bad, Manner::Drips, 0).await;
         subscribe(&server, "alice", &receiver.url()).await;
         server.client("demo").publishes("widgets", [1]).await;
@@ -266,4 +320,6 @@ on_both_stores!(a_connection_that_the_receiver_closes_costs_no_attempt, |store| 
     assert!(!log.contains("failed to deliver"), "{log}");
     assert!(acknowledged.iter().all(|(_, attempt)| attempt == "1"), "{acknowledged:?}");
     assert_eq!(acknowledged.len(), CLOSED as usize);
+    // A session's ticket would go in clear to whoever answers at that name, at whatever port.
+    assert_eq!(receiver.resumed.load(Ordering::SeqCst), 0);
 });

@@ -11,6 +11,7 @@ use url::{Host, Url};
 
 use crate::egress::rules::{Denied, EgressRules};
 use crate::tls::probe::{Probe, Shown};
+use crate::tls::refusal;
 
 /// Why there was no handshake.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ fn handshake_failure(error: io::Error) -> Failure {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidMessage(_)) => Failure::NotTls,
-        Some(tls) => Failure::Broken(format!("the TLS handshake failed: {tls}")),
+        Some(tls) => Failure::Broken(refusal::told(tls)),
         None => Failure::Broken(format!("the TLS handshake failed: {error}")),
     }
 }

@@ -4,6 +4,7 @@ use rustls::CertificateError;
 
 use crate::tls::certificate::{Age, Facts, day};
 use crate::tls::probe::Shown;
+use crate::tls::refusal::{self, NAMELESS};
 
 /// From this many days before its end on, a certificate that was not renewed is worth a word.
 const EXPIRES_SOON_DAYS: i64 = 30;
@@ -69,8 +70,8 @@ fn flaw(error: &rustls::Error, names: Vec<String>) -> Flaw {
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
             Flaw::WrongName { names }
         }
-        rustls::Error::InvalidCertificate(other) => Flaw::Other(other.to_string()),
-        other => Flaw::Other(other.to_string()),
+        rustls::Error::InvalidCertificate(other) => Flaw::Other(refusal::flaw_told(other)),
+        other => Flaw::Other(format!("is not trusted: {}", refusal::told(other))),
     }
 }
 
@@ -79,9 +80,10 @@ impl std::fmt::Display for Flaw {
         match self {
             Self::Expired { on } => write!(f, "expired on {on}"),
             Self::NotYetValid { from } => write!(f, "is valid from {from} on only"),
+            Self::WrongName { names } if names.is_empty() => f.write_str(NAMELESS),
             Self::WrongName { names } => write!(f, "is for {} only", names.join(", ")),
             Self::UnknownIssuer => f.write_str("comes from an authority that is not trusted"),
-            Self::Other(reason) => write!(f, "is not trusted: {reason}"),
+            Self::Other(reason) => f.write_str(reason),
         }
     }
 }
