@@ -12,7 +12,9 @@ pub mod refusal;
 mod server;
 mod service;
 mod transport;
+mod unread;
 
 pub use server::{Server, ServerOptions, UnusableCertificate};
 pub use service::{ShortWay, Site};
 pub use transport::TransportRules;
+pub use unread::RequestBody;

@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::connection::{OpenRequest, OpenRequests};
 use super::transport::{HSTS, Transport, TransportRules, join_slashes, redirect};
+use super::unread::{self, RequestBody};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -29,7 +30,11 @@ pub trait ShortWay: Send + Sync {
     fn is_for(&self, method: &Method, path: &str) -> bool;
 
     /// Answers a request that it is for.
-    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> BoxFuture<'static, Response>;
+    fn answer(
+        &self,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+    ) -> BoxFuture<'static, Response>;
 }
 
 /// What a server serves.
@@ -52,7 +57,7 @@ pub struct ConnectionService {
 }
 
 impl ConnectionService {
-    async fn answer(&self, mut request: Request<Incoming>) -> Response {
+    async fn answer(&self, mut request: Request<RequestBody>) -> Response {
         let Site { router, short_way, transport } = &*self.site;
         join_slashes(request.uri_mut());
         let is_https = transport.is_https(self.transport, request.headers());
@@ -80,7 +85,7 @@ impl ConnectionService {
     }
 }
 
-async fn route(router: &Router, request: Request<Incoming>) -> Response {
+async fn route(router: &Router, request: Request<RequestBody>) -> Response {
     match router.clone().call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
@@ -128,7 +133,14 @@ impl Service<Request<Incoming>> for ConnectionService {
             let open = service.open_requests.begin();
             // HTTP/2 has a way of its own to say so.
             let can_be_told = request.version() <= Version::HTTP_11;
+            let (request, unread) = unread::watch(request);
             let mut response = service.answer(request).await;
+            // A client that was too slow is not waited for again.
+            if let Some(unread) =
+                unread.filter(|_| response.status() != StatusCode::REQUEST_TIMEOUT)
+            {
+                unread.read().await;
+            }
             if can_be_told && service.stop.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, CLOSE);
             }

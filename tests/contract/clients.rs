@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::support::{Bus, Output, Process, ROOT, Signal, free_port, raw, soon};
+use crate::support::{Bus, Output, Process, ROOT, Signal, Store, free_port, raw, run, soon};
 
 /// One of the programs, with what it needs to know of a bus.
 fn program(bus: &Bus, base: &str, interpreter: &str, file: &str) -> Command {
@@ -136,3 +136,23 @@ on_both_stores!(twenty_idle_clients_over_http_2_do_not_hold_a_stop_up, |store| a
         assert!(took < Duration::from_secs(1), "{role}: it took {took:?}");
     }
 });
+
+#[test]
+fn an_answer_that_is_given_before_the_body_was_read_arrives_whole() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.web().await;
+        for (interpreter, file, answers) in [
+            ("ruby", "early.rb", "answers 96"),
+            ("/usr/bin/python3", "early.py", "answers 48"),
+            ("node", "early.js", "answers 48"),
+        ] {
+            let mut command = program(&bus, server.base(), interpreter, file);
+            let ended = command.stdin(Stdio::null()).output().await;
+            let ended = ended.expect("it runs: ./scripts/test installs it");
+            let (said, failed) = (ended.stdout, ended.stderr);
+            let (said, failed) = (String::from_utf8_lossy(&said), String::from_utf8_lossy(&failed));
+            assert_eq!(said.trim(), answers, "{file}: {failed}");
+        }
+    });
+}

@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
-use hyper::body::Incoming;
 
 use super::state::{Api, Shared};
 use super::topics::OWNED;
@@ -15,10 +14,10 @@ use crate::api::openapi::schemas::Publish;
 use crate::api::openapi::tags::PUBLISHING;
 use crate::bus::event::{DataLimits, parse_publish};
 use crate::bus::topic::TopicName;
-use crate::http::ShortWay;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
+use crate::http::{RequestBody, ShortWay};
 use crate::store::{Publication, Published};
 use crate::telemetry::metrics::record;
 
@@ -71,7 +70,11 @@ impl ShortWay for PublishWay {
         method == Method::POST && !topic.is_empty() && topic.bytes().all(is_plain)
     }
 
-    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> BoxFuture<'static, Response> {
+    fn answer(
+        &self,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+    ) -> BoxFuture<'static, Response> {
         let api = self.0.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
