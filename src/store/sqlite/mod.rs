@@ -62,7 +62,12 @@ pub struct EndNotice {
 
 impl Drop for EndNotice {
     fn drop(&mut self) {
-        self.ended.send_replace(Some(self.thread));
+        // One thread's end is the end of the others; the first is told.
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert(self.thread);
+            is_first
+        });
     }
 }
 

@@ -67,12 +67,12 @@ impl Writer {
         let (changes, waiting) = mpsc::sync_channel(WAITING_MAX);
         let (committed, unsynced) = mpsc::sync_channel(WAITING_MAX);
         let is_hollow = Arc::new(AtomicBool::new(false));
-        let committer = Committer { connection, committed, is_hollow: is_hollow.clone() };
         let (writer_ends, syncer_ends) = (notice("sqlite-writer"), notice("sqlite-syncer"));
+        let committer =
+            Committer { _ends: writer_ends, connection, committed, is_hollow: is_hollow.clone() };
         thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || {
-                let _notice = writer_ends;
                 committer.commit_groups(&waiting, watcher);
             })
             .context("failed to start the thread that writes to SQLite")?;
@@ -143,6 +143,8 @@ fn run_alone<T>(
 type Unsynced = (Answer, OwnedSemaphorePermit);
 
 struct Committer {
+    /// Dropped before what the other thread waits for, so that this end is noticed first.
+    _ends: EndNotice,
     connection: Connection,
     /// Takes the answers for what was committed and must be on disk.
     committed: SyncSender<Unsynced>,
