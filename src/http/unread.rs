@@ -20,17 +20,25 @@ const MAX: u64 = 8 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A body that leaves to its [`Unread`] what is not read of it.
-pub struct RequestBody {
-    /// None: it has been left.
-    incoming: Option<Incoming>,
+/// What is left of a body, and whether somebody has begun to read it.
+struct Rest {
+    incoming: Incoming,
     is_begun: bool,
-    unread: Arc<Mutex<Option<(Incoming, bool)>>>,
 }
 
-/// Where the rest of a body is to be found.
+/// Where a body that is dropped leaves its rest.
+type Left = Arc<Mutex<Option<Rest>>>;
+
+/// The body of a request, which leaves to its [`Unread`] what is not read of it.
+pub struct RequestBody {
+    /// None: it has been left.
+    rest: Option<Rest>,
+    left: Left,
+}
+
+/// What is not read of a request's body.
 pub struct Unread {
-    left: Arc<Mutex<Option<(Incoming, bool)>>>,
+    left: Left,
     /// The client sends nothing before it is told to.
     waits_for_continue: bool,
 }
@@ -39,13 +47,10 @@ pub struct Unread {
 pub fn watch(request: Request<Incoming>) -> (Request<RequestBody>, Option<Unread>) {
     // Most requests without one.
     let is_empty = request.body().is_end_stream();
-    let left = Arc::default();
+    let left = Left::default();
     let unread = Unread { left: Arc::clone(&left), waits_for_continue: waits(request.headers()) };
-    let request = request.map(|incoming| RequestBody {
-        incoming: Some(incoming),
-        is_begun: false,
-        unread: left,
-    });
+    let request = request
+        .map(|incoming| RequestBody { rest: Some(Rest { incoming, is_begun: false }), left });
     (request, (!is_empty).then_some(unread))
 }
 
@@ -58,7 +63,7 @@ impl Unread {
     /// Reads what is left, as far as it is worth it.
     pub async fn read(self) {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((mut incoming, is_begun)) = left else { return };
+        let Some(Rest { mut incoming, is_begun }) = left else { return };
         // To read would be to tell it to send.
         let is_silent = self.waits_for_continue && !is_begun;
         if is_silent || incoming.size_hint().lower() > MAX {
@@ -86,29 +91,25 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.is_begun = true;
-        match &mut self.incoming {
-            Some(incoming) => Pin::new(incoming).poll_frame(cx),
-            None => Poll::Ready(None),
-        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        rest.is_begun = true;
+        Pin::new(&mut rest.incoming).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.rest.as_ref().is_none_or(|rest| rest.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+        self.rest.as_ref().map(|rest| rest.incoming.size_hint()).unwrap_or_default()
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream())
-        else {
-            return;
-        };
-        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((incoming, self.is_begun));
+        let rest = self.rest.take().filter(|rest| !rest.incoming.is_end_stream());
+        if rest.is_some() {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        }
     }
 }
