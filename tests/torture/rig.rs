@@ -86,7 +86,7 @@ pub fn bus(store: &Store) -> Bus {
         .set("ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS", "true")
         .set("METRIC_COLLECTION_SERVICE", "none")
         // A subscriber that refuses at random must not be waited for a minute, nor fall behind the load.
-        .set("ROUTEMASTER_MAX_BACKOFF_MS", "100")
+        .set("ROUTEMASTER_MAX_BACKOFF_MS", "5")
 }
 
 impl Rig {
