@@ -13,9 +13,7 @@ pub fn told(error: &Error) -> String {
         Error::AlertReceived(alert) => {
             format!("it refused the TLS handshake: {}", alert_told(*alert))
         }
-        Error::PeerIncompatible(_) => {
-            "it speaks neither TLS 1.2 nor 1.3 with a cipher that is safe today".into()
-        }
+        Error::PeerIncompatible(_) => NO_SAFE_TLS.into(),
         other => format!("the TLS handshake failed: {other}"),
     }
 }
@@ -60,6 +58,8 @@ pub fn flaw_told(flaw: &CertificateError) -> String {
     }
 }
 
+const NO_SAFE_TLS: &str = "it speaks neither TLS 1.2 nor 1.3 with a cipher that is safe today";
+
 /// The library writes names as `DnsName("a.example")`.
 fn names(presented: &[String]) -> String {
     let bare = presented.iter().map(|name| {
@@ -80,7 +80,7 @@ fn alert_told(alert: AlertDescription) -> String {
         AlertDescription::CertificateRequired => "it wants a certificate of the client".into(),
         AlertDescription::UnrecognisedName => "it serves no host of this name".into(),
         AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure => {
-            "it speaks neither TLS 1.2 nor 1.3 with a cipher that is safe today".into()
+            NO_SAFE_TLS.into()
         }
         other => format!("{other:?}"),
     }
