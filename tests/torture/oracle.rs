@@ -323,7 +323,8 @@ fn check_order(
     }
 }
 
-/// What was answered with 204, came and was refused has to come again before anything new.
+/// What was answered with 204, came and was refused has to come again before anything new; but not what
+/// was acknowledged before: two workers with two masters may have sent it both.
 fn check_overtaking(
     subscriber: &Subscriber,
     known: &KnownEvents<'_>,
@@ -333,6 +334,7 @@ fn check_overtaking(
     let mut seen = HashSet::<EventId>::new();
     // To come again.
     let mut refused = HashSet::<EventId>::new();
+    let mut done = HashSet::<EventId>::new();
     for (events, acknowledged) in batches {
         for event in events {
             refused.remove(event);
@@ -344,8 +346,10 @@ fn check_overtaking(
         }
         let is_promised =
             |(stream, number): &&EventId| known[*stream][number].answer == Answer::Accepted;
-        if !acknowledged {
-            refused.extend(events.iter().filter(is_promised));
+        if *acknowledged {
+            done.extend(events);
+        } else {
+            refused.extend(events.iter().filter(is_promised).filter(|event| !done.contains(event)));
         }
     }
 }

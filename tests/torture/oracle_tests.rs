@@ -133,6 +133,20 @@ fn what_overtakes_something_refused_is_found() {
 }
 
 #[test]
+fn what_was_acknowledged_before_it_was_refused_need_not_come_again() {
+    let receipts = vec![
+        receipt("b1", &[event(1)], true),
+        receipt("b1", &[event(1)], false),
+        receipt("b2", &[event(2)], true),
+        receipt("b3", &[event(7)], true),
+    ];
+    let terms = Terms { duplicates_max: 1, ..terms() };
+    let topics = BTreeMap::from([("a".into(), 3)]);
+    let found = judge(&streams(), &[subscriber(receipts, 3)], &topics, &terms);
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+}
+
+#[test]
 fn an_event_that_is_twice_in_a_batch_is_found() {
     let twice = receipt("b1", &[event(1), event(2), event(1)], true);
     let receipts = vec![twice, receipt("b2", &[event(7)], true)];
