@@ -11,7 +11,7 @@
 //!   the same [`BatchId`](crate::bus::batch::BatchId) until it is acknowledged. What is left of
 //!   one whose items were dropped while it waited to be sent again is another batch.
 //! - **Importing**: what another bus held is taken once, however often it is brought.
-//! - **Dropping**: the oldest items go first, across queues. A batch in flight is left alone.
+//! - **Dropping**: who holds most gives first, its oldest items. A batch in flight is left alone.
 //!
 //! `rusqlite` is known to `sqlite` only, `fred` to `redis` only.
 

@@ -29,12 +29,17 @@ pub trait Room: Lanes {
     /// How much room is taken up where a lane is; several lanes may share it.
     async fn usage(&self, lane: Lane) -> StoreResult<Usage>;
 
-    /// Drops the oldest items of a lane, oldest first across its queues, until they amount to
-    /// `bytes` or to [`DROP_STEP`] items; nothing if nothing is left but batches in flight.
-    async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops>;
+    /// The lanes that share the room of this one, itself among them.
+    async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>>;
 
-    /// What [`Room::drop_oldest`] would drop if `before` had been dropped already.
-    async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops>;
+    /// What could be dropped of each queue of a lane: all behind what is in flight. Items are counted,
+    /// bytes estimated.
+    async fn droppable(&self, lane: Lane) -> StoreResult<Drops>;
+
+    /// Drops the oldest items of a lane, oldest first across the queues that have a share to give and of
+    /// none more than its share, until they amount to `bytes` or to [`DROP_STEP`] items; nothing of what is
+    /// in flight. The last item of each may go past its share.
+    async fn drop_oldest(&self, lane: Lane, bytes: u64, shares: &Drops) -> StoreResult<Drops>;
 
     /// Drops what is older than its subscriber's `retention`, or more than its `max_queued` behind
     /// what is in flight, up to [`DROP_STEP`] items of a lane.

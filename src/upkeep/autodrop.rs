@@ -1,5 +1,5 @@
-//! Autodrop (contract §6): when the store runs out of room, the oldest events of all queues go,
-//! so that the bus can take new ones.
+//! Autodrop (contract §6): when the store runs out of room, the oldest events go of the queues that hold
+//! most, so that the bus can take new ones and nobody pushes out what waits for another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,30 @@ pub struct Run {
     pub drops: Drops,
     /// Whether there was enough to drop.
     pub enough: bool,
+}
+
+/// What could go.
+struct Droppable {
+    /// Of all lanes that share the room: shares are fair among them.
+    all: Drops,
+    /// Of the lane that room is made in.
+    here: Drops,
+}
+
+impl Droppable {
+    /// What the queues of this lane have to give so that so many bytes go in all.
+    fn shares_here(&self, excess: u64) -> Drops {
+        self.all.fair_shares(excess).only_of(&self.here)
+    }
+
+    /// Whether other lanes have something to give, which they do in their turn.
+    fn is_elsewhere(&self) -> bool {
+        self.all.total().items > self.here.total().items
+    }
+
+    fn is_worthwhile(&self, run: &Run) -> bool {
+        self.all.total().bytes >= run.excess().min(WORTHWHILE)
+    }
 }
 
 /// Why a run is done.
@@ -117,8 +141,8 @@ impl Autodrop {
         Ok(self.budget.limited_by(&usage).is_exceeded_by(&usage))
     }
 
-    /// Drops the oldest events until twice the threshold is free, if less than the threshold is or
-    /// the store has refused something. `run` tells what was done, also on an error; it stays empty
+    /// Drops events until twice the threshold is free, if less than the threshold is or the store has
+    /// refused something: of the queues that hold most, the oldest first. `run` tells what was done, also on an error; it stays empty
     /// if another process is at it.
     pub async fn run(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {
         if !self.store.take_duty(Duty::Autodrop, TERM).await? {
@@ -134,22 +158,45 @@ impl Autodrop {
         if !run.is_needed(cause) {
             return Ok(());
         }
-        if cause == Cause::Look && !self.is_worthwhile(run).await? {
+        let mut droppable = self.droppable().await?;
+        if cause == Cause::Look && !droppable.is_worthwhile(run) {
             run.enough = false;
             return Ok(());
         }
         let give_up = Instant::now() + RUN_MAX;
         while run.excess() > 0 && Instant::now() < give_up && !self.stop.is_cancelled() {
+            let before = run.drops.total();
+            self.drop_shares(&droppable.shares_here(run.excess()), run, give_up).await?;
+            if run.drops.total() == before {
+                run.enough = run.excess() == 0 || droppable.is_elsewhere();
+                break;
+            }
+            if run.excess() > 0 {
+                droppable = self.droppable().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what these queues have to give, in steps, until there is room or they have nothing more.
+    async fn drop_shares(
+        &self,
+        shares: &Drops,
+        run: &mut Run,
+        give_up: Instant,
+    ) -> StoreResult<()> {
+        let mut left = shares.clone();
+        while run.excess() > 0 && Instant::now() < give_up && !self.stop.is_cancelled() {
             let started = Instant::now();
             if !self.store.take_duty(Duty::Autodrop, TERM).await? {
                 return Err(StoreError::Unavailable("another process makes room by now".into()));
             }
-            let drops = self.store.drop_oldest(self.lane, run.excess()).await?;
+            let drops = self.store.drop_oldest(self.lane, run.excess(), &left).await?;
             record::autodropped(&drops);
             run.drops.add_all(&drops);
             run.after = self.store.usage(self.lane).await?;
-            if drops.is_empty() {
-                run.enough = false;
+            left.take_away(&drops);
+            if drops.is_empty() || left.is_empty() {
                 break;
             }
             tokio::time::sleep(started.elapsed().max(PAUSE_MIN)).await;
@@ -161,30 +208,25 @@ impl Autodrop {
     pub async fn preview(&self) -> StoreResult<Run> {
         let mut run = self.begin().await?;
         if run.is_needed(Cause::Command) {
-            run.drops = self.preview_of(run.excess()).await?;
+            let droppable = self.droppable().await?;
+            run.drops = droppable.shares_here(run.excess());
             run.after.used = run.before.used.saturating_sub(run.drops.total().bytes);
-            run.enough = run.excess() == 0;
+            run.enough = run.excess() == 0 || droppable.is_elsewhere();
         }
         Ok(run)
     }
 
-    async fn is_worthwhile(&self, run: &Run) -> StoreResult<bool> {
-        let wanted = run.excess().min(WORTHWHILE);
-        Ok(self.preview_of(wanted).await?.total().bytes >= wanted)
-    }
-
-    /// The oldest events up to so many bytes.
-    async fn preview_of(&self, bytes: u64) -> StoreResult<Drops> {
-        let mut found = Drops::default();
-        while found.total().bytes < bytes {
-            let wanted = bytes - found.total().bytes;
-            let more = self.store.preview_drop(self.lane, wanted, &found).await?;
-            if more.is_empty() {
-                break;
+    /// What the queues of all lanes that share this one's room could give.
+    async fn droppable(&self) -> StoreResult<Droppable> {
+        let (mut all, mut here) = (Drops::default(), Drops::default());
+        for lane in self.store.neighbours(self.lane).await? {
+            let droppable = self.store.droppable(lane).await?;
+            all.add_all(&droppable);
+            if lane == self.lane {
+                here = droppable;
             }
-            found.add_all(&more);
         }
-        Ok(found)
+        Ok(Droppable { all, here })
     }
 
     async fn begin(&self) -> StoreResult<Run> {
@@ -205,7 +247,8 @@ impl Autodrop {
                 bytes_used = run.after.used,
                 bytes_max = run.budget.max,
                 took_ms = took.as_millis() as u64,
-                "autodrop: the store ran out of room; dropped the oldest events"
+                "autodrop: the store ran out of room; dropped the oldest events of the fullest \
+                 queues"
             );
         }
         let refused_within_budget = cause == Cause::Refusal && !run.is_needed(cause);

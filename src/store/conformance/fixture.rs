@@ -20,7 +20,7 @@ use crate::bus::topic::{Topic, TopicName};
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Publication, Published,
+    BatchOutcome, BatchSettled, BatchSettlement, Drops, Lane, LeasedBatch, Publication, Published,
     QueueClaim, QueueLease, Store, StoreResult, Subscribed,
 };
 
@@ -277,6 +277,12 @@ impl Fixture {
                 assert!(matches!(settled, BatchSettled::Released), "{settled:?}");
             }
         }
+    }
+
+    /// Drops what fairly has to go for so many bytes, or a step of it.
+    pub async fn drop_oldest(&self, bytes: u64) -> Drops {
+        let shares = self.store.droppable(Lane::HOME).await.unwrap().fair_shares(bytes);
+        self.store.drop_oldest(Lane::HOME, bytes, &shares).await.unwrap()
     }
 
     pub async fn status(&self, subscriber: &str) -> SubscriptionStatus {

@@ -206,7 +206,7 @@ async fn imported_items_have_waited_since_their_batch_was_begun(f: &Fixture) {
     f.subscribe("bob", &["b"], plain).await;
     f.publish("b", &["1"]).await;
     import(f, "alice", &[portion("y", begun, 0, &numbers(2, 2))]).await;
-    let drops = f.store.drop_oldest(Lane::HOME, 1).await.unwrap();
+    let drops = f.drop_oldest(1).await;
     assert_eq!((drops.of(&client("alice")).items, drops.of(&client("bob")).items), (1, 0));
 }
 

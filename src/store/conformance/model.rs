@@ -18,7 +18,7 @@ use super::property;
 use crate::bus::health::Health;
 use crate::bus::subscription::{Change, Subscription, SubscriptionRequest, Terms};
 use crate::store::{
-    BatchOutcome, BatchSettled, BatchSettlement, Drops, Lane, LeasedBatch, Published, QueueLease,
+    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Published, QueueLease,
     Subscribed, TopicDeleted,
 };
 
@@ -26,6 +26,8 @@ const TOPICS: [&str; 3] = ["a", "b", "c"];
 const PUBLISHERS: [&str; 2] = ["one", "two"];
 const SUBSCRIBERS: [&str; 3] = ["alice", "bob", "carol"];
 const STEPS_MAX: usize = 80;
+/// Bytes that no item here takes.
+const ITEM_MAX: u64 = 100;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -340,14 +342,20 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             assert_eq!(f.store.renew_all(&leases, LEASE).await.unwrap(), model.late);
         }
         Step::DropOldest { bytes } => {
-            let preview = f.store.preview_drop(Lane::HOME, bytes, &Drops::default()).await.unwrap();
-            let drops = f.store.drop_oldest(Lane::HOME, bytes).await.unwrap();
-            assert_eq!(drops, preview);
-            // Which queue's turn it was depends on the clock; that it is enough does not.
+            let droppable = f.store.droppable(Lane::HOME).await.unwrap();
+            for (who, queue) in &model.queues {
+                let waiting = queue.items.len() - queue.in_flight();
+                assert_eq!(droppable.of(&client(who)).items, waiting as u64, "{who}");
+            }
+            let shares = droppable.fair_shares(bytes);
+            let drops = f.store.drop_oldest(Lane::HOME, bytes, &shares).await.unwrap();
+            // Which queue's turn it was depends on the clock; that it is enough does not, nor who gives.
             for (who, queue) in &mut model.queues {
-                let dropped = drops.of(&client(who)).items;
-                queue.drop_items(dropped as usize);
-                queue.autodropped += dropped;
+                let dropped = drops.of(&client(who));
+                let share = shares.of(&client(who)).bytes;
+                assert!(dropped.bytes < share + ITEM_MAX, "{who}: {dropped:?} of {share}");
+                queue.drop_items(dropped.items as usize);
+                queue.autodropped += dropped.items;
             }
             let nothing_left = |queue: &Queue| queue.items.len() == queue.in_flight();
             assert!(drops.total().bytes >= bytes || model.queues.values().all(nothing_left));

@@ -1,5 +1,5 @@
-//! Dropping: the oldest items first, across queues, each one counted, and nothing of what is on
-//! its way to a subscriber.
+//! Dropping: of the queues that hold most, the oldest items first, each one counted, and nothing of
+//! what is on its way to a subscriber.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::store::{BatchOutcome, BatchSettled, DROP_STEP, Dropped, Drops, Duty, 
 on_both_stores!(
     the_oldest_items_go_first_across_queues,
     as_much_goes_as_was_asked_for_and_each_item_is_counted,
+    who_holds_less_than_its_share_loses_nothing,
+    of_a_long_queue_about_as_much_is_known_as_it_holds,
     one_call_drops_no_more_than_a_step,
     a_batch_in_flight_is_left_alone_and_acknowledged_alone,
     a_batch_in_flight_that_fails_is_sent_again_whole,
@@ -23,7 +25,6 @@ on_both_stores!(
     an_emptied_queue_is_due_when_something_is_published_again,
     an_emptied_queue_keeps_its_pause,
     what_is_left_leaves_when_it_would_have_by_itself,
-    a_preview_tells_what_would_go_and_changes_nothing,
     items_older_than_the_retention_go,
     more_items_than_max_queued_go_the_oldest_first,
     without_a_retention_nothing_expires,
@@ -61,7 +62,7 @@ async fn the_oldest_items_go_first_across_queues(f: &Fixture) {
     }
     let mut order = Vec::new();
     loop {
-        let drops = f.store.drop_oldest(Lane::HOME, 1).await.unwrap();
+        let drops = f.drop_oldest(1).await;
         match items(&drops)[..] {
             [] => break,
             [(subscriber, 1)] => order.push(subscriber.to_owned()),
@@ -77,24 +78,66 @@ async fn as_much_goes_as_was_asked_for_and_each_item_is_counted(f: &Fixture) {
     f.publish("a", &heavy(1, 30)).await;
     f.pass(PAUSE).await;
     f.publish("b", &heavy(1, 30)).await;
-    let drops = f.store.drop_oldest(Lane::HOME, 40 * 1_000).await.unwrap();
+    let drops = f.drop_oldest(40 * 1_000).await;
     let Dropped { items: dropped, bytes } = drops.total();
-    assert!((38..=40).contains(&dropped), "{drops:?}");
-    assert!((40_000..42_000).contains(&bytes), "{drops:?}");
+    assert!((38..=41).contains(&dropped), "{drops:?}");
+    assert!((39_000..43_000).contains(&bytes), "{drops:?}");
+    let of = |name: &str| drops.of(&client(name)).items;
+    assert!((18..=21).contains(&of("alice")) && (18..=21).contains(&of("bob")), "{drops:?}");
     let (alice, bob) = (f.status("alice").await, f.status("bob").await);
-    assert_eq!((alice.autodropped, alice.queued, alice.oldest_ms), (30, 0, None));
-    assert_eq!((bob.autodropped, bob.queued), (dropped - 30, 60 - dropped));
+    assert_eq!((alice.autodropped, alice.queued), (of("alice"), 30 - of("alice")));
+    assert_eq!((bob.autodropped, bob.queued), (of("bob"), 30 - of("bob")));
     assert_eq!((alice.sent, alice.expired, bob.sent, bob.expired), (0, 0, 0, 0));
     let kept = f.drain().await;
-    assert_eq!(kept["bob"], heavy(dropped as u32 - 29, 30));
-    assert!(!kept.contains_key("alice"));
+    assert_eq!(kept["alice"], heavy(of("alice") as u32 + 1, 30));
+    assert_eq!(kept["bob"], heavy(of("bob") as u32 + 1, 30));
+}
+
+/// Contract §6: nobody can push another client's events out, however old these are.
+async fn who_holds_less_than_its_share_loses_nothing(f: &Fixture) {
+    for subscriber in ["alice", "bob", "flood"] {
+        f.subscribe(subscriber, &[subscriber], plain).await;
+    }
+    f.publish("alice", &heavy(1, 5)).await;
+    f.publish("bob", &heavy(1, 40)).await;
+    f.pass(PAUSE).await;
+    f.publish("flood", &heavy(1, 300)).await;
+    // Down to what is fair for all three, and a flood that comes again.
+    for _ in 0..2 {
+        let drops = f.drop_oldest(200_000).await;
+        assert_eq!(items(&drops).len(), 1, "{drops:?}");
+        assert!((190..=202).contains(&drops.of(&client("flood")).items), "{drops:?}");
+        f.publish("flood", &heavy(1, 200)).await;
+    }
+    // When more has to go than the flood has over others, the next largest gives as well.
+    let drops = f.drop_oldest(300_000).await;
+    let of = |name: &str| drops.of(&client(name)).items;
+    assert_eq!(of("alice"), 0, "{drops:?}");
+    assert!((8..=22).contains(&of("bob")), "{drops:?}");
+    assert_eq!(f.status("alice").await.queued, 5);
+    let left = (f.status("bob").await.queued, f.status("flood").await.queued);
+    assert!(left.0.abs_diff(left.1) <= 12, "about as much is left of both: {left:?}");
+}
+
+async fn of_a_long_queue_about_as_much_is_known_as_it_holds(f: &Fixture) {
+    f.subscribe("alice", &["a"], |terms| terms.max = 10).await;
+    f.publish("a", &numbers(1, 500)).await;
+    f.publish("a", &heavy(1, 1_000)).await;
+    f.publish("a", &numbers(1, 500)).await;
+    let held = f.store.droppable(Lane::HOME).await.unwrap().of(&client("alice"));
+    assert_eq!(held.items, 2_000);
+    assert!((800_000..1_400_000).contains(&held.bytes), "{held:?}");
+    let leased = f.claim_one().await;
+    let waiting = f.store.droppable(Lane::HOME).await.unwrap().of(&client("alice"));
+    assert_eq!(waiting.items, 1_990, "what is in flight cannot go");
+    f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
 }
 
 async fn one_call_drops_no_more_than_a_step(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
-    let all = numbers(1, DROP_STEP as u32 + 5);
+    let all: Vec<String> = (0..DROP_STEP + 5).map(|number| format!("item {number}")).collect();
     f.publish("a", &all).await;
-    assert_eq!(f.store.drop_oldest(Lane::HOME, ALL).await.unwrap().total().items, DROP_STEP as u64);
+    assert_eq!(f.drop_oldest(ALL).await.total().items, DROP_STEP as u64);
     assert_eq!(f.status("alice").await.queued, 5);
     assert_eq!(texts(&f.claim_one().await), all[DROP_STEP..]);
 }
@@ -104,8 +147,8 @@ async fn a_batch_in_flight_is_left_alone_and_acknowledged_alone(f: &Fixture) {
     f.publish("a", &numbers(1, 9)).await;
     let leased = f.claim_one().await;
     // One item of those behind the batch, then two.
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 1).await.unwrap()), [("alice", 1)]);
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 40).await.unwrap()), [("alice", 2)]);
+    assert_eq!(items(&f.drop_oldest(1).await), [("alice", 1)]);
+    assert_eq!(items(&f.drop_oldest(40).await), [("alice", 2)]);
     let status = f.status("alice").await;
     assert_eq!((status.queued, status.autodropped), (6, 3));
     assert!(matches!(
@@ -122,8 +165,8 @@ async fn a_batch_in_flight_that_fails_is_sent_again_whole(f: &Fixture) {
     f.subscribe("alice", &["a"], |terms| terms.max = 3).await;
     f.publish("a", &numbers(1, 5)).await;
     let leased = f.claim_one().await;
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 2)]);
-    assert!(f.store.drop_oldest(Lane::HOME, ALL).await.unwrap().is_empty());
+    assert_eq!(items(&f.drop_oldest(ALL).await), [("alice", 2)]);
+    assert!(f.drop_oldest(ALL).await.is_empty());
     f.settle(&leased.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
     f.publish("a", &["6"]).await;
     let again = f.claim_one().await;
@@ -139,7 +182,7 @@ async fn what_stands_behind_a_long_batch_in_flight_goes_as_well(f: &Fixture) {
     let leased = f.claim_one_for(SHORT_LEASE).await;
     // Fewer than the batch has, so that the numbers of the items overlap before and after.
     for _ in 0..3 {
-        assert!(f.store.drop_oldest(Lane::HOME, 40).await.unwrap().total().items > 0);
+        assert!(f.drop_oldest(40).await.total().items > 0);
     }
     let dropped = f.status("alice").await.autodropped as u32;
     f.pass(SHORT_LEASE * 2).await;
@@ -155,7 +198,7 @@ async fn a_batch_that_waits_to_be_sent_again_may_go_and_its_rest_is_another_batc
     f.publish("a", &numbers(1, 5)).await;
     let first = f.claim_one().await;
     f.settle(&first.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 1).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.drop_oldest(1).await), [("alice", 1)]);
     let second = f.claim_one().await;
     assert_eq!(texts(&second), numbers(2, 4));
     assert_ne!(second.batch.id, first.batch.id, "a receiver may have seen the first one");
@@ -170,7 +213,7 @@ async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
     f.settle(&failed.lease, BatchOutcome::Failed { retry_in: HOUR }).await;
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 80).await.unwrap()), [("alice", 4)]);
+    assert_eq!(items(&f.drop_oldest(80).await), [("alice", 4)]);
     assert_due_after(f.claim_none().await, HOUR);
     f.publish("a", &numbers(6, 9)).await;
     assert_due_after(f.claim_none().await, HOUR);
@@ -179,7 +222,7 @@ async fn the_pause_of_a_failed_batch_outlives_the_batch(f: &Fixture) {
 async fn an_emptied_queue_is_due_when_something_is_published_again(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     f.publish("a", &numbers(1, 5)).await;
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 5)]);
+    assert_eq!(items(&f.drop_oldest(ALL).await), [("alice", 5)]);
     assert_eq!(f.claim_none().await, None);
     f.publish("a", &["6"]).await;
     assert_eq!(texts(&f.claim_one().await), ["6"]);
@@ -192,7 +235,7 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
     f.publish("a", &numbers(1, 5)).await;
     let failed = f.claim_one().await;
     f.settle(&failed.lease, BatchOutcome::Failed { retry_in: pause }).await;
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 5)]);
+    assert_eq!(items(&f.drop_oldest(ALL).await), [("alice", 5)]);
     f.publish("a", &["6"]).await;
     assert_due_after(f.claim_none().await, pause);
     f.pass(pause).await;
@@ -201,7 +244,7 @@ async fn an_emptied_queue_keeps_its_pause(f: &Fixture) {
     f.settle(&again.lease, BatchOutcome::Failed { retry_in: Duration::ZERO }).await;
 
     // When the pause is over and there still is nothing, all is as with any empty queue.
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, ALL).await.unwrap()), [("alice", 1)]);
+    assert_eq!(items(&f.drop_oldest(ALL).await), [("alice", 1)]);
     assert_eq!(f.claim_none().await, None);
     f.publish("a", &["7"]).await;
     assert_eq!(texts(&f.claim_one().await), ["7"]);
@@ -215,30 +258,10 @@ async fn what_is_left_leaves_when_it_would_have_by_itself(f: &Fixture) {
     .await;
     f.publish("a", &numbers(1, 4)).await;
     // Full, and so due; then not full any more.
-    assert_eq!(items(&f.store.drop_oldest(Lane::HOME, 40).await.unwrap()), [("alice", 2)]);
+    assert_eq!(items(&f.drop_oldest(40).await), [("alice", 2)]);
     assert_due_after(f.claim_none().await, HOUR);
     f.publish("a", &["5"]).await;
     assert_eq!(texts(&f.claim_one().await), numbers(3, 5));
-}
-
-async fn a_preview_tells_what_would_go_and_changes_nothing(f: &Fixture) {
-    f.subscribe("alice", &["a"], |terms| terms.max = 2).await;
-    f.subscribe("bob", &["b"], plain).await;
-    f.publish("a", &numbers(1, 5)).await;
-    f.pass(PAUSE).await;
-    f.publish("b", &numbers(1, 2)).await;
-    let leased = f.claim(10).await.batches;
-    let alice = leased.iter().find(|one| one.lease.subscriber == client("alice")).unwrap();
-    f.settle(&alice.lease, BatchOutcome::Returned).await;
-
-    let first = f.store.preview_drop(Lane::HOME, 100, &Drops::default()).await.unwrap();
-    assert_eq!(items(&first), [("alice", 4)]);
-    let mut all = first.clone();
-    all.add_all(&f.store.preview_drop(Lane::HOME, ALL, &first).await.unwrap());
-    assert_eq!(items(&all), [("alice", 5)], "bob's are in flight");
-    assert!(f.store.preview_drop(Lane::HOME, ALL, &all).await.unwrap().is_empty());
-    assert_eq!(f.status("alice").await.queued, 5);
-    assert_eq!(f.store.drop_oldest(Lane::HOME, 100).await.unwrap(), first);
 }
 
 async fn items_older_than_the_retention_go(f: &Fixture) {
@@ -317,7 +340,7 @@ async fn the_store_says_how_much_room_it_takes(f: &Fixture) {
     let full = f.store.usage(Lane::HOME).await.unwrap();
     let grown = full.used - before.used;
     assert!((1_000_000..6_000_000).contains(&grown), "it has grown by {grown}");
-    f.store.drop_oldest(Lane::HOME, ALL).await.unwrap();
+    f.drop_oldest(ALL).await;
     let after = f.store.usage(Lane::HOME).await.unwrap();
     assert!(after.used < before.used + grown / 2, "{before:?} {full:?} {after:?}");
 }
@@ -342,7 +365,7 @@ async fn a_full_redis_says_so_and_can_be_emptied() {
     let usage = f.store.usage(Lane::HOME).await.unwrap();
     assert_eq!(usage.limit, Some(6 * 1024 * 1024));
     assert!(f.store.take_duty(Duty::Upkeep, HOUR / 60).await.unwrap(), "also when it is full");
-    let dropped = f.store.drop_oldest(Lane::HOME, 1_000_000).await.unwrap().total().items as u32;
+    let dropped = f.drop_oldest(1_000_000).await.total().items as u32;
     f.publish("a", &heavy(stored + 1, stored + 100)).await;
     let received = f.claim_one().await;
     let last = received.batch.items.last().map(text).unwrap();

@@ -7,30 +7,42 @@ use super::link::Resend;
 use super::{RedisStore, server_check};
 use crate::store::{DROP_STEP, Drops, ITEM_OVERHEAD, Lane, Room, StoreResult, Usage};
 
-fn drop_args(bytes: u64) -> Vec<Value> {
-    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-    vec![bytes.into(), (DROP_STEP as i64).into(), (ITEM_OVERHEAD as i64).into()]
-}
-
 #[async_trait]
 impl Room for RedisStore {
     async fn usage(&self, lane: Lane) -> StoreResult<Usage> {
         server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)
     }
 
-    async fn drop_oldest(&self, lane: Lane, bytes: u64) -> StoreResult<Drops> {
-        // Sent again, it would drop as much once more.
-        let script = &self.scripts.drop_oldest;
-        self.run_with(script, lane, drop_args(bytes), Resend::No).await?.drops()
+    async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {
+        let lanes = self.lane_count().await?;
+        if lanes == 1 {
+            return Ok(vec![lane]);
+        }
+        let mut servers = Vec::with_capacity(lanes);
+        for other in Lane::first(lanes) {
+            let info = self.connection.info(&self.lane(other).keys).await?;
+            servers.push((other, server_check::run_id(&info)?.to_owned()));
+        }
+        let here = servers.iter().find(|(other, _)| *other == lane).map(|(_, id)| id.clone());
+        let is_here = |(_, id): &(Lane, String)| Some(id) == here.as_ref();
+        Ok(servers.into_iter().filter(is_here).map(|(other, _)| other).collect())
     }
 
-    async fn preview_drop(&self, lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops> {
-        let mut args = drop_args(bytes);
-        for (subscriber, dropped) in before.iter() {
+    async fn droppable(&self, lane: Lane) -> StoreResult<Drops> {
+        let args = vec![(ITEM_OVERHEAD as i64).into()];
+        self.run(&self.scripts.droppable, lane, args).await?.drops()
+    }
+
+    async fn drop_oldest(&self, lane: Lane, bytes: u64, shares: &Drops) -> StoreResult<Drops> {
+        let number = |bytes: u64| Value::from(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let mut args = vec![number(bytes), number(DROP_STEP as u64), number(ITEM_OVERHEAD)];
+        for (subscriber, share) in shares.iter() {
             args.push(subscriber.reveal().into());
-            args.push((dropped.items as i64).into());
+            args.push(number(share.bytes));
         }
-        self.run(&self.scripts.preview_drop, lane, args).await?.drops()
+        // Sent again, it would drop as much once more.
+        let script = &self.scripts.drop_oldest;
+        self.run_with(script, lane, args, Resend::No).await?.drops()
     }
 
     async fn drop_expired(&self, lane: Lane) -> StoreResult<Drops> {

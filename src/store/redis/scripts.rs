@@ -32,7 +32,7 @@ pub struct Scripts {
     pub due_batches: Script,
     pub ping: Script,
     pub drop_oldest: Script,
-    pub preview_drop: Script,
+    pub droppable: Script,
     pub drop_expired: Script,
     pub take_duty: Script,
     pub lanes: Script,
@@ -84,20 +84,8 @@ impl Scripts {
             subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
             due_batches: script!(" flags=no-writes", "queues/due_batches"),
             ping: script!("", "ping"),
-            drop_oldest: script!(
-                " flags=allow-oom",
-                "queues/due",
-                "room/trim",
-                "room/oldest",
-                "room/drop_oldest"
-            ),
-            preview_drop: script!(
-                " flags=no-writes",
-                "queues/due",
-                "room/trim",
-                "room/oldest",
-                "room/preview_drop"
-            ),
+            drop_oldest: script!(" flags=allow-oom", "queues/due", "room/trim", "room/drop_oldest"),
+            droppable: script!(" flags=no-writes", "queues/due", "room/trim", "room/droppable"),
             drop_expired: script!(
                 " flags=allow-oom",
                 "queues/due",

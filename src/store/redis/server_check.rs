@@ -43,6 +43,11 @@ pub fn time_ms(info: &str) -> Option<u64> {
     field(info, "server_time_usec")?.parse::<u64>().ok().map(|us| us / 1000)
 }
 
+/// Names the server, for as long as it runs.
+pub fn run_id(info: &str) -> StoreResult<&str> {
+    field(info, "run_id").ok_or_else(|| StoreError::Corrupt("Redis: INFO without run_id".into()))
+}
+
 /// The memory that counts against `maxmemory`, and the processor time.
 pub fn usage(info: &str) -> StoreResult<Usage> {
     let bytes = |name: &str| field(info, name).and_then(|value| value.parse::<u64>().ok());

@@ -14,14 +14,26 @@ impl Room for SqliteStore {
         self.reader.run(housekeeping::usage).await
     }
 
-    async fn drop_oldest(&self, _lane: Lane, bytes: u64) -> StoreResult<Drops> {
-        let now_ms = self.clock.now_ms();
-        self.write_lazily(move |db| trim::drop_oldest(db, bytes, now_ms)).await
+    async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {
+        Ok(vec![lane])
     }
 
-    async fn preview_drop(&self, _lane: Lane, bytes: u64, before: &Drops) -> StoreResult<Drops> {
-        let before = before.clone();
-        self.reader.run(move |db| trim::preview_drop(db, bytes, &before)).await
+    async fn droppable(&self, _lane: Lane) -> StoreResult<Drops> {
+        let mut droppable = Drops::default();
+        let mut after = Some(0);
+        // In portions, so that nobody waits long behind it for who is let in.
+        while let Some(id) = after {
+            let (portion, last) = self.reader.run(move |db| trim::droppable(db, id)).await?;
+            droppable.add_all(&portion);
+            after = last;
+        }
+        Ok(droppable)
+    }
+
+    async fn drop_oldest(&self, _lane: Lane, bytes: u64, shares: &Drops) -> StoreResult<Drops> {
+        let now_ms = self.clock.now_ms();
+        let shares = shares.clone();
+        self.write_lazily(move |db| trim::drop_oldest(db, bytes, &shares, now_ms)).await
     }
 
     async fn drop_expired(&self, _lane: Lane) -> StoreResult<Drops> {

@@ -56,29 +56,77 @@ impl Source {
     }
 }
 
-/// Drops the oldest items, up to so many bytes.
-pub fn drop_oldest(db: &Connection, bytes: u64, now_ms: u64) -> rusqlite::Result<Drops> {
-    let sources = oldest(db, bytes, &Drops::default())?;
-    drop_found(db, sources, Reason::NoRoom, now_ms)
-}
+/// How many queues one call of [`droppable`] looks at, and how many items of each.
+const QUEUES_AT_ONCE: usize = 1_000;
+const SAMPLES: i64 = 16;
 
-/// Says what [`drop_oldest`] would drop if `before` had been dropped already.
-pub fn preview_drop(db: &Connection, bytes: u64, before: &Drops) -> rusqlite::Result<Drops> {
+/// What could be dropped of each queue after one, a portion of them; and the last one of the portion, if
+/// there may be more.
+pub fn droppable(db: &Connection, after: i64) -> rusqlite::Result<(Drops, Option<i64>)> {
+    let sql = format!(
+        "SELECT {}, next FROM queues WHERE id > ?1 AND next > head ORDER BY id LIMIT ?2",
+        Source::COLUMNS
+    );
+    let queues = db
+        .prepare_cached(&sql)?
+        .query_map(params![after, QUEUES_AT_ONCE as i64], |row| {
+            Ok((Source::from_row(row)?, row.get::<_, i64>(3)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let last = queues.last().map(|(source, _)| source.id);
+    let is_full = queues.len() == QUEUES_AT_ONCE;
     let mut drops = Drops::default();
-    for source in oldest(db, bytes, before)? {
-        drops.add(&source.subscriber, source.found);
+    for (source, next) in queues {
+        let items = next - source.from;
+        if items > 0 {
+            let bytes = estimated_room(db, &source, items)?;
+            drops.add(&source.subscriber, Dropped { items: items as u64, bytes });
+        }
     }
-    Ok(drops)
+    Ok((drops, last.filter(|_| is_full)))
 }
 
-/// Finds the oldest items of all queues, oldest first across queues.
-fn oldest(db: &Connection, bytes: u64, skipped: &Drops) -> rusqlite::Result<Vec<Source>> {
-    let sql = format!("SELECT {} FROM queues WHERE next > head", Source::COLUMNS);
-    let mut sources =
-        db.prepare_cached(&sql)?.query_map([], Source::from_row)?.collect::<Result<Vec<_>, _>>()?;
+/// The room that so many items of a queue take, by some of them that stand evenly apart.
+fn estimated_room(db: &Connection, source: &Source, items: i64) -> rusqlite::Result<u64> {
+    let samples = items.min(SAMPLES);
+    let mut sampled = 0;
+    for sample in 0..samples {
+        let position = source.from + sample * items / samples;
+        sampled += db
+            .prepare_cached("SELECT length(payload) FROM items WHERE position = (?1 << 40) + ?2")?
+            .query_row(params![source.id, position], |row| row.get::<_, u64>(0))
+            .optional()?
+            .unwrap_or(0)
+            + ITEM_OVERHEAD;
+    }
+    Ok((u128::from(sampled) * items as u128 / samples as u128) as u64)
+}
+
+/// Drops the oldest items of the queues that have a share to give, up to so many bytes.
+pub fn drop_oldest(
+    db: &Connection,
+    bytes: u64,
+    shares: &Drops,
+    now_ms: u64,
+) -> rusqlite::Result<Drops> {
+    let mut sources = Vec::new();
+    for (subscriber, share) in shares.iter() {
+        let sql = format!("SELECT {} FROM queues WHERE subscriber = ?1", Source::COLUMNS);
+        let source = db.prepare_cached(&sql)?.query_row([subscriber.reveal()], Source::from_row);
+        sources.extend(source.optional()?.map(|source| (source, share.bytes)));
+    }
+    let found = oldest(db, bytes, sources)?;
+    drop_found(db, found, Reason::NoRoom, now_ms)
+}
+
+/// Finds the oldest items of queues, oldest first across them, of none more than so many bytes.
+fn oldest(
+    db: &Connection,
+    bytes: u64,
+    mut sources: Vec<(Source, u64)>,
+) -> rusqlite::Result<Vec<Source>> {
     let mut heap = BinaryHeap::new();
-    for (index, source) in sources.iter_mut().enumerate() {
-        source.from += skipped.of(&source.subscriber).items as i64;
+    for (index, (source, _)) in sources.iter().enumerate() {
         heap.extend(source.look(db)?.map(|(at_ms, room)| Reverse((at_ms, index, room))));
     }
     let mut missing = bytes;
@@ -87,13 +135,15 @@ fn oldest(db: &Connection, bytes: u64, skipped: &Drops) -> rusqlite::Result<Vec<
             break;
         }
         let Some(Reverse((_, index, room))) = heap.pop() else { break };
-        let source = &mut sources[index];
+        let (source, share) = &mut sources[index];
         source.take(room);
         missing = missing.saturating_sub(room);
-        heap.extend(source.look(db)?.map(|(at_ms, room)| Reverse((at_ms, index, room))));
+        if source.found.bytes < *share {
+            heap.extend(source.look(db)?.map(|(at_ms, room)| Reverse((at_ms, index, room))));
+        }
     }
-    sources.retain(|source| source.found.items > 0);
-    Ok(sources)
+    let found = sources.into_iter().map(|(source, _)| source);
+    Ok(found.filter(|source| source.found.items > 0).collect())
 }
 
 /// Drops what is older than its subscriber's retention, or more than it wants to have queued.
