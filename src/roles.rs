@@ -155,7 +155,10 @@ pub enum Access {
 pub fn open_store(settings: &Settings, access: Access) -> anyhow::Result<Arc<dyn Store>> {
     match settings.redis() {
         Some(redis) => Ok(Arc::new(open_redis(redis, access)?)),
-        None => Ok(Arc::new(SqliteStore::open(&settings.data_dir, Clock::system())?)),
+        None => {
+            let store = SqliteStore::open(&settings.data_dir, Clock::system())?;
+            Ok(Arc::new(store.with_max_topics(settings.max_topics_per_client)))
+        }
     }
 }
 

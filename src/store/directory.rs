@@ -15,6 +15,8 @@ pub enum Subscribed {
     Done,
     /// This topic does not exist; nothing was changed.
     UnknownTopic(TopicName),
+    /// With the topics that it would make, the subscriber had more than it may; nothing was changed.
+    TooManyTopics,
     /// The subscription keeps an age after which events are dropped, and this is not more than the
     /// new timeout: none would ever be delivered. Nothing was changed.
     KeptRetentionTooShort(Duration),
@@ -35,7 +37,8 @@ pub trait Directory: Send + Sync + 'static {
     /// callback or uuid starts with full health, and a batch that waits to be sent again is due
     /// at once. A batch in flight to an old callback loses its lease, and is due
     /// [`BROKEN_OFF_AFTER`](super::BROKEN_OFF_AFTER).
-    /// With `create_topics`, topics that do not exist are created without a publisher.
+    /// With `create_topics`, topics that do not exist are created without a publisher; until they have one
+    /// they count as the subscriber's.
     async fn subscribe(
         &self,
         subscriber: &ClientToken,

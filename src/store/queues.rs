@@ -40,6 +40,8 @@ pub enum Published {
     Stored,
     /// The topic belongs to another client; nothing was stored.
     OwnedByAnother,
+    /// The topic is new, and the client has as many as it may; nothing was stored.
+    TooManyTopics,
 }
 
 /// The right to deliver from one queue, for as long as it is renewed.

@@ -1,4 +1,5 @@
-//! How much one client may publish, and how often one address may fail to authenticate.
+//! How much one client may publish, how many topics it may have, and how often one address may fail to
+//! authenticate.
 
 use serde_json::json;
 
@@ -63,3 +64,30 @@ fn guessing_tokens_is_slowed_down_and_locks_nobody_else_out() {
         eventually("there is room again", async || (guess(0).await == 401).then_some(())).await;
     });
 }
+
+on_both_stores!(one_client_has_so_many_topics_and_no_more, |store| async move {
+    let bus = Bus::new(&store)
+        .set("ROUTEMASTER_MAX_TOPICS_PER_CLIENT", "3")
+        .set("ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS", "true");
+    let server = bus.web().await;
+    let (demo, alice) = (server.client("demo"), server.client("alice"));
+    for topic in ["a", "b", "c"] {
+        demo.publish(topic, &event(1)).await.expect(204);
+    }
+    let reason = demo.publish("d", &json!([event(1), event(2)])).await.expect_reason(403);
+    assert!(reason.contains("ROUTEMASTER_MAX_TOPICS_PER_CLIENT"), "{reason}");
+    demo.publish("a", &event(2)).await.expect(204);
+    alice.publish("d", &event(1)).await.expect(204);
+
+    // Topics that a subscription makes count as well, and a refused one changes nothing.
+    let receiver = bus.receiver().await;
+    alice.subscribes(&receiver, &["a", "e"], json!({})).await;
+    let body = json!({"topics": ["a", "f", "g"], "callback": receiver.url()});
+    let reason = alice.post("/subscription", body.to_string()).await.expect_reason(403);
+    assert!(reason.contains("ROUTEMASTER_MAX_TOPICS_PER_CLIENT"), "{reason}");
+    assert_eq!(alice.subscription("alice").await["topics"], json!(["a", "e"]));
+    assert_eq!(demo.get("/topics").await.expect(200).json().as_array().unwrap().len(), 5);
+    // Whoever deletes one may have another.
+    demo.delete("/topics/b").await.expect(204);
+    demo.publish("g", &event(1)).await.expect(204);
+});

@@ -63,6 +63,9 @@ pub async fn list(State(api): State<Shared>, caller: Caller) -> Result<Response,
     Ok(Json(rows).into_response())
 }
 
+/// How many tokens there may be. They take room that autodrop cannot make free.
+const API_TOKENS_MAX: usize = 10_000;
+
 /// A token to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +107,9 @@ pub async fn create(
     if api.authentication.tokens.is_configured(&token) {
         let reason = "this token stands in the bus's settings: choose another one";
         return Err(Refusal::bad_request(reason));
+    }
+    if api.store.api_tokens().await?.len() >= API_TOKENS_MAX {
+        return Err(Refusal::Forbidden("there are 10,000 tokens: delete those that nobody uses"));
     }
     let token = ApiToken { name: name.as_str().to_owned(), token };
     api.store.add_api_token(&token).await?;

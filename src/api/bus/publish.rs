@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 
 use super::state::{Api, Shared};
-use super::topics::OWNED;
+use super::topics::{OWNED, TOO_MANY};
 use crate::api::openapi::schemas::Publish;
 use crate::api::openapi::tags::PUBLISHING;
 use crate::bus::event::{DataLimits, parse_publish};
@@ -41,7 +41,11 @@ use crate::telemetry::metrics::record;
             description = "a bad topic name, bad JSON, a duplicated or unknown field, a bad value; \
                 of several events with the index of the first bad one",
         ),
-        (status = 403, description = "the topic belongs to another client; or this is the root key"),
+        (
+            status = 403,
+            description = "the topic belongs to another client; or it is new, and the client has as many as \
+                `ROUTEMASTER_MAX_TOPICS_PER_CLIENT` allows; or this is the root key",
+        ),
         (
             status = 429,
             description = "more publishes than `ROUTEMASTER_PUBLISH_RATE` allows this client; or \
@@ -110,5 +114,6 @@ async fn store(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<(),
     match api.publishes.commit(Publication { topic, publisher, items }).await? {
         Published::Stored => Ok(()),
         Published::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),
+        Published::TooManyTopics => Err(Refusal::Forbidden(TOO_MANY)),
     }
 }

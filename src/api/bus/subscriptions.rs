@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::state::{Api, Shared};
-use super::topics::unknown_topic;
+use super::topics::{TOO_MANY, unknown_topic};
 use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
 use crate::bus::attempt::FailedAttempt;
@@ -32,7 +32,11 @@ use crate::store::Subscribed;
     responses(
         (status = 204, description = "subscribed to these topics and no others"),
         (status = 400, description = "bad JSON, a duplicated or unknown field, a bad value"),
-        (status = 403, description = "this is the root key"),
+        (
+            status = 403,
+            description = "with the topics that this would make, there would be more than \
+                `ROUTEMASTER_MAX_TOPICS_PER_CLIENT`; or this is the root key",
+        ),
         (status = 404, description = "nobody has published to a topic"),
         Caller,
         Body,
@@ -53,6 +57,7 @@ pub async fn subscribe(
     match api.store.subscribe(&subscriber, &request, create_topics).await? {
         Subscribed::Done => Ok(StatusCode::NO_CONTENT),
         Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
+        Subscribed::TooManyTopics => Err(Refusal::Forbidden(TOO_MANY)),
         Subscribed::KeptRetentionTooShort(age) => Err(Refusal::bad_request(format!(
             "`timeout` must be less than the `retention` of {} milliseconds that this subscription \
              has: give another `retention` with it, or 0 for none",

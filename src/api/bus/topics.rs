@@ -14,6 +14,8 @@ use crate::http::refusal::Refusal;
 use crate::store::TopicDeleted;
 
 pub const OWNED: &str = "this topic belongs to another publisher";
+pub const TOO_MANY: &str = "you have as many topics as one client may: delete one that is not needed, or \
+    ask the operator to raise ROUTEMASTER_MAX_TOPICS_PER_CLIENT";
 
 /// Delete a topic.
 ///

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, callback, client, numbers,
-    on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
+    Fixture, HOUR, LEASE, MAX_TOPICS, PUBLISHER, WholeStore, assert_due_after, callback, client,
+    numbers, on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
 };
 use crate::bus::health::Health;
 use crate::bus::subscription::{Change, Retention, RetentionRequest, SubscriptionRequest, Terms};
@@ -18,6 +18,8 @@ on_all_stores!(
     what_is_not_asked_for_of_the_retention_stays,
     a_subscription_is_found_by_its_subscriber,
     an_unknown_topic_changes_nothing,
+    nobody_has_more_topics_than_it_may,
+    topics_made_by_subscribing_count_until_somebody_publishes_to_them,
     the_same_body_again_has_no_effect,
     a_new_callback_or_uuid_starts_with_full_health_at_once,
     a_new_uuid_during_a_delivery_keeps_full_health_when_that_ends,
@@ -155,6 +157,62 @@ async fn back_off(f: &Fixture, retry_in: Duration, change: impl FnOnce(&mut Term
     let outcome = BatchOutcome::Failed { retry_in };
     let failed = BatchSettlement { health: Health::new(3), ..settlement(&leased.lease, outcome) };
     f.store.settle_one(failed, LEASE).await.unwrap();
+}
+
+/// The names of topics from one to another, which have letters only.
+fn topic_names(from: u32, to: u32) -> Vec<String> {
+    let letter = |digit: char| char::from(b'a' + digit as u8 - b'0');
+    (from..to).map(|number| number.to_string().chars().map(letter).collect()).collect()
+}
+
+async fn nobody_has_more_topics_than_it_may(f: &Fixture) {
+    use Published::{Stored, TooManyTopics};
+    f.subscribe("watcher", &["last", "more"], plain).await;
+    f.publish("mine", &["1"]).await;
+    let names = topic_names(0, MAX_TOPICS - 3);
+    let group: Vec<_> = names.iter().map(|name| (PUBLISHER, name.as_str(), "1")).collect();
+    let stored = f.publish_group(&group).await;
+    assert!(stored.iter().all(|outcome| *outcome == Stored));
+    // Two more fit, in one group with what does not.
+    let group = [
+        (PUBLISHER, "last", "1"),
+        (PUBLISHER, "other", "1"),
+        (PUBLISHER, "more", "2"),
+        (PUBLISHER, "last", "3"),
+        ("another", "more", "4"),
+    ];
+    let outcomes = f.publish_group(&group).await;
+    assert_eq!(outcomes, [Stored, Stored, TooManyTopics, Stored, Stored]);
+    assert_eq!(f.drain().await["watcher"], ["1", "3", "4"]);
+    // One that is deleted makes room for another.
+    assert_eq!(f.publish_group(&[(PUBLISHER, "new", "1")]).await, [TooManyTopics]);
+    f.store.delete_topic(&topic("mine"), Some(&client(PUBLISHER))).await.unwrap();
+    let outcomes = f.publish_group(&[(PUBLISHER, "new", "1"), (PUBLISHER, "newer", "1")]).await;
+    assert_eq!(outcomes, [Stored, TooManyTopics]);
+    assert_eq!(f.store.topics().await.unwrap().len(), MAX_TOPICS as usize + 1);
+}
+
+async fn topics_made_by_subscribing_count_until_somebody_publishes_to_them(f: &Fixture) {
+    let names = topic_names(0, MAX_TOPICS - 1);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    f.subscribe("alice", &names, plain).await;
+    let request = subscription(&["one", "two"], plain).into();
+    let subscribe =
+        async |who: &str, create| f.store.subscribe(&client(who), &request, create).await.unwrap();
+    assert_eq!(subscribe("alice", true).await, Subscribed::TooManyTopics);
+    assert_eq!(f.status("alice").await.subscription.topics.len(), names.len(), "all as before");
+    assert_eq!(subscribe("alice", false).await, Subscribed::UnknownTopic(topic("one")));
+    assert_eq!(f.publish_group(&[("alice", "mine", "1")]).await, [Published::Stored]);
+    assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::TooManyTopics]);
+    // One of her own making is hers already; what another one publishes to is not hers any more.
+    assert_eq!(f.publish_group(&[("alice", names[0], "1")]).await, [Published::Stored]);
+    f.publish(names[1], &["1"]).await;
+    f.publish(names[2], &["1"]).await;
+    assert_eq!(subscribe("alice", true).await, Subscribed::Done);
+    assert_eq!(subscribe("bob", true).await, Subscribed::Done);
+    assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::TooManyTopics]);
+    f.store.delete_topic(&topic("two"), None).await.unwrap();
+    assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::Stored]);
 }
 
 async fn the_same_body_again_has_no_effect(f: &Fixture) {

@@ -101,11 +101,15 @@ impl TestTime {
     }
 }
 
+/// How many topics one client may have.
+pub const MAX_TOPICS: u32 = 1_000;
+
 impl Fixture {
     pub fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let time = TestTime::default();
         let store = SqliteStore::open(directory.path(), time.clock()).unwrap();
+        let store = store.with_max_topics(MAX_TOPICS);
         Self { store: Arc::new(store), time, backend: Backend::Sqlite(directory) }
     }
 
@@ -123,7 +127,8 @@ impl Fixture {
     }
 
     fn on_redis_in_lanes(server: RedisServer, lanes: usize) -> Self {
-        let options = RedisOptions { lanes: Some(lanes), ..RedisOptions::plain(&server.url()) };
+        let plain = RedisOptions::plain(&server.url());
+        let options = RedisOptions { lanes: Some(lanes), max_topics: Some(MAX_TOPICS), ..plain };
         let store = RedisStore::open(&options).unwrap();
         let time = TestTime::default();
         Self { store: Arc::new(store), time, backend: Backend::Redis(server) }

@@ -75,6 +75,7 @@ async fn one_of_many_clients_gets_a_new_topic(f: &Fixture) {
         match attempt.await.unwrap() {
             (number, Stored) => winners.push(number),
             (_, OwnedByAnother) => {}
+            (_, other) => panic!("{other:?}"),
         }
     }
     let [winner] = winners.as_slice() else { panic!("{winners:?} all got the topic") };

@@ -97,9 +97,10 @@ async fn subscribe(
         let topics = topics.iter().map(TopicName::as_str);
         return put(store, subscriber, request, about_unknown, topics).await;
     }
-    let births = match require_topics(store, topics, create_topics).await? {
+    let maker = create_topics.then_some(subscriber);
+    let births = match require_topics(store, topics, maker).await? {
         Ok(births) => births,
-        Err(unknown) => return Ok(Subscribed::UnknownTopic(unknown)),
+        Err(refused) => return Ok(refused),
     };
     let born = topics.iter().zip(&births);
     let born = born.flat_map(|(topic, birth)| [topic.as_str(), birth]);
@@ -129,12 +130,14 @@ async fn put<'a>(
     args.push(change_arg(retention.count, |count| (count as i64).into()));
     args.push(store.origin.as_str().into());
     args.push(ms(BROKEN_OFF_AFTER));
+    args.push(store.max_topics());
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;
     store.lane(lane).alarm.ring_in(Duration::ZERO);
     Ok(match reply.part()?.text()?.as_str() {
         "unknown" => Subscribed::UnknownTopic(TopicName::from_stored(&reply.part()?.text()?)),
+        "too many" => Subscribed::TooManyTopics,
         "too short" => Subscribed::KeptRetentionTooShort(reply.part()?.millis()?),
         _ => Subscribed::Done,
     })
@@ -160,19 +163,23 @@ pub fn terms_args(terms: &Terms) -> [Value; 5] {
     ]
 }
 
-/// The births of topics that must exist, or are made; or else the first one that does not.
+/// The births of topics that must exist, or are made by a maker; or else why the subscription is refused.
 async fn require_topics(
     store: &RedisStore,
     topics: &BTreeSet<TopicName>,
-    create: bool,
-) -> StoreResult<Result<Vec<Birth>, TopicName>> {
+    maker: Option<&ClientToken>,
+) -> StoreResult<Result<Vec<Birth>, Subscribed>> {
     let lanes = store.lane_count().await? as i64;
-    let mut args: Vec<Value> = vec![lanes.into(), i64::from(create).into()];
+    let maker = maker.map(ClientToken::reveal).unwrap_or_default();
+    let mut args: Vec<Value> = vec![lanes.into(), maker.into(), store.max_topics()];
     args.extend(topics.iter().map(|topic| Value::from(topic.as_str())));
     let reply = store.change(&store.scripts.require_topics, Lane::HOME, args).await?;
     match reply.is_list() {
         true => reply.map(Reply::text).collect::<StoreResult<_>>().map(Ok),
-        false => Ok(Err(TopicName::from_stored(&reply.text()?))),
+        false => Ok(Err(match reply.text()?.as_str() {
+            "" => Subscribed::TooManyTopics,
+            unknown => Subscribed::UnknownTopic(TopicName::from_stored(unknown)),
+        })),
     }
 }
 

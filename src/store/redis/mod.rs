@@ -172,6 +172,11 @@ impl RedisStore {
         Ok(lane_of(subscriber, self.lane_count().await?).unwrap_or(Lane::HOME))
     }
 
+    /// How many topics one client may have, as scripts take it.
+    fn max_topics(&self) -> Value {
+        Value::Integer(i64::from(self.options.max_topics.unwrap_or(u32::MAX)))
+    }
+
     fn lane(&self, lane: Lane) -> &RedisLane {
         &self.lanes[lane.index()]
     }

@@ -45,6 +45,8 @@ pub struct RedisOptions {
     pub wait_replicas: u32,
     /// How many lanes a store that is empty gets.
     pub lanes: Option<usize>,
+    /// How many topics one client may have, if there is a limit.
+    pub max_topics: Option<u32>,
     /// Whether nothing is to be decided: how many lanes an empty store gets is left open.
     pub look_only: bool,
 }

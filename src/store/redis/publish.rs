@@ -27,9 +27,17 @@ const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// The pause before a group is sent again that came too late.
 const LATE_PAUSE: Duration = Duration::from_millis(20);
 
-/// What `publish.lua` answers when nobody waits for it any more, and for a run that is stored.
+/// What `publish.lua` answers when nobody waits for it any more.
 const LATE: &str = "late";
-const STORED: u8 = b'1';
+
+/// What it answers for a run.
+fn outcome(digit: u8) -> Published {
+    match digit {
+        b'1' => Published::Stored,
+        b'2' => Published::TooManyTopics,
+        _ => Published::OwnedByAnother,
+    }
+}
 
 /// What a lane does for a publish.
 enum LaneTask {
@@ -60,12 +68,12 @@ pub async fn publish(
     let home = LaneTask::Home { lanes };
     let appended = append(store, Lane::HOME, &home, &slot, &publications, give_up).await?;
     let outcomes = runs(&publications).zip(appended.outcomes.bytes());
-    let stored: Vec<bool> =
-        outcomes.flat_map(|(run, outcome)| repeat_n(outcome == STORED, run.len())).collect();
+    let published: Vec<Published> =
+        outcomes.flat_map(|(run, digit)| repeat_n(outcome(digit), run.len())).collect();
     if lanes > 1 {
         let task = LaneTask::Other(births(&appended.births, &publications)?);
-        let mut is_stored = stored.iter();
-        publications.retain(|_| is_stored.next().is_some_and(|stored| *stored));
+        let mut outcomes = published.iter();
+        publications.retain(|_| outcomes.next() == Some(&Published::Stored));
         if !publications.is_empty() {
             let (task, slot, publications) = (&task, &slot, &publications);
             let others = Lane::first(lanes).skip(1);
@@ -74,11 +82,7 @@ pub async fn publish(
         }
     }
     store.slots.give_back(slot);
-    let published = stored.into_iter().map(|stored| match stored {
-        true => Published::Stored,
-        false => Published::OwnedByAnother,
-    });
-    Ok(published.collect())
+    Ok(published)
 }
 
 fn births(text: &str, publications: &[Publication]) -> StoreResult<Births> {
@@ -132,7 +136,7 @@ fn append_args(
 ) -> Vec<Value> {
     let all_items = || publications.iter().flat_map(|publication| &publication.items);
     let (items, bytes) = (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
-    let mut args: Vec<Value> = Vec::with_capacity(6 + 3 * publications.len() + items);
+    let mut args: Vec<Value> = Vec::with_capacity(7 + 3 * publications.len() + items);
     let (server_time, now) = (&store.lane(lane).server_time, Instant::now());
     // The call itself may be given up before the publishers do, and its answer must arrive by then.
     let nobody_waits = give_up.min(now + CALL_TIMEOUT);
@@ -150,6 +154,7 @@ fn append_args(
     args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
     args.push(lanes.into());
     args.push(stamp.as_str().into());
+    args.push(store.max_topics());
     let mut entries = BytesMut::with_capacity(bytes + items * STAMP);
     for run in runs(publications) {
         let items = || run.iter().flat_map(|publication| &publication.items);

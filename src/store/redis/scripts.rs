@@ -83,7 +83,7 @@ impl Scripts {
             topics: script!(" flags=no-writes", "directory/topics"),
             subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
             due_batches: script!(" flags=no-writes", "queues/due_batches"),
-            ping: script!("", "ping"),
+            ping: script!(" flags=allow-oom", "ping"),
             drop_oldest: script!(" flags=allow-oom", "queues/due", "room/trim", "room/drop_oldest"),
             droppable: script!(" flags=no-writes", "queues/due", "room/trim", "room/droppable"),
             drop_expired: script!(

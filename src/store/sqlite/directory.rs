@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::batches::terms_from_row;
 use super::due::{AFTER_SUBSCRIBING, broken_off_ms, reschedule};
+use super::publish::topic_count;
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::health::Health;
 use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
@@ -25,13 +26,14 @@ impl Directory for SqliteStore {
         request: &SubscriptionRequest,
         create_topics: bool,
     ) -> StoreResult<Subscribed> {
+        let max_topics = create_topics.then_some(self.max_topics);
         let (subscriber, request) = (subscriber.clone(), request.clone());
         let queue = random_hex().map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let clock = self.clock.clone();
         let subscribed = self
             .write(move |db| {
                 let now_ms = clock.now_ms();
-                subscribe(db, &subscriber, &request, create_topics, &queue, now_ms)
+                subscribe(db, &subscriber, &request, max_topics, &queue, now_ms)
             })
             .await?;
         self.alarm.ring_in(Duration::ZERO);
@@ -92,12 +94,13 @@ impl Directory for SqliteStore {
     }
 }
 
+/// With `max_topics`, topics that do not exist are made, as long as the subscriber has no more than these.
 /// `new_queue` names the subscriber's queue if it has none yet.
 fn subscribe(
     db: &Connection,
     subscriber: &ClientToken,
     request: &SubscriptionRequest,
-    create_topics: bool,
+    max_topics: Option<u32>,
     new_queue: &str,
     now_ms: u64,
 ) -> rusqlite::Result<Subscribed> {
@@ -107,16 +110,26 @@ fn subscribe(
     if let Some(age) = retention.age.filter(|age| *age <= terms.timeout) {
         return Ok(Subscribed::KeptRetentionTooShort(age));
     }
+    let mut unknown = Vec::new();
     for topic in topics {
-        if create_topics {
-            db.prepare_cached("INSERT INTO topics (name) VALUES (?1) ON CONFLICT DO NOTHING")?
-                .execute([topic.as_str()])?;
-        } else if !db
-            .prepare_cached("SELECT 1 FROM topics WHERE name = ?1")?
-            .exists([topic.as_str()])?
-        {
-            return Ok(Subscribed::UnknownTopic(topic.clone()));
+        let mut known = db.prepare_cached("SELECT 1 FROM topics WHERE name = ?1")?;
+        if !known.exists([topic.as_str()])? {
+            unknown.push(topic);
         }
+    }
+    match (unknown.first(), max_topics) {
+        (None, _) => {}
+        (Some(topic), None) => return Ok(Subscribed::UnknownTopic((*topic).clone())),
+        (Some(_), Some(max)) => {
+            let count = topic_count(db, subscriber.reveal())? as usize + unknown.len();
+            if count > max as usize {
+                return Ok(Subscribed::TooManyTopics);
+            }
+        }
+    }
+    for topic in unknown {
+        db.prepare_cached("INSERT INTO topics (name, made_by) VALUES (?1, ?2)")?
+            .execute([topic.as_str(), subscriber.reveal()])?;
     }
     let queue_id: i64 = db
         .prepare_cached(&format!(

@@ -50,6 +50,8 @@ pub struct SqliteStore {
     is_watched: Arc<AtomicBool>,
     /// Names this process in the duties that it takes.
     process: String,
+    /// How many topics one client may have.
+    max_topics: u32,
     /// The name of a thread that has ended.
     ended: watch::Sender<Option<&'static str>>,
 }
@@ -144,7 +146,13 @@ impl SqliteStore {
             ended: ended.clone(),
             alarm,
             process: random_hex()?,
+            max_topics: u32::MAX,
         })
+    }
+
+    /// Limits how many topics one client may have.
+    pub fn with_max_topics(self, max_topics: u32) -> Self {
+        Self { max_topics, ..self }
     }
 
     /// Runs a change that must be on disk before it is answered for.

@@ -36,6 +36,7 @@ struct Tail {
 pub fn publish(
     db: &Connection,
     publications: &[Publication],
+    max_topics: u32,
     now_ms: u64,
 ) -> rusqlite::Result<(Vec<Published>, Option<Duration>)> {
     let now_ms = now_ms as i64;
@@ -48,9 +49,19 @@ pub fn publish(
             Entry::Vacant(entry) => entry.insert(load_topic(db, &publication.topic)?),
         };
         let client = publication.publisher.reveal();
-        if *topic.publisher.get_or_insert_with(|| client.to_owned()) != client {
-            published.push(Published::OwnedByAnother);
-            continue;
+        match &topic.publisher {
+            Some(owner) if owner == client => {}
+            Some(_) => {
+                published.push(Published::OwnedByAnother);
+                continue;
+            }
+            None if claim_topic(db, &publication.topic, client, max_topics)? => {
+                topic.publisher = Some(client.to_owned());
+            }
+            None => {
+                published.push(Published::TooManyTopics);
+                continue;
+            }
         }
         topic.received += publication.items.len() as u64;
         for queue in &topic.queues {
@@ -62,12 +73,9 @@ pub fn publish(
         }
         published.push(Published::Stored);
     }
-    for (name, topic) in &topics {
-        db.prepare_cached(
-            "INSERT INTO topics (name, publisher, events) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET publisher = ?2, events = events + ?3",
-        )?
-        .execute(params![name.as_str(), topic.publisher, topic.received as i64])?;
+    for (name, topic) in topics.iter().filter(|(_, topic)| topic.received > 0) {
+        db.prepare_cached("UPDATE topics SET events = events + ?2 WHERE name = ?1")?
+            .execute(params![name.as_str(), topic.received as i64])?;
     }
     for (queue, tail) in &tails {
         db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
@@ -75,6 +83,34 @@ pub fn publish(
     }
     let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
     Ok((published, earliest.map(|due_ms| from_ms(due_ms - now_ms))))
+}
+
+/// Makes a client the publisher of a topic that has none, and the topic if it is not there; `false` if the
+/// client would then have more topics than it may.
+fn claim_topic(
+    db: &Connection,
+    topic: &TopicName,
+    client: &str,
+    max_topics: u32,
+) -> rusqlite::Result<bool> {
+    let is_maker = db
+        .prepare_cached("SELECT 1 FROM topics WHERE name = ?1 AND made_by = ?2")?
+        .exists([topic.as_str(), client])?;
+    if !is_maker && topic_count(db, client)? >= max_topics {
+        return Ok(false);
+    }
+    db.prepare_cached(
+        "INSERT INTO topics (name, publisher) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET publisher = ?2, made_by = NULL",
+    )?
+    .execute([topic.as_str(), client])?;
+    Ok(true)
+}
+
+/// How many topics a client is the publisher of, or has made by subscribing.
+pub fn topic_count(db: &Connection, client: &str) -> rusqlite::Result<u32> {
+    db.prepare_cached("SELECT count(*) FROM topics WHERE coalesce(publisher, made_by) = ?1")?
+        .query_row([client], |row| row.get(0))
 }
 
 fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState> {

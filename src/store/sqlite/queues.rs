@@ -24,8 +24,9 @@ impl Queues for SqliteStore {
         publications: Vec<Publication>,
         give_up: Instant,
     ) -> StoreResult<Vec<Published>> {
-        let clock = self.clock.clone();
-        let append = move |db: &Connection| publish::publish(db, &publications, clock.now_ms());
+        let (clock, max_topics) = (self.clock.clone(), self.max_topics);
+        let append =
+            move |db: &Connection| publish::publish(db, &publications, max_topics, clock.now_ms());
         let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
         if let Some(delay) = due_in {
             self.alarm.ring_in(delay);

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 3] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3];
+const MIGRATIONS: [&str; 4] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
@@ -125,6 +125,13 @@ const FROM_2_TO_3: &str = "
     CREATE TRIGGER queues_within_positions BEFORE INSERT ON queues
     WHEN (SELECT seq FROM sqlite_sequence WHERE name = 'queues') >= (1 << 23) - 2
     BEGIN SELECT RAISE(ABORT, 'no queue can be made any more: 8388606 have been'); END;
+";
+
+/// What version 4 adds: who made a topic by subscribing, while nobody has published to it, and how many
+/// topics are whose.
+const FROM_3_TO_4: &str = "
+    ALTER TABLE topics ADD COLUMN made_by TEXT;
+    CREATE INDEX topics_by_client ON topics (coalesce(publisher, made_by));
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

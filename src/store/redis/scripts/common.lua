@@ -10,6 +10,9 @@
 -- <p>births                hash    topic -> when it was made, in ever larger numbers
 -- <p>deleted:<topic>       string  when one of that name was last deleted, in the same numbers, until the
 --                                  key expires
+-- <p>makers                hash    topic that nobody has published to -> who made it by subscribing
+-- <p>topic_counts          hash    client -> how many topics it is the publisher or the maker of, once
+--                                  that was asked for
 -- <p>last_birth            string  the largest of them
 -- <p>api_tokens            hash    token -> service name
 -- <p>duty:<duty>           string  the process that does it, until the key expires

@@ -12,21 +12,57 @@ local function next_birth()
   return birth
 end
 
--- Makes a topic that does not exist, in the home lane.
-local function make_topic(topic, publisher)
+-- How many topics a client is the publisher of, or has made by subscribing.
+local function topic_count(client)
+  local known = redis.call('HGET', P .. 'topic_counts', client)
+  if known then return tonumber(known) end
+  local count = 0
+  for _, key in ipairs({ P .. 'topics', P .. 'makers' }) do
+    for _, owner in ipairs(redis.call('HVALS', key)) do
+      if owner == client then count = count + 1 end
+    end
+  end
+  redis.call('HSET', P .. 'topic_counts', client, count)
+  return count
+end
+
+local function count_topic(client, by)
+  if redis.call('HEXISTS', P .. 'topic_counts', client) == 1 then
+    redis.call('HINCRBY', P .. 'topic_counts', client, by)
+  end
+end
+
+-- Makes a topic that does not exist, in the home lane. It has a publisher, or '' and somebody who made it
+-- by subscribing.
+local function make_topic(topic, publisher, maker)
   redis.call('HSET', P .. 'births', topic, next_birth())
   redis.call('HSET', P .. 'topics', topic, publisher)
+  if maker then redis.call('HSET', P .. 'makers', topic, maker) end
+  count_topic(maker or publisher, 1)
+end
+
+-- The topic is not its maker's any more.
+local function forget_maker(topic)
+  local maker = redis.call('HGET', P .. 'makers', topic)
+  if maker then
+    count_topic(maker, -1)
+    redis.call('HDEL', P .. 'makers', topic)
+  end
 end
 
 -- The publisher of a topic of the home lane; this one if it has none, or is not there and is made now.
-local function claim_topic(topic, publisher)
+-- False if this one would then have more than so many topics, if there is such a limit.
+local function claim_topic(topic, publisher, max)
   local owner = redis.call('HGET', P .. 'topics', topic)
+  if owner and owner ~= '' then return owner end
+  local is_maker = redis.call('HGET', P .. 'makers', topic) == publisher
+  if max and not is_maker and topic_count(publisher) >= max then return false end
   if not owner then
     make_topic(topic, publisher)
-  elseif owner == '' then
-    redis.call('HSET', P .. 'topics', topic, publisher)
   else
-    return owner
+    forget_maker(topic)
+    redis.call('HSET', P .. 'topics', topic, publisher)
+    count_topic(publisher, 1)
   end
   return publisher
 end

@@ -10,5 +10,7 @@ forget_topic(topic)
 redis.call('HDEL', P .. 'events', topic)
 redis.call('HDEL', P .. 'births', topic)
 redis.call('HDEL', P .. 'topics', topic)
+forget_maker(topic)
+if publisher ~= '' then count_topic(publisher, -1) end
 redis.call('SET', P .. 'deleted:' .. topic, ended, 'PX', DELETED_TTL_MS)
 return { 'done', ended }

@@ -4,12 +4,12 @@
 --       outside of the home lane, where they were looked at before, callback, uuid, 1 if there
 --       is a uuid, timeout, max, retention in ms, max_queued ('' is none, 'keep' what there is),
 --       origin of the wake-up, ms after which a delivery to an old callback has been broken off,
---       topics…, where known each with its birth.
--- Returns { 'done' }, { 'unknown', topic }, or { 'too short', the retention that is kept }.
+--       how many topics one client may have, topics…, where known each with its birth.
+-- Returns { 'done' }, { 'unknown', topic }, { 'too many' }, or { 'too short', the retention that is kept }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 13
+local FIRST_TOPIC = 14
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
 local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
@@ -25,7 +25,8 @@ end
 
 local known = ARGV[3] == 'known'
 if not known then
-  local unknown = unknown_topic(FIRST_TOPIC, ARGV[3] == 'create')
+  local unknown = unknown_topic(FIRST_TOPIC, ARGV[3] == 'create' and token, tonumber(ARGV[13]))
+  if unknown == false then return { 'too many' } end
   if unknown then return { 'unknown', unknown } end
 end
 

@@ -3,10 +3,10 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       the time in ms as the caller knows it, then for each run of publications with the same topic
+--       the time in ms as the caller knows it, how many topics one client may have, then for each run of publications with the same topic
 --       and publisher: topic, publisher, or in another lane '<the topic's birth>:<last end of one of that
 --       name>', n, n entries with that time in front.
--- Returns { one digit for each run (1 stored, 0 owned by another client), or 'late' and
+-- Returns { one digit for each run (1 stored, 0 owned by another client, 2 too many topics), or 'late' and
 --           nothing was stored,
 --           milliseconds until a queue is due, or -1, the time in ms,
 --           what other lanes need, if there are any: birth and end for each run, with commas between }.
@@ -63,17 +63,20 @@ local function is_to(topic, born, ended, token, subscribed)
   return known <= born
 end
 
-local i = 7
+local max_topics = tonumber(ARGV[7])
+local i = 8
 while i <= #ARGV do
   local topic, publisher, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   i = i + 2
   local owner = publisher
   if is_home then
-    owner = owners[topic] or claim_topic(topic, publisher)
-    owners[topic] = owner
+    owner = owners[topic] or claim_topic(topic, publisher, max_topics)
+    owners[topic] = owner or nil
     if has_others then births[#births + 1] = birth(topic) .. ':' .. last_end(topic) end
   end
-  if owner ~= publisher then
+  if not owner then
+    results[#results + 1] = '2'
+  elseif owner ~= publisher then
     results[#results + 1] = '0'
   else
     results[#results + 1] = '1'
