@@ -9,9 +9,10 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bus;
-pub mod egress;
+pub mod files;
 pub mod tls;
 
+pub mod egress;
 pub mod store;
 
 pub mod config;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::clock::Clock;
 use crate::config::{MetricService, Role, SettingError, Settings};
+use crate::files::FileShares;
 use crate::signals;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
@@ -51,6 +52,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let settings = Arc::new(settings);
     let stop = signals::stop_on_signal(Duration::ZERO)?;
     let reload = signals::notify_on_hangup()?;
+    let files = FileShares::of_this_process(settings.max_connections, settings.max_deliveries)?;
     let store = open_checked_store(&settings).await?;
     let tasks = TaskTracker::new();
     for warning in warnings::of(&settings, role) {
@@ -63,7 +65,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
         Some(serving) => {
             let api = api(&settings, &store, &full, &tasks, metrics.exposition())?;
             let authentication = api.authentication.clone();
-            Some((serving.bind(api, reload).await?, authentication))
+            Some((serving.bind(api, files.connections, reload).await?, authentication))
         }
         None => None,
     };
@@ -71,7 +73,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     parts.spawn(upkeep(&settings, &store, &full, &stop));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     if role != Role::Web {
-        let worker = Worker::new(&settings, store.clone(), stop.clone())?;
+        let worker = Worker::new(&settings, files.deliveries, store.clone(), stop.clone())?;
         parts.spawn(async {
             worker.run().await;
             Ok(())

@@ -23,8 +23,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let transport =
         TransportRules { trust_proxy: false, binds_browsers: false, is_answered_plain: |_| false };
     let router = Router::new().fallback(async |_body: Bytes| StatusCode::NO_CONTENT);
-    let site = Site { router, short_way: None, transport };
-    let options = server_options(&settings, address, "PORT")?;
+    let site = Site { router, short_way: None, transport, in_flight: Arc::default() };
+    let options = server_options(&settings, address, "PORT", usize::MAX)?;
     let server = Server::bind(options, site, Arc::default()).await?;
     let url = url_of(&settings, server.local_address()?);
     let mut out = std::io::stdout().lock();

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use ipnet::IpNet;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::{ExceptionService, MetricService};
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::token::ClientToken;
-use crate::egress::host_pattern::HostPattern;
+use crate::egress::host_pattern::{self, HostPattern};
 
 pub fn port(text: &str) -> Option<u16> {
     text.parse().ok()
@@ -98,6 +99,12 @@ pub fn path(text: &str) -> Option<PathBuf> {
 
 pub fn readable_file(text: &str) -> Option<PathBuf> {
     std::fs::read(text).is_ok().then(|| text.into())
+}
+
+/// Networks in their common notation, separated by commas; an address is one of its own.
+pub fn networks(text: &str) -> Option<Vec<IpNet>> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries.map(host_pattern::network).collect()
 }
 
 /// `Some(None)` if there is no value, which is allowed.

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use ipnet::IpNet;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::parse::{
     acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
-    https_host, https_url, log_level, metric_service, milliseconds, optional, path, points, port,
-    publish_status, readable_file, redis_url, seconds, some_seconds, switch, tokens, visible,
-    within,
+    https_host, https_url, log_level, metric_service, milliseconds, networks, optional, path,
+    points, port, publish_status, readable_file, redis_url, seconds, some_seconds, switch, tokens,
+    visible, within,
 };
 use super::{ExceptionService, MetricService, Setting, SettingError, Sources, shown};
 use crate::bus::attempt::Acknowledgement;
@@ -191,11 +192,18 @@ settings! {
     /// How many connections are served at once; further ones are closed at once.
     max_connections: usize = "ROUTEMASTER_MAX_CONNECTIONS", "10000", "1 to 1000000",
         |text| within(text, 1..=1_000_000);
+    /// How many of these one address may hold, or one network of 64 bits of IPv6. Not set: half of them, or
+    /// all with ROUTEMASTER_TRUST_PROXY.
+    max_connections_per_address: Option<usize> = "ROUTEMASTER_MAX_CONNECTIONS_PER_ADDRESS", "",
+        "1 to 1000000", |text| optional(text, |text| within(text, 1..=1_000_000));
+    /// Networks whose addresses may hold as many connections as there are, such as those of balancers.
+    trusted_networks: Vec<IpNet> = "ROUTEMASTER_TRUSTED_NETWORKS", "",
+        "networks such as 10.0.0.0/8, or addresses, separated by commas", networks;
     /// How long a new connection may take for its TLS handshake, and then for its first request.
     first_request_timeout: Duration = "ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "10",
         "more than 0, up to 86400 seconds", some_seconds;
-    /// How long an HTTP/1.1 connection may stay idle, and how long a request's header may take. An
-    /// HTTP/2 connection stays as long as its client answers pings.
+    /// How long a connection may stay without a request, how long a request's header may take, and how
+    /// long a client may read nothing of its answers.
     idle_timeout: Duration = "ROUTEMASTER_IDLE_TIMEOUT", "60", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a request's body may take.
     body_timeout: Duration = "ROUTEMASTER_BODY_TIMEOUT", "30", "more than 0, up to 86400 seconds", some_seconds;

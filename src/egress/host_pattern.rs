@@ -58,7 +58,7 @@ impl HostPattern {
 
 /// A network or an address in its common notation; none of the shorthands and bases that URLs
 /// have for IPv4, of which one cannot tell what was meant.
-fn network(text: &str) -> Option<IpNet> {
+pub fn network(text: &str) -> Option<IpNet> {
     match text.split_once('/') {
         Some((address, prefix)) => IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok(),
         None => text.parse::<IpAddr>().ok().map(IpNet::from),

@@ -8,11 +8,11 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Stream};
+use super::places::Places;
 use super::service::ConnectionService;
 use super::transport::Transport;
 
@@ -24,8 +24,11 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub struct Acceptor {
     /// `None` where a proxy ends TLS: everything is plain.
     tls: Option<RustlsConfig>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// For the handshake.
     timeout: Duration,
+    /// How long a connection may lie still.
+    idle_timeout: Duration,
     stop: CancellationToken,
 }
 
@@ -33,12 +36,12 @@ impl Acceptor {
     /// From `stop` on, no connection is taken, and every answer ends the one it is sent on.
     pub fn new(
         tls: Option<RustlsConfig>,
-        max_connections: usize,
+        places: Arc<Places>,
         timeout: Duration,
+        idle_timeout: Duration,
         stop: CancellationToken,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { tls, places, timeout, stop }
+        Self { tls, places, timeout, idle_timeout, stop }
     }
 }
 
@@ -54,8 +57,7 @@ impl Accept<TcpStream, ConnectionService> for Acceptor {
             if acceptor.stop.is_cancelled() {
                 return Err(io::Error::other("the process is stopping"));
             }
-            let full = |_| io::Error::other("ROUTEMASTER_MAX_CONNECTIONS are open already");
-            let place = acceptor.places.clone().try_acquire_owned().map_err(full)?;
+            let place = acceptor.places.take(service.peer.ip()).map_err(io::Error::other)?;
             stream.set_nodelay(true)?;
             let open = open(acceptor.tls, stream);
             let stream = tokio::time::timeout(acceptor.timeout, open).await??;
@@ -63,7 +65,7 @@ impl Accept<TcpStream, ConnectionService> for Acceptor {
                 Stream::Tls(_) => Transport::Tls,
                 Stream::Plain(_) => Transport::Plain,
             };
-            let connection = Connection::new(stream, place, acceptor.stop);
+            let connection = Connection::new(stream, place, acceptor.idle_timeout, acceptor.stop);
             service.open_requests = connection.open_requests();
             Ok((connection, service))
         })

@@ -2,30 +2,43 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
 use bytes::BytesMut;
 
+use super::in_flight::{BytesInFlight, Held, Holder};
 use super::refusal::Refusal;
 
-/// A body that arrived in time and is not too large.
-pub struct Body(pub Bytes);
+/// A body that arrived in time and is not too large. Its bytes count as held until it is dropped.
+pub struct Body {
+    pub bytes: Bytes,
+    _held: Held,
+}
 
 /// How large a body may be (`ROUTEMASTER_MAX_BODY`), and how long it may take
 /// (`ROUTEMASTER_BODY_TIMEOUT`).
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct BodyLimits {
     /// Bytes.
     pub max: usize,
     pub timeout: Duration,
+    pub in_flight: Arc<BytesInFlight>,
 }
 
 impl BodyLimits {
+    /// Reads a body once there is room for it.
+    ///
     /// # Errors
-    /// If the body is encoded, too large, too slow, or broken off.
-    pub async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Body, Refusal>
+    /// If the body is encoded, too large, too slow, or broken off, or there is no room for a while.
+    pub async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        holder: Holder,
+    ) -> Result<Body, Refusal>
     where
         B: HttpBody<Data = Bytes>,
     {
@@ -33,9 +46,15 @@ impl BodyLimits {
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Refusal::EncodedBody);
         }
-        match tokio::time::timeout(self.timeout, read_whole(body, self.max)).await {
+        let max = self.max;
+        let length = body.size_hint();
+        if length.lower() > max as u64 {
+            return Err(Refusal::BodyTooLarge { max });
+        }
+        let _held = self.in_flight.take(holder, length.exact().unwrap_or(max as u64)).await?;
+        match tokio::time::timeout(self.timeout, read_whole(body, max)).await {
             Err(_) => Err(Refusal::BodyTimeout),
-            Ok(whole) => whole.map(Body),
+            Ok(whole) => whole.map(|bytes| Body { bytes, _held }),
         }
     }
 }
@@ -45,9 +64,6 @@ where
     B: HttpBody<Data = Bytes>,
 {
     let mut body = pin!(body);
-    if body.size_hint().lower() > max as u64 {
-        return Err(Refusal::BodyTooLarge { max });
-    }
     // Nearly always it is in one piece, which is taken as it is.
     let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {

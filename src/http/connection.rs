@@ -3,6 +3,9 @@
 //! A client that is idle on HTTP/2 may read nothing until it has the next request (libcurl does so), and
 //! then never hears that the process is stopping. It is not waited for: the server sees the end of a
 //! connection on which no request is open and nothing has moved for a while.
+//!
+//! A client that does not do its part loses its place at any time: one that reads no answers, and one that
+//! makes no request though it answers every ping.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +16,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::places::Place;
 
 /// How long a stop waits for open connections to be used once more. Whoever closes an idle connection
 /// at once meets requests that are just being sent, and their clients cannot know what became of them;
@@ -36,30 +40,113 @@ pub struct Connection {
     stream: Stream,
     open_requests: OpenRequests,
     leaving: Leaving,
-    _place: OwnedSemaphorePermit,
+    patience: Patience,
+    _place: Place,
 }
 
 /// The requests of a connection whose answers have not been handed over whole.
 #[derive(Clone, Default)]
-pub struct OpenRequests(Arc<AtomicUsize>);
+pub struct OpenRequests(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    open: AtomicUsize,
+    /// Those of them whose answer is there, and waits for the client to read it.
+    answered: AtomicUsize,
+    /// How often anything happened to any of them.
+    steps: AtomicUsize,
+}
 
 /// One of them, as long as it is kept.
-pub struct OpenRequest(Arc<AtomicUsize>);
+pub struct OpenRequest {
+    counts: Arc<Counts>,
+    is_answered: bool,
+}
 
 impl OpenRequests {
     pub fn begin(&self) -> OpenRequest {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        OpenRequest(self.0.clone())
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.0.steps.fetch_add(1, Ordering::Relaxed);
+        OpenRequest { counts: self.0.clone(), is_answered: false }
     }
 
     fn are_none(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.0.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether it is the client whom everything waits for.
+    fn wait_for_client(&self) -> bool {
+        self.0.open.load(Ordering::Relaxed) == self.0.answered.load(Ordering::Relaxed)
+    }
+
+    fn steps(&self) -> usize {
+        self.0.steps.load(Ordering::Relaxed)
+    }
+}
+
+impl OpenRequest {
+    /// Its answer is there.
+    pub fn answered(&mut self) {
+        self.counts.answered.fetch_add(usize::from(!self.is_answered), Ordering::Relaxed);
+        self.is_answered = true;
+    }
+
+    /// A part of its answer is handed over.
+    pub fn step(&self) {
+        self.counts.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counts.answered.fetch_sub(usize::from(self.is_answered), Ordering::Relaxed);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        self.step();
+    }
+}
+
+/// How long a client may do nothing.
+struct Patience {
+    limit: Duration,
+    /// Since when it takes no bytes, until then it may.
+    unread: Option<Pin<Box<Sleep>>>,
+    /// Since when it makes no request and reads no answer, and the steps until then.
+    idle: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, unread: None, idle: None }
+    }
+
+    /// What became of writing; an error once the client has taken nothing for too long.
+    fn with_written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.unread = None;
+            return written;
+        }
+        let limit = self.limit;
+        let unread = self.unread.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(unread.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads no answers")))
+    }
+
+    /// Ready once all has waited for the client for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>, open: &OpenRequests) -> Poll<()> {
+        loop {
+            let limit = self.limit;
+            let (idle, steps) =
+                self.idle.get_or_insert_with(|| (Box::pin(sleep(limit)), open.steps()));
+            ready!(idle.as_mut().poll(cx));
+            if *steps == open.steps() && open.wait_for_client() {
+                return Poll::Ready(());
+            }
+            self.idle = None;
+        }
     }
 }
 
@@ -101,7 +188,8 @@ impl Leaving {
 }
 
 impl Connection {
-    pub fn new(stream: Stream, place: OwnedSemaphorePermit, stop: CancellationToken) -> Self {
+    /// A client that does not do its part within `patience` loses it.
+    pub fn new(stream: Stream, place: Place, patience: Duration, stop: CancellationToken) -> Self {
         let leaving = Leaving {
             stop: Box::pin(stop.cancelled_owned()),
             look: None,
@@ -109,7 +197,8 @@ impl Connection {
             has_moved: false,
             is_blocked: false,
         };
-        Self { stream, open_requests: OpenRequests::default(), leaving, _place: place }
+        let (open_requests, patience) = (OpenRequests::default(), Patience::new(patience));
+        Self { stream, open_requests, leaving, patience, _place: place }
     }
 
     /// Where the requests on it are to be counted.
@@ -141,6 +230,9 @@ impl AsyncRead for Connection {
             return read;
         }
         // Nothing read is how a stream says that it has ended.
+        if this.patience.poll_idle(cx, &this.open_requests).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         this.leaving.poll_over(cx, &this.open_requests).map(Ok)
     }
 }
@@ -154,15 +246,19 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let written = on_stream!(this, poll_write, cx, bytes);
         this.leaving.note(&written);
-        written
+        this.patience.with_written(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), poll_flush, cx)
+        let this = self.get_mut();
+        let flushed = on_stream!(this, poll_flush, cx);
+        this.patience.with_written(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), poll_shutdown, cx)
+        let this = self.get_mut();
+        let shut = on_stream!(this, poll_shutdown, cx);
+        this.patience.with_written(cx, shut)
     }
 
     fn poll_write_vectored(
@@ -173,7 +269,7 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let written = on_stream!(this, poll_write_vectored, cx, slices);
         this.leaving.note(&written);
-        written
+        this.patience.with_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -111,7 +111,7 @@ impl Limits {
 }
 
 /// What counts as one address: of IPv6, the 64 bits that one customer usually has to himself.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
         address => address,

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::in_flight::NoRoom;
 use super::limits::TooMany;
 use crate::bus::json::Rejection;
 use crate::store::StoreError;
@@ -30,6 +31,8 @@ pub enum Refusal {
     #[error("{0}")]
     TooMany(#[from] TooMany),
     #[error("{0}")]
+    NoRoom(#[from] NoRoom),
+    #[error("{0}")]
     Store(#[from] StoreError),
 }
 
@@ -50,7 +53,7 @@ impl Refusal {
             Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+            Self::NoRoom(_) | Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -80,8 +83,8 @@ impl Refusal {
 /// Without a store, each publish would be a line.
 static STORE_FAILED: SparingLine = SparingLine::new();
 
-/// When a client may try again if the store was not available.
-const STORE_PAUSE_SECONDS: u64 = 1;
+/// When a client may try again if the store was not available, or there was no room.
+const PAUSE_SECONDS: u64 = 1;
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
 
 impl IntoResponse for Refusal {
@@ -89,8 +92,8 @@ impl IntoResponse for Refusal {
         let status = self.status();
         let retry_after = match &self {
             Self::TooMany(too_many) => Some(too_many.seconds()),
-            Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
-                Some(STORE_PAUSE_SECONDS)
+            Self::NoRoom(_) | Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
+                Some(PAUSE_SECONDS)
             }
             _ => None,
         };

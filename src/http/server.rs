@@ -1,6 +1,7 @@
 //! The HTTPS server: limits on what a connection may do, and the graceful stop.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,11 @@ use tower::service_fn;
 
 use super::acceptor::Acceptor;
 use super::connection::{LEAVE, OpenRequests};
+use super::places::{PlaceLimits, Places};
 use super::service::{ConnectionService, Site};
 use super::transport::Transport;
+use crate::files;
+use crate::telemetry::sparing::SparingLine;
 use crate::tls::CertificateFiles;
 use crate::tls::reload::FreshCertificate;
 
@@ -23,6 +27,8 @@ use crate::tls::reload::FreshCertificate;
 const HTTP2_STREAMS: u32 = 256;
 /// The largest header of a request, in bytes.
 const HEADER_MAX: u32 = 32 * 1024;
+/// Bytes that a client may send on one HTTP/2 connection before they are taken.
+const HTTP2_WINDOW: u32 = 256 * 1024;
 /// A silent HTTP/2 connection is asked for a sign of life in this interval, and closed if none
 /// comes within as much again.
 const HTTP2_PING: Duration = Duration::from_secs(20);
@@ -37,7 +43,7 @@ pub struct ServerOptions {
     pub port_setting: &'static str,
     /// `None` where a proxy ends TLS: everything is plain.
     pub certificate: Option<CertificateFiles>,
-    pub max_connections: usize,
+    pub places: PlaceLimits,
     pub first_request_timeout: Duration,
     pub idle_timeout: Duration,
     pub shutdown_timeout: Duration,
@@ -77,7 +83,7 @@ impl Server {
         Ok(Self { options, site, listener, certificate, reload })
     }
 
-    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -85,8 +91,9 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let options = self.options;
         let tls = self.certificate.as_ref().map(FreshCertificate::config);
-        let (places, timeout) = (options.max_connections, options.first_request_timeout);
-        let acceptor = Acceptor::new(tls, places, timeout, stop.clone());
+        let places = Places::new(options.places);
+        let (first_request, idle) = (options.first_request_timeout, options.idle_timeout);
+        let acceptor = Acceptor::new(tls, places, first_request, idle, stop.clone());
         let reloading = async {
             match self.certificate {
                 Some(certificate) => certificate.keep_fresh(&self.reload).await,
@@ -98,15 +105,15 @@ impl Server {
             .acceptor(acceptor)
             .handle(handle.clone())
             .first_request_timeout(options.first_request_timeout)
-            .accept_error_handler(|address, error| {
-                tracing::debug!(?address, %error, "failed to accept a connection");
-            });
+            .accept_error_handler(|address, error| tell_refused(address.copied(), error));
         let builder = server.http_builder();
         builder.http1().header_read_timeout(options.idle_timeout).max_buf_size(HEADER_MAX as usize);
         builder
             .http2()
             .max_concurrent_streams(HTTP2_STREAMS)
             .max_header_list_size(HEADER_MAX)
+            .initial_connection_window_size(HTTP2_WINDOW)
+            .initial_stream_window_size(HTTP2_WINDOW)
             .keep_alive_interval(HTTP2_PING)
             .keep_alive_timeout(HTTP2_PING);
         let shutdown_timeout = options.shutdown_timeout;
@@ -130,6 +137,19 @@ impl Server {
         Ok(())
     }
 }
+
+/// A connection that was not taken in: the client's business, unless the process has no file left.
+fn tell_refused(address: Option<SocketAddr>, error: &io::Error) {
+    if files::are_used_up_by(error) {
+        if let Some(untold) = NO_FILES.is_due() {
+            tracing::error!(%error, untold, "no new connection can be taken: raise the limit of open files");
+        }
+    } else {
+        tracing::debug!(?address, %error, "failed to accept a connection");
+    }
+}
+
+static NO_FILES: SparingLine = SparingLine::new();
 
 /// Waits until no connection is open, within this time.
 async fn all_leave(handle: &Handle<SocketAddr>, limit: Duration) {

@@ -5,19 +5,21 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, Method, Request, StatusCode, Version, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connection::{OpenRequest, OpenRequests};
+use super::in_flight::{BytesInFlight, Held, NoRoom, Requester};
+use super::refusal::Refusal;
 use super::transport::{HSTS, Transport, TransportRules, join_slashes, redirect};
 use super::unread::{self, RequestBody};
 
@@ -42,6 +44,7 @@ pub struct Site {
     pub router: Router,
     pub short_way: Option<Arc<dyn ShortWay>>,
     pub transport: TransportRules,
+    pub in_flight: Arc<BytesInFlight>,
 }
 
 /// Answers the requests of one connection.
@@ -58,7 +61,7 @@ pub struct ConnectionService {
 
 impl ConnectionService {
     async fn answer(&self, mut request: Request<RequestBody>) -> Response {
-        let Site { router, short_way, transport } = &*self.site;
+        let Site { router, short_way, transport, .. } = &*self.site;
         join_slashes(request.uri_mut());
         let is_https = transport.is_https(self.transport, request.headers());
         if !is_https && !(transport.is_answered_plain)(request.uri().path()) {
@@ -92,10 +95,17 @@ async fn route(router: &Router, request: Request<RequestBody>) -> Response {
     }
 }
 
+/// Bytes of an answer that are handed over at once: what a client does not read stays here, where it is
+/// known of, and not in the buffers of its connection.
+const PART: usize = 16 * 1024;
+
 /// The body of an answer; its request is open until it is handed over whole.
 struct OpenBody {
     body: Body,
-    _open: OpenRequest,
+    /// Of the last frame of the body.
+    rest: Bytes,
+    open: OpenRequest,
+    _held: Held,
 }
 
 impl HttpBody for OpenBody {
@@ -106,15 +116,32 @@ impl HttpBody for OpenBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.open.step();
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let part = self.rest.len().min(PART);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(part)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest + body.lower());
+        if let Some(upper) = body.upper() {
+            hint.set_upper(rest + upper);
+        }
+        hint
     }
 }
 
@@ -130,10 +157,12 @@ impl Service<Request<Incoming>> for ConnectionService {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            let open = service.open_requests.begin();
+            let mut open = service.open_requests.begin();
+            let requester = Requester::default();
             // HTTP/2 has a way of its own to say so.
             let can_be_told = request.version() <= Version::HTTP_11;
-            let (request, unread) = unread::watch(request);
+            let (mut request, unread) = unread::watch(request);
+            request.extensions_mut().insert(requester.clone());
             let mut response = service.answer(request).await;
             // A client that was too slow is not waited for again.
             if let Some(unread) =
@@ -147,7 +176,14 @@ impl Service<Request<Incoming>> for ConnectionService {
             if response.body().is_end_stream() {
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(OpenBody { body, _open: open })))
+            let holder = requester.or_address(service.peer.ip());
+            let bytes = response.body().size_hint().lower();
+            let Ok(held) = service.site.in_flight.take_now(holder, bytes) else {
+                return Ok(Refusal::from(NoRoom).into_response());
+            };
+            open.answered();
+            Ok(response
+                .map(|body| Body::new(OpenBody { body, rest: Bytes::new(), open, _held: held })))
         })
     }
 }

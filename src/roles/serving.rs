@@ -14,7 +14,9 @@ use crate::commit::PublishGroups;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::http::authentication::{Authentication, Tokens};
 use crate::http::body::BodyLimits;
+use crate::http::in_flight::BytesInFlight;
 use crate::http::limits::Limits;
+use crate::http::places::PlaceLimits;
 use crate::http::{Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate};
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
@@ -44,7 +46,12 @@ impl Serving {
     ///
     /// # Errors
     /// If it cannot be had; the error says what to change.
-    pub async fn bind(self, api: Arc<Api>, reload: Arc<Notify>) -> anyhow::Result<Server> {
+    pub async fn bind(
+        self,
+        api: Arc<Api>,
+        max_connections: usize,
+        reload: Arc<Notify>,
+    ) -> anyhow::Result<Server> {
         let settings = api.settings.clone();
         let (port, port_setting) = match self {
             Self::Api => (settings.port, "PORT"),
@@ -55,12 +62,13 @@ impl Serving {
         let site = match self {
             Self::Api => {
                 let way: Arc<dyn ShortWay> = Arc::new(PublishWay(api.clone()));
-                site(&settings, router(api), Some(way))
+                let in_flight = api.bodies.in_flight.clone();
+                site(&settings, router(api), Some(way), in_flight)
             }
-            Self::Metrics => site(&settings, metrics_router(api), None),
+            Self::Metrics => site(&settings, metrics_router(api), None, Arc::default()),
         };
         let address = SocketAddr::new(settings.bind, port);
-        let options = server_options(&settings, address, port_setting)?;
+        let options = server_options(&settings, address, port_setting, max_connections)?;
         Server::bind(options, site, reload).await.map_err(|error| {
             match error.downcast::<UnusableCertificate>() {
                 Ok(unusable) => {
@@ -73,7 +81,7 @@ impl Serving {
     }
 }
 
-/// How the settings want a server at this address.
+/// How the settings want a server at this address, which serves at most so many connections.
 ///
 /// # Errors
 /// If there is to be a development certificate, and none can be made.
@@ -81,16 +89,29 @@ pub fn server_options(
     settings: &Settings,
     address: SocketAddr,
     port_setting: &'static str,
+    max_connections: usize,
 ) -> anyhow::Result<ServerOptions> {
     Ok(ServerOptions {
         address,
         port_setting,
         certificate: if settings.tls { Some(certificate_files(settings)?) } else { None },
-        max_connections: settings.max_connections,
+        places: places(settings, max_connections),
         first_request_timeout: settings.first_request_timeout,
         idle_timeout: settings.idle_timeout,
         shutdown_timeout: settings.shutdown_timeout,
     })
+}
+
+/// How many connections are served, of at most so many.
+fn places(settings: &Settings, at_most: usize) -> PlaceLimits {
+    let total = settings.max_connections.min(at_most);
+    // Behind a proxy all come from one address.
+    let half = (!settings.trust_proxy).then_some(total.div_ceil(2));
+    PlaceLimits {
+        total,
+        per_address: settings.max_connections_per_address.or(half),
+        trusted: settings.trusted_networks.clone(),
+    }
 }
 
 /// The certificate that is set, else the development certificate.
@@ -105,13 +126,18 @@ pub fn certificate_files(settings: &Settings) -> anyhow::Result<CertificateFiles
     Ok(CertificateFiles { certificate, key })
 }
 
-fn site(settings: &Settings, router: Router, short_way: Option<Arc<dyn ShortWay>>) -> Site {
+fn site(
+    settings: &Settings,
+    router: Router,
+    short_way: Option<Arc<dyn ShortWay>>,
+    in_flight: Arc<BytesInFlight>,
+) -> Site {
     let transport = TransportRules {
         trust_proxy: settings.trust_proxy,
         binds_browsers: !settings.uses_development_certificate(),
         is_answered_plain: is_health,
     };
-    Site { router, short_way, transport }
+    Site { router, short_way, transport, in_flight }
 }
 
 /// What the API works with.
@@ -136,7 +162,11 @@ pub fn api(
         store: store.clone(),
         publishes: PublishGroups::start(store.clone(), full, tasks),
         authentication: Arc::new(authentication),
-        bodies: BodyLimits { max: settings.max_body, timeout: settings.body_timeout },
+        bodies: BodyLimits {
+            max: settings.max_body,
+            timeout: settings.body_timeout,
+            in_flight: Arc::default(),
+        },
         egress_rules: settings.egress_rules(),
         clock: Clock::system(),
         exposition,

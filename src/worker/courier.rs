@@ -15,6 +15,7 @@ use crate::egress::client::{self, ClientOptions};
 use crate::egress::resolver::CheckedResolver;
 use crate::egress::reuse;
 use crate::egress::rules::{Denied, EgressRules};
+use crate::files;
 use crate::tls::development::{self, DevelopmentCa};
 use crate::tls::refusal;
 
@@ -39,6 +40,8 @@ pub enum DeliveryError {
     Denied(#[from] Denied),
     #[error("its callback cannot be used: let it subscribe again")]
     Unusable,
+    #[error("this process has as many files open as it may")]
+    NoFiles,
     #[error("{0}")]
     Unanswered(String),
 }
@@ -48,7 +51,7 @@ impl DeliveryError {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(status) | Self::Misunderstood(status) => Some(*status),
-            Self::Denied(_) | Self::Unusable | Self::Unanswered(_) => None,
+            Self::Denied(_) | Self::Unusable | Self::NoFiles | Self::Unanswered(_) => None,
         }
     }
 }
@@ -113,6 +116,9 @@ impl Courier {
         let unanswered = |error: reqwest::Error| {
             // The URL stands beside the error in the log; its causes are what helps.
             let error = error.without_url();
+            if files::are_used_up_by(&error) || files::are_used_up() {
+                return DeliveryError::NoFiles;
+            }
             DeliveryError::Unanswered(match causes::tls(&error) {
                 Some(tls) => refusal::told(tls),
                 None => format!("{:#}", anyhow::Error::from(error)),

@@ -25,11 +25,15 @@ use crate::store::{
     BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Store, StoreError,
 };
 use crate::telemetry::metrics::record;
+use crate::telemetry::sparing::SparingLine;
 
 /// How many queues one look for work leases at most.
 const CLAIM_MAX: usize = 32;
 /// The slow poll: how long a lost wake-up can hold up a batch.
 const POLL: Duration = Duration::from_secs(1);
+/// The pause after a delivery for which there was no file.
+const NO_FILES_PAUSE: Duration = Duration::from_millis(500);
+static NO_FILES: SparingLine = SparingLine::new();
 /// The pause between two tries while the store is not available, from and up to.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -52,10 +56,13 @@ struct Dispatcher {
 }
 
 impl Worker {
+    /// One that makes so many deliveries at once.
+    ///
     /// # Errors
     /// If the settings name a file that cannot be used.
     pub fn new(
         settings: &Settings,
+        max_deliveries: usize,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
@@ -67,7 +74,7 @@ impl Worker {
                 damage_rate: settings.hp_damage_rate,
                 max: settings.max_backoff,
             },
-            places: Arc::new(Semaphore::new(settings.max_deliveries)),
+            places: Arc::new(Semaphore::new(max_deliveries)),
             stop,
         }))
     }
@@ -119,10 +126,24 @@ impl Worker {
         record::attempted(leased, held);
         let delivered = self.courier.deliver(&leased.terms, &leased.batch).await;
         let took = started.elapsed();
-        record::delivered(leased, delivered.is_ok(), held, took);
+        if !matches!(delivered, Err(DeliveryError::NoFiles)) {
+            record::delivered(leased, delivered.is_ok(), held, took);
+        }
         match delivered {
             Ok(()) => {
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
+            }
+            Err(DeliveryError::NoFiles) => {
+                // Nothing is wrong with the subscriber. Others end meanwhile, and give theirs back.
+                if let Some(untold) = NO_FILES.is_due() {
+                    tracing::error!(
+                        untold,
+                        "no delivery can be made: the process has as many files open as it may; raise \
+                         the limit (`ulimit -n`, LimitNOFILE=)"
+                    );
+                }
+                tokio::time::sleep(NO_FILES_PAUSE).await;
+                settlement(BatchOutcome::Returned, leased.health)
             }
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);

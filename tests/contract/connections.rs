@@ -86,6 +86,7 @@ on_both_stores!(a_body_that_does_not_come_is_given_up_and_not_stored, |store| as
 
 on_both_stores!(connections_over_the_cap_are_closed_and_the_others_served, |store| async move {
     let bus = Bus::new(&store).set("ROUTEMASTER_MAX_CONNECTIONS", "3");
+    let bus = bus.set("ROUTEMASTER_MAX_CONNECTIONS_PER_ADDRESS", "3");
     let server = bus.serve().await;
     let mut held = vec![];
     for _ in 0..3 {

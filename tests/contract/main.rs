@@ -51,6 +51,7 @@ mod openapi;
 mod bench;
 mod commands;
 mod doctor;
+mod hostile_connections;
 mod import;
 mod operator;
 

@@ -95,10 +95,10 @@ struct NewToken {
 pub async fn create(
     State(api): State<Shared>,
     caller: Caller,
-    Body(body): Body,
+    body: Body,
 ) -> Result<Response, Refusal> {
     caller.require_root()?;
-    let new: NewToken = parse_object(&body)?;
+    let new: NewToken = parse_object(&body.bytes)?;
     let name = ServiceName::parse(&new.name).map_err(Refusal::bad_request)?;
     let token = match new.token {
         Some(token) => ClientToken::parse(&token).map_err(Refusal::bad_request)?,

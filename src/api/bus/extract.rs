@@ -1,6 +1,6 @@
 //! What handlers take from a request: who calls, and the body.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use super::state::Shared;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
+use crate::http::in_flight::Requester;
 use crate::http::refusal::Refusal;
 
 impl FromRequestParts<Shared> for Caller {
@@ -15,7 +16,11 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
         let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-        api.authentication.caller(&parts.headers, peer).await
+        let caller = api.authentication.caller(&parts.headers, peer).await?;
+        if let Some(requester) = parts.extensions.get::<Requester>() {
+            requester.learn(&caller);
+        }
+        Ok(caller)
     }
 }
 
@@ -24,6 +29,10 @@ impl FromRequest<Shared> for Body {
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        api.bodies.read(&parts.headers, body).await
+        let requester = parts.extensions.get::<Requester>().cloned().unwrap_or_default();
+        let peer =
+            parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+        let holder = requester.or_address(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])));
+        api.bodies.read(&parts.headers, body, holder).await
     }
 }

@@ -16,6 +16,7 @@ use crate::bus::event::{DataLimits, parse_publish};
 use crate::bus::topic::TopicName;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
+use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
 use crate::http::{RequestBody, ShortWay};
 use crate::store::{Publication, Published};
@@ -58,9 +59,9 @@ pub async fn publish(
     State(api): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
-    Body(body): Body,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
-    accept(&api, caller, &name, &body).await
+    accept(&api, caller, &name, &body.bytes).await
 }
 
 /// Publishing is what most requests are there for. One that is written as usual goes straight here;
@@ -85,8 +86,9 @@ impl ShortWay for PublishWay {
             let topic = parts.uri.path().strip_prefix(TOPICS).unwrap_or_default();
             let answer = async {
                 let caller = api.authentication.caller(&parts.headers, Some(peer)).await?;
-                let Body(body) = api.bodies.read(&parts.headers, body).await?;
-                accept(&api, caller, topic, &body).await
+                let holder = Holder::from(&caller);
+                let body = api.bodies.read(&parts.headers, body, holder).await?;
+                accept(&api, caller, topic, &body.bytes).await
             };
             answer.await.into_response()
         })

@@ -45,10 +45,10 @@ use crate::store::Subscribed;
 pub async fn subscribe(
     State(api): State<Shared>,
     caller: Caller,
-    Body(body): Body,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
     let subscriber = caller.into_client()?;
-    let request = SubscriptionRequest::parse(&body, api.settings.topic_name_max)?;
+    let request = SubscriptionRequest::parse(&body.bytes, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
     let callback = &request.terms.callback;
     let allowed = api.egress_rules.check(callback.as_url());

@@ -1,5 +1,6 @@
 //! Connections to write anything into, for what a well-behaved client cannot do.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::run::within;
 
@@ -41,15 +42,28 @@ pub async fn connect_tls(port: u16, ca: &Path) -> Stream {
 
 /// As [`connect_tls`], for another protocol.
 pub async fn connect_tls_speaking(port: u16, ca: &Path, protocol: &[u8]) -> Stream {
-    shake_hands(port, ca, vec![protocol.to_vec()]).await.expect("the TLS handshake succeeds")
+    let tcp = tcp(port).await.expect("the bus accepts the connection");
+    shake_hands(tcp, ca, vec![protocol.to_vec()]).await.expect("the TLS handshake succeeds")
 }
 
 /// As [`connect_tls`], for a handshake that may fail.
 pub async fn try_connect_tls(port: u16, ca: &Path) -> std::io::Result<Stream> {
-    shake_hands(port, ca, vec![]).await
+    shake_hands(tcp(port).await?, ca, vec![]).await
 }
 
-async fn shake_hands(port: u16, ca: &Path, protocols: Vec<Vec<u8>>) -> std::io::Result<Stream> {
+/// As [`try_connect_tls`], from another address of loopback.
+pub async fn try_connect_tls_from(address: &str, port: u16, ca: &Path) -> std::io::Result<Stream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(address.parse().unwrap(), 0))?;
+    let tcp = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    shake_hands(tcp, ca, vec![]).await
+}
+
+async fn shake_hands(
+    tcp: TcpStream,
+    ca: &Path,
+    protocols: Vec<Vec<u8>>,
+) -> std::io::Result<Stream> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -59,7 +73,7 @@ async fn shake_hands(port: u16, ca: &Path, protocols: Vec<Vec<u8>>) -> std::io::
     config.alpn_protocols = protocols;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("localhost").unwrap();
-    let handshake = connector.connect(name, tcp(port).await?);
+    let handshake = connector.connect(name, tcp);
     let stream = within(LIMIT, "the TLS handshake ends", handshake).await?;
     Ok(Stream(Box::new(stream)))
 }
