@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 use super::refusal::Refusal;
-use crate::bus::token::{ClientToken, RootKey};
+use crate::bus::token::{ApiToken, ClientToken, RootKey};
 use crate::store::{Store, StoreError};
 
 /// Somebody with an allowed token.
@@ -42,15 +42,6 @@ impl Caller {
             Self::Client(token) => token == client,
             Self::Root => true,
         }
-    }
-
-    /// A token as this caller may see it in monitoring: whole for its holder and for root. For
-    /// others it ends before `--`, because what follows is a password; a token without `--` is a
-    /// mere name.
-    pub fn view_of(&self, token: &ClientToken) -> String {
-        let whole = self.may_see_secrets_of(token);
-        let visible = if whole { None } else { token.service_name() };
-        visible.unwrap_or_else(|| token.reveal()).to_owned()
     }
 
     pub fn require_root(&self) -> Result<(), Refusal> {
@@ -89,6 +80,17 @@ impl Authentication {
             self.limits.failed_authentication(address)?;
         }
         self.tokens.caller(authorization).await
+    }
+
+    /// A client as a caller may see it in monitoring: the whole token for its holder and for root. For others
+    /// its name: what stands before `--`, or what it was made for; a token of the settings without `--` is
+    /// its own name, as in the original. What this process does not know of it shows by its beginning.
+    pub fn view_of(&self, token: &ClientToken, caller: &Caller) -> String {
+        if caller.may_see_secrets_of(token) {
+            return token.reveal().to_owned();
+        }
+        let own_name = token.service_name().map(str::to_owned);
+        own_name.or_else(|| self.tokens.name_of(token)).unwrap_or_else(|| token.label())
     }
 
     /// Where a request comes from: the other end of its connection or, behind a trusted proxy, of
@@ -138,8 +140,13 @@ pub struct Tokens {
     refreshed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
-/// By hash, which two tokens may share.
-type Allowed = HashMap<u64, Vec<ClientToken>>;
+#[derive(Default)]
+struct Allowed {
+    /// By hash, which two tokens may share.
+    by_hash: HashMap<u64, Vec<ClientToken>>,
+    /// What those are for that do not say so themselves.
+    names: HashMap<ClientToken, String>,
+}
 
 /// How often the store is asked for tokens: one that was revoked elsewhere is refused within
 /// 1 s (contract §1).
@@ -177,7 +184,7 @@ impl Tokens {
     /// Reads the tokens from the store now.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let tokens = self.store.api_tokens().await?;
-        self.allow(tokens.into_iter().map(|token| token.token).collect());
+        self.allow(tokens);
         Ok(())
     }
 
@@ -213,10 +220,16 @@ impl Tokens {
         caller.ok_or_else(|| refreshed.err().map_or(Refusal::Unauthorized, Refusal::Store))
     }
 
+    /// The name of a token that does not hold one itself.
+    fn name_of(&self, token: &ClientToken) -> Option<String> {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        allowed.names.get(token).cloned()
+    }
+
     fn find(&self, credentials: &str) -> Option<Caller> {
         let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
         let client = user_names(credentials).find_map(|name| {
-            let mut alike = allowed.get(&self.hasher.hash_one(name))?.iter();
+            let mut alike = allowed.by_hash.get(&self.hasher.hash_one(name))?.iter();
             let is_it =
                 |token: &&ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
             alike.find(is_it).cloned().map(Caller::Client)
@@ -253,10 +266,19 @@ impl Tokens {
         result
     }
 
-    fn allow(&self, made: Vec<ClientToken>) {
-        let mut all = Allowed::new();
-        for token in self.configured.iter().cloned().chain(made) {
-            all.entry(self.hasher.hash_one(token.reveal())).or_default().push(token);
+    fn allow(&self, made: Vec<ApiToken>) {
+        let mut all = Allowed::default();
+        let own_name = |token: &ClientToken| {
+            let name = token.reveal().to_owned();
+            ApiToken { name, token: token.clone() }
+        };
+        // The settings come last: a token that stands there is its own name.
+        for ApiToken { name, token } in made.into_iter().chain(self.configured.iter().map(own_name))
+        {
+            if token.service_name().is_none() {
+                all.names.insert(token.clone(), name);
+            }
+            all.by_hash.entry(self.hasher.hash_one(token.reveal())).or_default().push(token);
         }
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
     }

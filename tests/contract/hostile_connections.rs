@@ -44,7 +44,8 @@ async fn has_room_again(bus: &Bus, server: &Process) {
     soon("a full house is logged", server.stderr.line_with(FULL)).await.expect("a line");
     let connects = async || raw::try_connect_tls(server.port(), &bus.ca_path()).await.ok();
     let room = eventually("there is room again", connects);
-    let (mut stream, _) = within(PROMPTLY, "those that do nothing are closed", room).await;
+    let waited = within(PROMPTLY, "those that do nothing are closed", Box::pin(room));
+    let (mut stream, _) = waited.await;
     assert!(stream.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await);
     assert_eq!(raw::status(&stream.read_head().await), Some(200));
 }

@@ -1,10 +1,11 @@
 //! Stopping it (§0): what was accepted is finished, and nothing is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::{Answer, Bus, Process, Signal, event, eventually, raw, soon};
+use crate::support::{Answer, Bus, Client, Process, Signal, event, eventually, raw, soon, within};
 
 /// Waits until the process takes no connection any more: it has noticed the signal.
 async fn stops_accepting(process: &Process) {
@@ -147,4 +148,34 @@ on_both_stores!(a_delivery_that_hangs_delays_a_stop_by_the_limit_only, |store| a
 
     let _server = bus.serve().await;
     assert_eq!(receiver.numbers(1).await, [1], "the batch is sent again, not lost");
+});
+
+on_both_stores!(a_log_that_nobody_reads_holds_nothing_up, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_LOG_LEVEL", "trace");
+    let mut child = bus.command(&["serve"]).spawn().expect("the binary starts");
+    // Held open and not read: the pipe is full in no time.
+    let _log = child.stderr.take().expect("a pipe");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let base = loop {
+        let line = soon("the bus says where it listens", stdout.next_line()).await.unwrap();
+        let line = line.expect("it runs");
+        if let Some(at) = line.find("https://") {
+            break line[at..].split_whitespace().next().unwrap_or_default().to_owned();
+        }
+    };
+    let client = |token: &str| Client::new(&base, &bus.ca_path()).with_token(token);
+    let receiver = bus.receiver().await;
+    client("demo").claims("widgets").await;
+    client("alice").subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+    let start = Instant::now();
+    client("demo").publishes("widgets", 1..=300).await;
+    assert_eq!(receiver.numbers(300).await, (1..=300).collect::<Vec<_>>());
+    client("demo").get("/pulse").await.expect(204);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    let id = child.id().expect("it runs");
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status();
+    assert!(sent.unwrap().success());
+    let status = within(Duration::from_secs(4), "SIGTERM ends it", child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
 });

@@ -169,3 +169,36 @@ on_both_stores!(tokens_survive_a_restart, |store| async move {
     server.client(&made).get("/topics").await.expect(200);
     server.client(ROOT).delete(&format!("/api_tokens/{made}")).await.expect(204);
 });
+
+on_both_stores!(
+    a_token_without_a_name_in_it_is_shown_by_what_it_was_made_for,
+    |store| async move {
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let root = server.client(ROOT);
+        let secret = make(&root, json!({"name": "billing", "token": "s3cret-without-name"})).await;
+        let billing = server.client(&secret);
+        billing.claims("bills").await;
+        let receiver = bus.receiver().await;
+        billing.subscribes(&receiver, &["bills"], json!({})).await;
+        let demo = server.client("demo");
+        let seen_by = async |client: &Client| {
+            let (topics, subscriptions) =
+                (client.get("/topics").await, client.get("/subscriptions").await);
+            let (topics, subscriptions) =
+                (topics.expect(200).json(), subscriptions.expect(200).json());
+            (topics[0]["publisher"].clone(), subscriptions[0]["subscriber"].clone())
+        };
+        assert_eq!(seen_by(&demo).await, (json!("billing"), json!("billing")));
+        for whole in [&billing, &root] {
+            assert_eq!(seen_by(whole).await, (json!(secret), json!(secret)));
+        }
+        // Nobody knows any more what it was made for.
+        root.delete(&format!("/api_tokens/{secret}?keep=true")).await.expect(204);
+        assert_eq!(seen_by(&demo).await, (json!("s3cr…"), json!("s3cr…")));
+        // One of the settings is its own name, as in the original.
+        demo.claims("demos").await;
+        let topics = server.client("alice").get("/topics").await.expect(200).json();
+        assert_eq!(topics[1]["publisher"], "demo");
+    }
+);

@@ -85,7 +85,7 @@ pub async fn own(
 ) -> Result<Json<SubscriptionRow>, Refusal> {
     let subscriber = caller.clone().into_client()?;
     let status = api.store.subscription(&subscriber).await?.ok_or_else(no_subscriber)?;
-    Ok(Json(row(status, &caller)))
+    Ok(Json(row(&api, status, &caller)))
 }
 
 /// Unsubscribe from everything.
@@ -266,15 +266,15 @@ pub async fn list(
     caller: Caller,
 ) -> Result<Json<Vec<SubscriptionRow>>, Refusal> {
     let subscriptions = api.store.subscriptions().await?;
-    Ok(Json(subscriptions.into_iter().map(|status| row(status, &caller)).collect()))
+    Ok(Json(subscriptions.into_iter().map(|status| row(&api, status, &caller)).collect()))
 }
 
-fn row(status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
+fn row(api: &Api, status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
     let SubscriptionStatus { subscriber, subscription, last_failure, .. } = status;
     let is_own = caller.may_see_secrets_of(&subscriber);
     let Subscription { topics, terms, retention } = subscription;
     SubscriptionRow {
-        subscriber: caller.view_of(&subscriber),
+        subscriber: api.authentication.view_of(&subscriber, caller),
         callback: terms.callback.as_str().to_owned(),
         uuid: terms.uuid.filter(|_| is_own),
         max_events: terms.max,

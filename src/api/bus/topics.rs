@@ -79,7 +79,7 @@ pub async fn list(
 ) -> Result<Json<Vec<TopicRow>>, Refusal> {
     let rows = api.store.topics().await?.into_iter().map(|topic| TopicRow {
         name: topic.name.to_string(),
-        publisher: topic.publisher.map(|publisher| caller.view_of(&publisher)),
+        publisher: topic.publisher.map(|publisher| api.authentication.view_of(&publisher, &caller)),
         events: topic.events,
     });
     Ok(Json(rows.collect()))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 
+use super::labels;
 use super::names::{
     EVENTS_ADDED, EVENTS_REMOVED, HEALTH, JOBS_COUNT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS,
     REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK,
@@ -109,7 +110,8 @@ impl Meter {
                     (EVENTS_REMOVED, now.removed, before.removed),
                 ] {
                     let grown = now.saturating_sub(before);
-                    counter!(name, "subscriber" => subscriber.label()).increment(grown);
+                    counter!(name, "subscriber" => labels::of_subscriber(subscriber))
+                        .increment(grown);
                 }
             }
         }
@@ -123,7 +125,7 @@ impl Meter {
         for status in statuses {
             let health = status.health.points();
             let new = Queues { health, ..Queues::default() };
-            let queue = queues.entry(status.subscriber.label()).or_insert(new);
+            let queue = queues.entry(labels::of_subscriber(&status.subscriber)).or_insert(new);
             queue.batches += status.queued.div_ceil(u64::from(status.subscription.terms.max));
             queue.events += status.queued;
             queue.oldest_ms = queue.oldest_ms.into_iter().chain(status.oldest_ms).min();

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod datadog;
+mod labels;
 mod meter;
 mod names;
 mod print;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::gauge;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ use aggregate::Aggregate;
 use meter::Meter;
 use names::PROCESS_START_TIME;
 use print::Printer;
+use prometheus::KindHandle;
 
 /// How often the store is measured and metrics are sent (contract §7).
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What Prometheus reads.
 #[derive(Clone)]
-pub struct Exposition(PrometheusHandle);
+pub struct Exposition(KindHandle);
 
 impl Exposition {
     /// In Prometheus's text format, version 0.0.4.
@@ -49,7 +50,7 @@ enum Sink {
     Print { recorded: Aggregate, printer: Printer },
     Agent { recorded: Aggregate, agent: datadog::Agent },
     Api { recorded: Aggregate, api: datadog::Api },
-    Prometheus(PrometheusHandle),
+    Prometheus(KindHandle),
     None,
 }
 
@@ -153,7 +154,7 @@ impl Sink {
             Self::Print { recorded, printer } => printer.print(&recorded.take()),
             Self::Agent { recorded, agent } => agent.send(recorded.take()).await?,
             Self::Api { recorded, api } => api.send(&recorded.take(), INTERVAL).await?,
-            // Rendering empties the buffers of the histograms, and forgets gauges that nobody sets:
+            // Rendering empties the buffers of the histograms, and forgets what does not move any more:
             // that must not wait until somebody asks.
             Self::Prometheus(handle) => drop(handle.render()),
             Self::None => {}

@@ -9,6 +9,9 @@ use super::names::{QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_U
 /// Gauges that move all the time. When nothing else does, there is nothing to tell.
 const RESTLESS: [&str; 4] = [QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER];
 
+/// How many series of a metric are printed at once.
+const SERIES_MAX: usize = 20;
+
 type Gauges = HashMap<(String, Vec<Tag>), f64>;
 
 /// Prints what has moved since it was printed last.
@@ -26,8 +29,14 @@ impl Printer {
 
     pub fn print(&mut self, samples: &[Sample]) {
         let moved = self.moved(samples);
-        for sample in &moved {
-            self.print_one(sample);
+        for series in moved.chunk_by(|one, next| one.name == next.name) {
+            let (printed, rest) = largest_first(series);
+            for sample in printed {
+                self.print_one(sample);
+            }
+            if !rest.is_empty() {
+                self.print_rest(&rest);
+            }
         }
     }
 
@@ -55,6 +64,21 @@ impl Printer {
         moved
     }
 
+    /// One line for all that are not worth one each.
+    fn print_rest(&self, rest: &[&Sample]) {
+        let counted = rest.iter().filter_map(|sample| match sample.value {
+            Value::Count(count) => Some(count as f64),
+            Value::Gauge(_) => None,
+        });
+        let sum = counted.reduce(|one, other| one + other);
+        let (metric, others) = (&rest[0].name, rest.len());
+        if self.on_terminal {
+            tracing::debug!(metric, value = sum, others, "metric");
+        } else {
+            tracing::info!(metric, value = sum, others, "metric");
+        }
+    }
+
     fn print_one(&self, sample: &Sample) {
         let (metric, tags) = (&sample.name, sample.tags_text());
         let value = match sample.value {
@@ -67,6 +91,21 @@ impl Printer {
             tracing::info!(metric, value, tags, "metric");
         }
     }
+}
+
+/// The series of one metric that are printed, and the others: of a thousand topics, those where most
+/// happens are enough.
+fn largest_first<'a>(series: &[&'a Sample]) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
+    let size = |sample: &Sample| match sample.value {
+        Value::Count(count) => count as f64,
+        Value::Gauge(gauge) => gauge,
+    };
+    let mut printed = series.to_vec();
+    if printed.len() > SERIES_MAX {
+        printed.sort_by(|one, other| size(other).total_cmp(&size(one)));
+    }
+    let rest = printed.split_off(printed.len().min(SERIES_MAX));
+    (printed, rest)
 }
 
 #[cfg(test)]
@@ -93,6 +132,18 @@ mod tests {
         assert!(names(2.0, 0.0, None).is_empty(), "its processor time always moves");
         assert_eq!(names(3.0, 0.0, Some(1)), [REDIS_CPU_SYS, "counter"]);
         assert_eq!(names(3.0, 5.0, None), ["events"]);
+    }
+
+    #[test]
+    fn of_many_series_the_largest_are_printed() {
+        let samples: Vec<Sample> = (0..1_000).map(|n| gauge("events", f64::from(n))).collect();
+        let all: Vec<&Sample> = samples.iter().collect();
+        let (printed, rest) = largest_first(&all);
+        assert_eq!((printed.len(), rest.len()), (SERIES_MAX, 1_000 - SERIES_MAX));
+        assert_eq!(printed[0].value, Value::Gauge(999.0));
+        let (printed, rest) = largest_first(&all[..3]);
+        assert_eq!((printed.len(), rest.len()), (3, 0));
+        assert_eq!(printed[0].value, Value::Gauge(0.0), "few stay as they are");
     }
 
     #[test]

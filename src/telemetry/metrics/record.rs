@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, histogram};
 
+use super::labels;
 use super::names::{
     DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME, DELIVERY_TIME2,
     EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT,
@@ -16,7 +17,7 @@ use crate::store::{Drops, LeasedBatch};
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
-    counter!(EVENTS_PUBLISHED, "topic" => topic.to_string()).increment(events as u64);
+    counter!(EVENTS_PUBLISHED, "topic" => labels::of_topic(topic)).increment(events as u64);
 }
 
 /// A publish was answered.
@@ -31,7 +32,7 @@ pub fn publish_answered(status: StatusCode, took: Duration) {
 /// A batch is about to be sent that was given out so long ago.
 pub fn attempted(leased: &LeasedBatch, held: Duration) {
     if leased.batch.attempt == 1 {
-        let subscriber = leased.lease.subscriber.label();
+        let subscriber = labels::of_subscriber(&leased.lease.subscriber);
         counter!(LATENCY_COUNT, "subscriber" => subscriber.clone()).increment(1);
         counter!(LATENCY_FIRST_ATTEMPT, "subscriber" => subscriber)
             .increment(rounded_ms(leased.waited + held));
@@ -41,7 +42,7 @@ pub fn attempted(leased: &LeasedBatch, held: Duration) {
 /// An attempt to deliver a batch has ended.
 pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took: Duration) {
     let status = if acknowledged { "success" } else { "failure" };
-    let subscriber = leased.lease.subscriber.label();
+    let subscriber = labels::of_subscriber(&leased.lease.subscriber);
     let ms = rounded_ms(took);
     for (name, amount) in [
         (DELIVERY_BATCHES, 1),
@@ -80,7 +81,7 @@ pub fn expired(drops: &Drops) {
 
 fn dropped(name: &'static str, drops: &Drops) {
     for (subscriber, dropped) in drops.iter() {
-        counter!(name, "subscriber" => subscriber.label()).increment(dropped.items);
+        counter!(name, "subscriber" => labels::of_subscriber(subscriber)).increment(dropped.items);
     }
 }
 
