@@ -1,8 +1,9 @@
-//! Open files: sockets are files too, and a process may have so many of them.
+//! Files: how many a process may have open, sockets among them, and which are for its own eyes only.
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::path::Path;
 
 use anyhow::bail;
 use rustix::io::Errno;
@@ -95,6 +96,26 @@ pub fn are_used_up() -> bool {
 
 fn is_used_up(code: Errno) -> bool {
     code == Errno::MFILE || code == Errno::NFILE
+}
+
+/// Makes a directory, and those above it, if it is not there; nobody else may look into it.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Whether everybody on this machine may read a file.
+pub fn is_readable_by_all(path: &Path) -> bool {
+    #[cfg(unix)]
+    let others = fs::metadata(path).is_ok_and(|file| {
+        std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o004 != 0
+    });
+    #[cfg(not(unix))]
+    let others = false;
+    others
 }
 
 #[cfg(test)]

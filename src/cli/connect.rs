@@ -218,7 +218,7 @@ impl Bus {
         token_from: &'static str,
         ca_files: Vec<PathBuf>,
     ) -> anyhow::Result<Self> {
-        let client = client::build(&ClientOptions {
+        let client = client::build(ClientOptions {
             ca_files: ca_files.clone(),
             verify: true,
             connect_timeout: CONNECT_TIMEOUT,

@@ -115,8 +115,13 @@ pub fn optional<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Opti
 pub fn redis_url(text: &str) -> Option<String> {
     const SCHEMES: [&str; 6] =
         ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
+    // All that the driver knows; it would pass over others without a word, such as `db=2` for `/2`.
+    const QUERIES: [&str; 4] =
+        ["node", "sentinelServiceName", "sentinelUsername", "sentinelPassword"];
     let url = Url::parse(text).ok()?;
-    (SCHEMES.contains(&url.scheme()) && url.has_host()).then(|| text.to_owned())
+    let is_known = SCHEMES.contains(&url.scheme())
+        && url.query_pairs().all(|(name, _)| QUERIES.contains(&&*name));
+    (is_known && url.has_host()).then(|| text.to_owned())
 }
 
 pub fn https_url(text: &str) -> Option<Url> {

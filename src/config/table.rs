@@ -111,8 +111,9 @@ settings! {
     /// The Redis to keep everything in, for more than one machine. What has no colon is the name of
     /// another variable that has the URL. Not set: an SQLite file in the data directory.
     redis_url: Option<String> = "ROUTEMASTER_REDIS_URL", secret, "",
-        "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://, or the \
-         name of a variable with such a URL",
+        "a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://, with the number \
+         of a database as its path (redis://host/2) and no query but node and sentinel…, or the name of a \
+         variable with such a URL",
         |text| optional(text, redis_url);
     /// Certificate authorities to trust beside the system's for rediss://, a PEM file.
     redis_ca_file: Option<PathBuf> = "ROUTEMASTER_REDIS_CA_FILE", "", "a file that can be read",

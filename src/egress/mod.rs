@@ -8,6 +8,7 @@ mod address_forms;
 pub mod causes;
 pub mod client;
 pub mod host_pattern;
+pub mod pools;
 pub mod resolver;
 pub mod reuse;
 pub mod rules;

@@ -74,6 +74,14 @@ impl CheckedResolver {
     pub fn new(rules: Arc<EgressRules>) -> Self {
         Self { rules, lookups: Lookups::default() }
     }
+
+    /// All addresses that a name has, allowed or not.
+    ///
+    /// # Errors
+    /// Why it cannot be looked up.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        self.lookups.addresses(name, system_lookup).await
+    }
 }
 
 impl Resolve for CheckedResolver {

@@ -6,6 +6,8 @@ use std::fmt;
 use super::serving::Serving;
 use super::welcome::allows_default_client;
 use crate::config::{ExceptionService, MetricService, Role, Settings, default_of};
+use crate::files;
+use crate::shell;
 
 /// Something that is allowed and hardly meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub fn of(settings: &Settings, role: Role) -> Vec<Warning> {
             "let ROUTEMASTER_CALLBACK_CA_FILE name the authority of the callbacks instead",
         ));
     }
+    warnings.extend(of_secrets(settings));
     warnings.extend(without_effect(settings));
     match Serving::of(role, settings) {
         Some(serving) => warnings.extend(of_a_server(settings, serving)),
@@ -78,6 +81,32 @@ fn of_a_server(settings: &Settings, serving: Serving) -> Vec<Warning> {
     }
     warnings
 }
+
+/// Secrets that are easily guessed or read.
+fn of_secrets(settings: &Settings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let length = settings.root_key.as_ref().map(|key| key.reveal().chars().count());
+    if let Some(length) = length.filter(|length| *length < ROOT_KEY_GOOD) {
+        warnings.push(Warning::new(
+            format!("ROUTEMASTER_ROOT_KEY has {length} characters: it can be guessed"),
+            "make another one, for instance with `openssl rand -hex 32`",
+        ));
+    }
+    for (name, file) in
+        [("ROUTEMASTER_TLS_KEY", &settings.tls_key), ("ROUTEMASTER_REDIS_KEY", &settings.redis_key)]
+    {
+        if let Some(file) = file.as_ref().filter(|file| files::is_readable_by_all(file)) {
+            warnings.push(Warning::new(
+                format!("{name}: everybody on this machine can read {}", file.display()),
+                format!("run `chmod 600 {}`", shell::quoted(&file.display().to_string())),
+            ));
+        }
+    }
+    warnings
+}
+
+/// Characters that a root key should have.
+const ROOT_KEY_GOOD: usize = 16;
 
 /// Settings of a service that was not chosen.
 fn without_effect(settings: &Settings) -> impl Iterator<Item = Warning> {

@@ -15,6 +15,8 @@ use rcgen::{
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 
+use crate::files::create_private_directory;
+
 /// The certificates' validity. They never leave the machine, and renewing them has no use.
 const VALID_YEARS: (i32, i32) = (2020, 2120);
 
@@ -67,9 +69,9 @@ impl DevelopmentCa {
 
 /// Makes everything in a directory of its own, which then takes its final name in one step.
 fn create(data_dir: &Path, directory: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(data_dir)?;
+    create_private_directory(data_dir)?;
     let draft = data_dir.join(format!("tls.{}.{}", std::process::id(), fastrand::u32(..)));
-    fs::create_dir_all(&draft)?;
+    create_private_directory(&draft)?;
     let key = KeyPair::generate()?;
     let ca = ca_params()?.self_signed(&key)?;
     let identity = issue(&key.serialize_pem())?;
@@ -106,6 +108,8 @@ fn ca_params() -> anyhow::Result<CertificateParams> {
     let mut params = params("Routemaster development CA")?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    // For servers: nobody proves with it who he is as a client, or signs a program or a letter.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let loopback_v4 = CidrSubnet::from_addr_prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
     let loopback_v6 = CidrSubnet::from_addr_prefix(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
     params.name_constraints = Some(NameConstraints {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Terms;
 use crate::config::{SettingError, Settings};
 use crate::egress::causes;
-use crate::egress::client::{self, ClientOptions};
+use crate::egress::client::{ClientOptions, Template};
+use crate::egress::pools::Pools;
 use crate::egress::resolver::CheckedResolver;
 use crate::egress::reuse;
 use crate::egress::rules::{Denied, EgressRules};
@@ -21,7 +22,7 @@ use crate::tls::refusal;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
-    client: Client,
+    pools: Arc<Pools>,
     rules: Arc<EgressRules>,
     acknowledgement: Acknowledgement,
 }
@@ -78,19 +79,21 @@ impl Courier {
             }
         }
         let rules = Arc::new(settings.egress_rules());
-        let client = client::build(&ClientOptions {
+        let resolver = Arc::new(CheckedResolver::new(rules.clone()));
+        let template = Template::new(ClientOptions {
             ca_files,
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
-            resolver: Some(Arc::new(CheckedResolver::new(rules.clone()))),
+            resolver: Some(resolver.clone()),
         });
+        let pools = template.and_then(|template| Pools::new(template, resolver));
         // All that can be wrong with it comes from the settings.
-        let client = client.map_err(|error| {
+        let pools = pools.map_err(|error| {
             let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
             SettingError::Conflict(format!("{what}: {error:#}"))
         });
-        Ok(Self { client: client?, rules, acknowledgement: settings.ack })
+        Ok(Self { pools: pools?, rules, acknowledgement: settings.ack })
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
@@ -102,8 +105,8 @@ impl Courier {
         self.rules.check(terms.callback.as_url())?;
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut request = self
-            .client
+        let client = self.pools.client_for(terms.callback.as_url());
+        let mut request = client
             .post(terms.callback.as_url().clone())
             .header(CONTENT_TYPE, JSON)
             .header("webhook-id", batch.id.to_string())
@@ -125,7 +128,7 @@ impl Courier {
             })
         };
         let request = request.build().map_err(unanswered)?;
-        let response = reuse::execute(&self.client, request).await.map_err(unanswered)?;
+        let response = reuse::execute(&client, request).await.map_err(unanswered)?;
         let status = response.status();
         // Not in time, or broken off: then the connection is not used again, and that is all.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response)).await;

@@ -1,12 +1,15 @@
 //! Delivery (§4): what a subscriber's callback receives, byte by byte.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use routemaster::tls::development::DevelopmentCa;
 use serde_json::json;
 
-use crate::support::{Answer, Bus, Process, Receiver, Signal, basic};
+use crate::support::{
+    Answer, Attempt, Bus, Layer, Process, Receiver, Signal, Store, basic, event, run,
+};
 
 on_both_stores!(a_batch_is_exactly_what_was_published_in_order, |store| async move {
     let bus = Bus::new(&store);
@@ -187,3 +190,40 @@ on_both_stores!(the_callbacks_certificate_is_checked_unless_told_otherwise, |sto
     server.client("demo").publishes("widgets", [2]).await;
     assert_eq!(stranger.numbers(2).await, [1, 2]);
 });
+
+/// Contract §4: within 60 s, under steady traffic, though the old address still answers.
+#[test]
+fn a_receiver_whose_name_moves_is_followed() {
+    run(async {
+        let layer = Layer::build("contract/names").expect("a layer over name look-ups");
+        let names = layer.path("names");
+        std::fs::write(&names, "127.0.0.1").unwrap();
+        let (preload, library) = layer.preload();
+        let bus = Bus::new(&Store::sqlite())
+            .set(&preload, &library)
+            .set("NAMES_FILE", names.to_str().unwrap());
+        let server = bus.serve().await;
+        let old = bus.receiver().await;
+        let address = SocketAddr::from(([127, 0, 0, 2], old.port()));
+        let new = Receiver::start_at(address, &bus.identity()).await;
+        let demo = server.client("demo");
+        demo.claims("widgets").await;
+        server.client("alice").subscribes(&old, &["widgets"], json!({"timeout": 0})).await;
+        demo.publishes("widgets", 1..=3).await;
+        assert_eq!(old.numbers(3).await, [1, 2, 3]);
+
+        std::fs::write(&names, "127.0.0.2").unwrap();
+        let moved = Instant::now();
+        let mut number = 3;
+        while new.attempts_so_far().is_empty() {
+            assert!(moved.elapsed() < Duration::from_secs(60), "{number} went to the old address");
+            number += 1;
+            demo.publish("widgets", &event(number)).await.expect(204);
+            // Steady traffic: the connection is never idle for long.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let last = number;
+        let at_old = old.attempts_so_far().iter().flat_map(Attempt::numbers).max().unwrap();
+        assert!(at_old < last, "from then on all goes to the new one");
+    });
+}

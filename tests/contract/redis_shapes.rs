@@ -338,3 +338,54 @@ fn a_node_of_a_cluster_that_hangs_is_left_for_its_replica() {
         receiver.arrival(last).await;
     });
 }
+
+/// A Redis with a user that lacks some rights; the URL to be that user.
+fn server_with_user(lacking: &[&str]) -> (RedisServer, String) {
+    let server = RedisServer::start();
+    let mut words = vec!["ACL", "SETUSER", "limited", "on", ">pw", "~*", "&*", "+@all"];
+    words.extend(lacking);
+    server.command(&words).unwrap();
+    let url = format!("redis://limited:pw@localhost:{}", server.port());
+    (server, url)
+}
+
+#[test]
+fn a_redis_user_without_all_rights_is_told_of_at_the_start() {
+    run(async {
+        for (lacking, named) in [
+            ("-publish", "PUBLISH"),
+            ("-hvals", "HVALS"),
+            ("-evalsha", "evalsha"),
+            ("resetchannels", "PUBLISH"),
+        ] {
+            let (_server, url) = server_with_user(&[lacking]);
+            let bus = bus_on(&url);
+            let ended = bus.run(&["serve"]).await;
+            assert_eq!(ended.code, Some(1), "{lacking}: {}", ended.stderr);
+            assert!(ended.stderr.contains(named), "{lacking}: {}", ended.stderr);
+            assert!(ended.stderr.contains("ACL SETUSER"), "{lacking}: {}", ended.stderr);
+            let doctor = bus.run(&["doctor"]).await;
+            assert!(doctor.stdout.contains(named), "{lacking}: {}", doctor.stdout);
+        }
+        let (server, url) = server_with_user(&["-@dangerous", "+info"]);
+        bus_on(&url).serve().await;
+        let keys = server.command(&["KEYS", "*rights*"]).unwrap();
+        assert!(!keys.contains("rights"), "nothing is left of the asking: {keys}");
+    });
+}
+
+#[test]
+fn a_right_that_is_taken_away_later_makes_no_event_come_twice() {
+    run(async {
+        let (server, url) = server_with_user(&[]);
+        let bus = bus_on(&url);
+        let serve = bus.serve().await;
+        let (demo, receiver) = (serve.client("demo"), bus.receiver().await);
+        demo.claims("widgets").await;
+        demo.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+        server.command(&["ACL", "SETUSER", "limited", "-publish"]).unwrap();
+        demo.publishes("widgets", 1..=5).await;
+        assert_eq!(receiver.numbers(5).await, [1, 2, 3, 4, 5]);
+        assert_eq!(demo.topic("widgets").await["events"], 6, "with the first one");
+    });
+}

@@ -309,3 +309,21 @@ fn an_sqlite_file_that_is_damaged_inside_accepts_nothing_and_says_what_to_do() {
         crate::support::soon("the log says what to do", line).await;
     });
 }
+
+/// What is written into a file that was removed is gone when its process ends.
+#[test]
+fn a_data_directory_that_is_removed_ends_the_bus_and_nothing_is_accepted_any_more() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let mut server = bus.serve().await;
+        let demo = server.client("demo");
+        demo.publishes("widgets", 1..=3).await;
+        std::fs::remove_dir_all(bus.data_dir()).unwrap();
+        let accepted = demo.try_publish("widgets", &event(4)).await;
+        assert!(!accepted, "an event was accepted that nobody will find again");
+        let (code, _) = server.exit().await;
+        assert_eq!(code, Some(1));
+        let text = server.stderr.text();
+        assert!(text.contains("was removed"), "{text}");
+    });
+}

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::layer::Layer;
+use crate::support::Layer;
 
 /// The disk writes sectors of this size whole, or not at all.
 const SECTOR: usize = 512;
@@ -47,7 +47,7 @@ impl WatchedFiles {
     /// # Errors
     /// Why that is not possible here.
     pub fn new(prefix: &Path) -> Result<Self, String> {
-        Ok(Self { layer: Layer::build("files")?, prefix: prefix.to_owned() })
+        Ok(Self { layer: Layer::build("torture/files")?, prefix: prefix.to_owned() })
     }
 
     /// What the processes must have in their environment.

@@ -9,7 +9,6 @@
 
 mod faults;
 mod files;
-mod layer;
 mod load;
 mod oracle;
 mod receiver;

@@ -109,6 +109,7 @@ impl RedisStore {
     /// set it.
     pub async fn check_server(&self) -> anyhow::Result<Vec<&'static str>> {
         let mut warnings = Vec::new();
+        self.check_rights().await?;
         for lane in self.all_lanes().await? {
             let info = self.connection.info(&lane.keys).await?;
             if let Some(server_ms) = server_check::time_ms(&info) {
@@ -122,6 +123,30 @@ impl RedisStore {
             }
         }
         Ok(warnings)
+    }
+
+    /// Asks whether the user that this process is to Redis may do all that it must.
+    async fn check_rights(&self) -> anyhow::Result<()> {
+        // A long time from now: whoever is awake stays so, nobody else is woken.
+        let message = format!("{}:3600000", self.origin);
+        let lacking = |what: String| {
+            anyhow::anyhow!(
+                "the user that the bus is to Redis may not do what it must: {what}; give it all rights on \
+                 the bus's keys and channels, such as `ACL SETUSER <name> ~rm:* &rm:* +@all -@dangerous \
+                 +info`"
+            )
+        };
+        let refused = match self.run(&self.scripts.rights, Lane::HOME, vec![message.into()]).await {
+            Ok(refused) => refused.map(Reply::text).collect::<StoreResult<Vec<_>>>()?,
+            Err(StoreError::Unavailable(reason)) if reason.contains("NOPERM") => {
+                return Err(lacking(reason));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !refused.is_empty() {
+            return Err(lacking(refused.join(", ")));
+        }
+        Ok(())
     }
 
     /// How many lanes there are. It is decided when the store is first used.

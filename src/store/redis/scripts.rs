@@ -31,6 +31,7 @@ pub struct Scripts {
     pub subscriptions: Script,
     pub due_batches: Script,
     pub ping: Script,
+    pub rights: Script,
     pub drop_oldest: Script,
     pub droppable: Script,
     pub drop_expired: Script,
@@ -84,6 +85,7 @@ impl Scripts {
             subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
             due_batches: script!(" flags=no-writes", "queues/due_batches"),
             ping: script!(" flags=allow-oom", "ping"),
+            rights: script!(" flags=allow-oom", "rights"),
             drop_oldest: script!(" flags=allow-oom", "queues/due", "room/trim", "room/drop_oldest"),
             droppable: script!(" flags=no-writes", "queues/due", "room/trim", "room/droppable"),
             drop_expired: script!(
@@ -119,4 +121,37 @@ impl Scripts {
 /// Whether a server says that it does not have a script.
 pub fn is_not_loaded(error: &Error) -> bool {
     error.details().starts_with("NOSCRIPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// The commands that follow a word in all scripts below a folder.
+    fn commands_after(word: &str, folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                commands_after(word, &entry, found);
+                continue;
+            }
+            let text = fs::read_to_string(&entry).unwrap();
+            for rest in text.split(word).skip(1) {
+                found.extend(rest.split('\'').next().map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn rights_are_asked_for_all_that_any_script_does() {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/scripts");
+        let (mut used, mut tried) = (BTreeSet::new(), BTreeSet::new());
+        commands_after("redis.call('", &scripts, &mut used);
+        commands_after("redis.pcall('", &scripts, &mut used);
+        commands_after("try('", &scripts, &mut tried);
+        assert!(used.len() > 20, "{used:?}");
+        let missing: Vec<_> = used.difference(&tried).collect();
+        assert!(missing.is_empty(), "scripts/rights.lua does not try {missing:?}");
+    }
 }

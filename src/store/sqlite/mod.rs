@@ -42,6 +42,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub struct SqliteStore {
     path: PathBuf,
+    identity: FileIdentity,
     clock: Clock,
     writer: Writer,
     reader: Reader,
@@ -54,6 +55,54 @@ pub struct SqliteStore {
     max_topics: u32,
     /// The name of a thread that has ended.
     ended: watch::Sender<Option<&'static str>>,
+}
+
+/// How often is looked whether the file is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Which file a path led to when it was opened. A process goes on writing into one that was removed, and
+/// all of that is gone when it ends.
+struct FileIdentity(Option<(u64, u64)>);
+
+impl FileIdentity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        std::fs::metadata(path).map(|file| Self(identity(&file)))
+    }
+
+    fn is_gone(&self, path: &Path) -> bool {
+        match std::fs::metadata(path) {
+            Ok(file) => identity(&file) != self.0,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(file: &std::fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &std::fs::Metadata) -> Option<(u64, u64)> {
+    None
+}
+
+fn gone(path: &Path) -> StoreError {
+    StoreError::Unavailable(format!(
+        "{} was removed, or another file is in its place, while the bus was using it",
+        path.display()
+    ))
+}
+
+/// Brings the log to disk, and makes sure that it still has a place there.
+fn sync(log: &std::fs::File) -> std::io::Result<()> {
+    log.sync_data()?;
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&log.metadata()?) == 0 {
+        return Err(std::io::Error::other("the file was removed while the bus was using it"));
+    }
+    Ok(())
 }
 
 /// Tells when a thread ends that is there as long as the store is.
@@ -125,7 +174,7 @@ impl SqliteStore {
             let connection = schema::connect(&path)?;
             schema::migrate(&connection)?;
             let log = schema::open_log(&path)?;
-            Ok((connection, schema::connect(&path)?, Box::new(move || log.sync_data())))
+            Ok((connection, schema::connect(&path)?, Box::new(move || sync(&log))))
         };
         let (connection, reader, sync_log) = open()
             .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {
@@ -138,6 +187,7 @@ impl SqliteStore {
         let ended = watch::Sender::new(None);
         let notice = |thread| EndNotice { thread, ended: ended.clone() };
         Ok(Self {
+            identity: FileIdentity::of(&path)?,
             path,
             clock,
             is_watched: watcher.switch(),
@@ -192,6 +242,9 @@ impl Lanes for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn ping(&self) -> StoreResult<()> {
+        if self.identity.is_gone(&self.path) {
+            return Err(gone(&self.path));
+        }
         let now_ms = self.clock.now_ms();
         let touch = "INSERT OR REPLACE INTO times (name, at_ms) VALUES ('pulse', ?1)";
         self.write_lazily(move |db| db.execute(touch, [now_ms]).map(drop)).await
@@ -199,9 +252,21 @@ impl Store for SqliteStore {
 
     async fn broken(&self) -> StoreError {
         let mut ended = self.ended.subscribe();
-        let name = ended.wait_for(Option::is_some).await.ok().and_then(|name| *name);
-        let name = name.unwrap_or("of SQLite");
-        StoreError::Unavailable(format!("the thread {name} has ended, which it never should"))
+        let ended = async {
+            let name = ended.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+            let name = name.unwrap_or("of SQLite");
+            StoreError::Unavailable(format!("the thread {name} has ended, which it never should"))
+        };
+        let removed = async {
+            while !self.identity.is_gone(&self.path) {
+                tokio::time::sleep(LOOK).await;
+            }
+            gone(&self.path)
+        };
+        tokio::select! {
+            error = ended => error,
+            error = removed => error,
+        }
     }
 
     fn describe(&self) -> String {

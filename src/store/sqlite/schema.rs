@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::files::create_private_directory;
+
 /// What makes each version of the tables out of the one before, from an empty file on.
 const MIGRATIONS: [&str; 4] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4];
 /// Version of the tables, kept in the file's `user_version`.
@@ -141,16 +143,11 @@ const LOG_PAGES: u32 = 4_000;
 /// Makes the directory and the file if they are not there, for their owner's eyes only: tokens
 /// and uuids are in it. SQLite gives the files beside it the same permissions.
 pub fn create_private(directory: &Path, path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
+    create_private_directory(directory)?;
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
-    {
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    builder.create(directory)?;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
 }
 

@@ -88,7 +88,7 @@ impl Reporter {
         settings: &Settings,
         waiting: Waiting,
     ) -> anyhow::Result<Self> {
-        let client = client::build(&ClientOptions {
+        let client = client::build(ClientOptions {
             ca_files: Vec::new(),
             verify: true,
             connect_timeout: CONNECT_TIMEOUT,

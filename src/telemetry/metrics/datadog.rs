@@ -112,7 +112,7 @@ impl Api {
     /// # Errors
     /// If the system's certificate authorities cannot be read.
     pub fn new(host: &Url, key: &str) -> anyhow::Result<Self> {
-        let http = client::build(&ClientOptions {
+        let http = client::build(ClientOptions {
             ca_files: vec![],
             verify: true,
             connect_timeout: CONNECT_TIMEOUT,

@@ -8,6 +8,7 @@
 mod bus;
 mod client;
 pub mod description;
+mod layer;
 mod output;
 mod process;
 #[path = "../../support/property.rs"]
@@ -23,6 +24,7 @@ mod run;
 
 pub use bus::{Bus, CLIENTS, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
+pub use layer::Layer;
 pub use output::Output;
 pub use process::{Process, Signal};
 pub use receiver::{Answer, Attempt, Receiver, first_seen};

@@ -101,7 +101,12 @@ impl Receiver {
 
     /// Starts a receiver on the port that another one had.
     pub async fn start_on(port: u16, identity: &Identity) -> Self {
-        let bind = async || TcpListener::bind(("127.0.0.1", port)).ok();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)), identity).await
+    }
+
+    /// Starts a receiver at this address of loopback.
+    pub async fn start_at(address: SocketAddr, identity: &Identity) -> Self {
+        let bind = async || TcpListener::bind(address).ok();
         let (listener, _) = eventually("the receiver's port is free", bind).await;
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::power::skipped;
 use super::redis::Resumed;
 use super::{Kind, Order};
-use crate::layer::Layer;
 use crate::rig::{self, Rig, Row};
+use crate::support::Layer;
 
 /// The clock of whoever the queues' times come from jumps: of the bus with SQLite, else of Redis.
 pub async fn jumps(order: Order) -> Row {
-    let layer = match Layer::build("clock") {
+    let layer = match Layer::build("torture/clock") {
         Ok(layer) => layer,
         Err(reason) => return skipped(&reason),
     };

@@ -67,6 +67,6 @@ end
 if not in_hand(token) then due = next_due(list, now, max, timeout) end
 if due then
   redis.call('ZADD', DUE, text(due), token)
-  redis.call('PUBLISH', P .. 'wake', ARGV[11] .. ':0')
+  redis.pcall('PUBLISH', P .. 'wake', ARGV[11] .. ':0')
 end
 return { 'done' }

@@ -50,7 +50,7 @@ if appended then
       -- Not later than it was: a queue that has been due for long is the next one's turn.
       redis.call('ZADD', DUE, 'LT', text(due), token)
       due_in = text(math.max(0, due - now))
-      redis.call('PUBLISH', P .. 'wake', ARGV[2] .. ':' .. due_in)
+      redis.pcall('PUBLISH', P .. 'wake', ARGV[2] .. ':' .. due_in)
     end
   end
 end

@@ -127,5 +127,6 @@ local result, for_others = table.concat(results), table.concat(births, ',')
 redis.call('SET', slot, commit .. ':' .. result .. ':' .. for_others, 'PX', SLOT_TTL_MS)
 if not earliest then return { result, -1, text(now), for_others } end
 local delay = text(earliest - now)
-redis.call('PUBLISH', P .. 'wake', origin .. ':' .. delay)
+-- Refused, the wake-up is lost, and workers look a moment later; all else is done by now.
+redis.pcall('PUBLISH', P .. 'wake', origin .. ':' .. delay)
 return { result, delay, text(now), for_others }

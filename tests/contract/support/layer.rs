@@ -13,7 +13,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Builds `tests/torture/<name>.c`.
+    /// Builds `tests/<name>.c`.
     ///
     /// # Errors
     /// Why it cannot be used here.
@@ -21,10 +21,9 @@ impl Layer {
         if !cfg!(target_os = "linux") {
             return Err("LD_PRELOAD is tried on Linux only".into());
         }
-        let source =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/torture/{name}.c"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/{name}.c"));
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let library = directory.path().join(format!("{name}.so"));
+        let library = directory.path().join("layer.so");
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O2", "-o"])
             .args([&library, &source])
