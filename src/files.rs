@@ -9,6 +9,8 @@ use anyhow::bail;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::causes;
+
 /// What a process has open beside connections and deliveries: its store, its log, what it listens on, and
 /// what looking up a name needs for a moment.
 const OF_ITS_OWN: u64 = 40;
@@ -78,15 +80,7 @@ fn raise_limit() -> u64 {
 
 /// Whether something failed because the process, or the machine, has no file left.
 pub fn are_used_up_by(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        if code.map(Errno::from_raw_os_error).is_some_and(is_used_up) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes::io_codes(error).map(Errno::from_raw_os_error).any(is_used_up)
 }
 
 /// Whether no file can be opened just now. What looks up names says otherwise why it fails.
@@ -105,6 +99,12 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// Bytes that may still be written where a directory is.
+pub fn free_space(directory: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether everybody on this machine may read a file.

@@ -1,5 +1,6 @@
 //! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
 
+mod presence;
 mod serving;
 mod warnings;
 mod welcome;
@@ -24,6 +25,7 @@ use crate::telemetry::metrics::{Metrics, record};
 use crate::upkeep;
 use crate::worker::Worker;
 
+use presence::Presence;
 pub use serving::server_options;
 use serving::{Serving, api};
 pub use warnings::{Warning, of as warnings_about};
@@ -72,12 +74,14 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let mut parts = JoinSet::new();
     parts.spawn(upkeep(&settings, &store, &full, &stop));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
-    if role != Role::Web {
-        let worker = Worker::new(&settings, files.deliveries, store.clone(), stop.clone())?;
-        parts.spawn(async {
-            worker.run().await;
-            Ok(())
-        });
+    let worker = match role {
+        Role::Web => None,
+        _ => Some(Worker::new(&settings, files.deliveries, store.clone(), stop.clone())?),
+    };
+    let presence = Presence::new(role, store.clone(), worker.clone())?;
+    parts.spawn(always_well(presence.keep_telling(stop.clone())));
+    if let Some(worker) = worker {
+        parts.spawn(always_well(worker.run()));
     }
     let address = served.as_ref().map(|(server, _)| server.local_address()).transpose()?;
     let told = match (role, address) {
@@ -121,17 +125,19 @@ fn record_process(role: Role, status: &'static str) {
     }
 }
 
+/// A part that cannot fail.
+async fn always_well(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+    part.await;
+    Ok(())
+}
+
 fn upkeep(
     settings: &Settings,
     store: &Arc<dyn Store>,
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    let upkeep = upkeep::run(store.clone(), settings.budget(), full.clone(), stop.clone());
-    async {
-        upkeep.await;
-        Ok(())
-    }
+    always_well(upkeep::run(store.clone(), settings.budget(), full.clone(), stop.clone()))
 }
 
 /// Ends the process when its store can never work again, so that its supervisor starts it anew.

@@ -8,6 +8,7 @@ use routemaster::cli::completions::CompletionsArgs;
 use routemaster::cli::doctor::DoctorArgs;
 use routemaster::cli::import::ImportArgs;
 use routemaster::cli::listen::ListenArgs;
+use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
 use routemaster::cli::subscribe::SubscribeArgs;
@@ -72,6 +73,8 @@ pub enum Chore {
     Topics(TopicsArgs),
     /// List the subscriptions, and how much waits for whom
     Subscriptions(SubscriptionsArgs),
+    /// List the processes of the bus, and how busy they are
+    Ps(PsArgs),
     /// Tell whether the bus works, as a health check
     Pulse(PulseArgs),
     /// Make, list and remove the tokens of clients

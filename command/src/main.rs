@@ -87,6 +87,7 @@ async fn run_chore(chore: Chore) -> anyhow::Result<()> {
         Chore::Unsubscribe(args) => cli::unsubscribe::run(args).await,
         Chore::Topics(args) => cli::topics::run(args).await,
         Chore::Subscriptions(args) => cli::subscriptions::run(args).await,
+        Chore::Ps(args) => cli::ps::run(args).await,
         Chore::Pulse(args) => cli::pulse::run(args).await,
         Chore::Token(args) => cli::token::run(args).await,
     }

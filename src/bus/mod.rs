@@ -9,6 +9,7 @@ pub mod clock;
 pub mod event;
 pub mod health;
 pub mod json;
+pub mod process;
 pub mod subscription;
 pub mod token;
 pub mod topic;

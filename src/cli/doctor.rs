@@ -10,6 +10,7 @@ mod certificate;
 mod clock;
 mod dial;
 mod finding;
+mod processes;
 mod queues;
 mod settings;
 mod store;
@@ -100,6 +101,7 @@ pub async fn run(
     findings.extend(certificates);
     let subscriptions = visit.subscriptions.as_deref();
     findings.extend(callbacks::check(subscriptions, survey).await);
+    findings.extend(processes::check(visit.processes.as_deref()));
     let now_ms = visit.pong.map_or_else(|| Clock::system().now_ms(), |pong| pong.bus_now_ms());
     findings.extend(queues::check(subscriptions, now_ms / 1000));
     tell(findings, args.json)

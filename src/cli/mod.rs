@@ -15,6 +15,7 @@ pub mod listen;
 pub mod monitoring;
 pub mod note;
 pub mod outcome;
+pub mod ps;
 pub mod publish;
 pub mod pulse;
 pub mod refusals;

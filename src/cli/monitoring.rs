@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::connect::Bus;
 use super::refusals::refusal;
+use crate::bus::process::Process;
 
 /// A row of `GET /topics`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -83,6 +84,12 @@ pub async fn topics(bus: &Bus) -> anyhow::Result<Vec<Topic>> {
 /// If the bus cannot be asked, or refuses.
 pub async fn subscriptions(bus: &Bus) -> anyhow::Result<Vec<Subscription>> {
     list(bus, "/subscriptions").await
+}
+
+/// # Errors
+/// If the bus cannot be asked, or refuses.
+pub async fn processes(bus: &Bus) -> anyhow::Result<Vec<Process>> {
+    list(bus, "/processes").await
 }
 
 async fn list<T: DeserializeOwned>(bus: &Bus, path: &str) -> anyhow::Result<Vec<T>> {

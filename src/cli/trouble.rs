@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::egress::causes;
+use crate::causes;
 use crate::tls::refusal;
 
 /// There was no answer.

@@ -5,7 +5,6 @@
 //! what met a connection that was just being closed; [`causes`] finds what a failure came from.
 
 mod address_forms;
-pub mod causes;
 pub mod client;
 pub mod host_pattern;
 pub mod pools;

@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use crate::bus::token::{ApiToken, ClientToken, RootKey};
 use crate::store::{Store, StoreError};
+use crate::telemetry::sparing::SparingLine;
 
 /// Somebody with an allowed token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +77,22 @@ impl Authentication {
             return Ok(caller);
         }
         // Counted before the store is asked: guessing must not be work for it.
-        if let Some(address) = self.client_address(headers, peer) {
-            self.limits.failed_authentication(address)?;
+        let from = self.client_address(headers, peer);
+        if let Some(address) = from {
+            self.limits.failed_authentication(address).inspect_err(|_| {
+                if let Some(untold) = GUESSING.is_due() {
+                    tracing::warn!(from = %address, untold, "refused too many sign-ins");
+                }
+            })?;
         }
-        self.tokens.caller(authorization).await
+        let caller = self.tokens.caller(authorization).await;
+        if let Err(Refusal::Unauthorized) = caller {
+            tracing::warn!(
+                from = from.map(tracing::field::display),
+                "refused a sign-in: unknown token"
+            );
+        }
+        caller
     }
 
     /// A client as a caller may see it in monitoring: the whole token for its holder and for root. For others
@@ -95,7 +108,7 @@ impl Authentication {
 
     /// Where a request comes from: the other end of its connection or, behind a trusted proxy, of
     /// the proxy's, which it adds to `X-Forwarded-For` last.
-    fn client_address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
+    pub fn client_address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
         let forwarded = || {
             let addresses = headers.get_all("x-forwarded-for").iter().next_back()?;
             addresses.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
@@ -109,6 +122,8 @@ impl Authentication {
         tokio::join!(self.tokens.keep_fresh(), self.limits.keep_swept());
     }
 }
+
+static GUESSING: SparingLine = SparingLine::new();
 
 /// Decodes `Basic <base64>`; `None` if it is not of that form.
 pub fn basic_credentials(authorization: &[u8]) -> Option<String> {

@@ -3,6 +3,7 @@
 //! What is served is handed in as values ([`Site`]), put together where a process starts.
 
 mod acceptor;
+pub mod audit;
 pub mod authentication;
 pub mod body;
 mod connection;

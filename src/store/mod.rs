@@ -26,6 +26,7 @@ mod error;
 mod held_duty;
 mod imports;
 mod lanes;
+mod processes;
 mod queues;
 pub mod redis;
 mod room;
@@ -45,6 +46,7 @@ pub use imports::{
     Portion, Taken,
 };
 pub use lanes::{Lane, Lanes};
+pub use processes::Processes;
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
     LeasedBatch, Publication, Published, QueueClaim, QueueLease, Queues,
@@ -54,7 +56,7 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
-pub trait Store: Queues + Directory + Room + Duties + Imports {
+pub trait Store: Queues + Directory + Room + Duties + Processes + Imports {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
 

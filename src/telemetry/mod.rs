@@ -28,7 +28,7 @@ pub fn start(role: Role, settings: &Settings) -> anyhow::Result<Option<Reporter>
 }
 
 /// The machine's name: from Linux itself, elsewhere from the shell that started the process.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     if name.trim().is_empty() { "unknown".into() } else { name.trim().to_owned() }

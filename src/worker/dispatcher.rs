@@ -16,9 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::courier::{Courier, DeliveryError};
+use super::failure_log::{FailureLog, Recovery};
 use super::leases::{LEASE, Leases};
 use crate::bus::attempt::Failure;
 use crate::bus::health::BackOff;
+use crate::bus::process::PlacesInUse;
+use crate::bus::token::ClientToken;
 use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::store::{
@@ -44,6 +47,8 @@ pub struct Worker {
     back_off: BackOff,
     /// One permit for each delivery that may be in flight.
     places: Arc<Semaphore>,
+    max_deliveries: usize,
+    failures: FailureLog,
     stop: CancellationToken,
 }
 
@@ -75,6 +80,8 @@ impl Worker {
                 max: settings.max_backoff,
             },
             places: Arc::new(Semaphore::new(max_deliveries)),
+            max_deliveries,
+            failures: FailureLog::default(),
             stop,
         }))
     }
@@ -92,6 +99,12 @@ impl Worker {
         join_all(dispatchers).await;
         committers.close();
         committers.wait().await;
+    }
+
+    /// How many deliveries are in flight, and may be.
+    pub fn deliveries(&self) -> PlacesInUse {
+        let max = self.max_deliveries as u64;
+        PlacesInUse { used: max.saturating_sub(self.places.available_permits() as u64), max }
     }
 
     /// How many lanes the store has, as soon as it can be asked.
@@ -131,6 +144,7 @@ impl Worker {
         }
         match delivered {
             Ok(()) => {
+                self.log_recovery(&leased.lease.subscriber);
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
             }
             Err(DeliveryError::NoFiles) => {
@@ -150,11 +164,23 @@ impl Worker {
                 let timeout = leased.terms.timeout;
                 let retry_in =
                     self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
-                log_failure(leased, &error, took, retry_in);
+                if let Some(untold) =
+                    self.failures.failed(&leased.lease.subscriber, started.into_std())
+                {
+                    log_failure(leased, &error, took, retry_in, untold);
+                }
                 let status = error.status().map(|status| status.as_u16());
                 let failure = Some(Failure::new(status, &error.to_string()));
                 BatchSettlement { failure, ..settlement(BatchOutcome::Failed { retry_in }, health) }
             }
+        }
+    }
+
+    fn log_recovery(&self, subscriber: &ClientToken) {
+        let now = std::time::Instant::now();
+        if let Some(Recovery { failures, after }) = self.failures.succeeded(subscriber, now) {
+            let after_ms = after.as_millis() as u64;
+            tracing::info!(%subscriber, failures, after_ms, "delivers again");
         }
     }
 
@@ -278,7 +304,14 @@ impl Dispatcher {
     }
 }
 
-fn log_failure(leased: &LeasedBatch, error: &DeliveryError, took: Duration, retry_in: Duration) {
+/// `untold` is how many failures before it were not told of.
+fn log_failure(
+    leased: &LeasedBatch,
+    error: &DeliveryError,
+    took: Duration,
+    retry_in: Duration,
+    untold: u64,
+) {
     tracing::warn!(
         subscriber = %leased.lease.subscriber,
         callback = leased.terms.callback.as_str(),
@@ -288,6 +321,7 @@ fn log_failure(leased: &LeasedBatch, error: &DeliveryError, took: Duration, retr
         took_ms = took.as_millis() as u64,
         retry_in_ms = retry_in.as_millis() as u64,
         status = error.status().map(|status| status.as_u16()),
+        untold = (untold > 0).then_some(untold),
         %error,
         "failed to deliver"
     );

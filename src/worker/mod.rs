@@ -4,6 +4,7 @@
 
 mod courier;
 mod dispatcher;
+mod failure_log;
 mod leases;
 
 pub use courier::Courier;

@@ -25,6 +25,7 @@ mod connections;
 mod transport;
 
 mod limits;
+mod processes;
 mod publishing;
 mod publishing_refused;
 
@@ -40,6 +41,7 @@ mod failures;
 mod autodrop;
 mod retention;
 
+mod log_lines;
 mod metrics;
 mod monitoring;
 mod tokens;

@@ -11,6 +11,7 @@ use super::state::Shared;
 use crate::api::openapi::tags::TOKENS;
 use crate::bus::json::parse_object;
 use crate::bus::token::{ApiToken, ClientToken, ServiceName};
+use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::query;
@@ -94,10 +95,10 @@ struct NewToken {
 )]
 pub async fn create(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     body: Body,
 ) -> Result<Response, Refusal> {
-    caller.require_root()?;
+    actor.caller.require_root()?;
     let new: NewToken = parse_object(&body.bytes)?;
     let name = ServiceName::parse(&new.name).map_err(Refusal::bad_request)?;
     let token = match new.token {
@@ -113,6 +114,7 @@ pub async fn create(
     }
     let token = ApiToken { name: name.as_str().to_owned(), token };
     api.store.add_api_token(&token).await?;
+    actor.did("made a token", &token.name);
     if let Err(error) = api.authentication.tokens.refresh().await {
         // It is valid all the same, and must not be lost; it is looked up when it is first used.
         tracing::debug!(%error, "failed to refresh the tokens");
@@ -142,15 +144,16 @@ pub async fn create(
 )]
 pub async fn delete(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     Path(token): Path<String>,
     uri: Uri,
 ) -> Result<StatusCode, Refusal> {
-    caller.require_root()?;
+    actor.caller.require_root()?;
     let keep = query::flag(&uri, "keep")?;
     // What is no token cannot be in the list either: it is gone already.
     if let Ok(token) = ClientToken::parse(&token) {
         api.store.delete_api_token(&token).await?;
+        actor.did("deleted a token", &token);
         api.authentication.tokens.refresh().await?;
         // Also of one that is gone already: an earlier try may have come no further.
         if !keep && !api.authentication.tokens.is_configured(&token) {

@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 
 use super::state::Shared;
+use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::in_flight::Requester;
@@ -21,6 +22,17 @@ impl FromRequestParts<Shared> for Caller {
             requester.learn(&caller);
         }
         Ok(caller)
+    }
+}
+
+impl FromRequestParts<Shared> for Actor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
+        let from = api.authentication.client_address(&parts.headers, peer);
+        Ok(Self { caller, from })
     }
 }
 

@@ -5,6 +5,7 @@ mod description;
 mod extract;
 mod health;
 mod metrics;
+mod processes;
 mod publish;
 mod pulse;
 mod router;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 
 use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
@@ -21,7 +21,11 @@ const SCALING_DELAY: Duration = Duration::from_secs(1);
     path = "/pulse",
     tag = MONITORING,
     responses(
-        (status = 204, description = "it does"),
+        (
+            status = 204,
+            description = "it does",
+            headers(("Routemaster-Workers" = u64, description = "how many processes deliver")),
+        ),
         (status = 401, description = "no or malformed `Authorization`, or an unknown token"),
         (status = 429, description = "too many unknown tokens from this address"),
         (status = 500, description = "the store cannot be written to, or not be asked who calls"),
@@ -32,12 +36,19 @@ pub async fn pulse(
     caller: Result<Caller, Refusal>,
 ) -> Result<Response, Refusal> {
     let pulse = match caller {
-        Ok(_) => api.store.ping().await,
+        Ok(_) => match api.store.ping().await {
+            Ok(()) => api.store.processes().await,
+            Err(error) => Err(error),
+        },
         Err(Refusal::Store(error)) => Err(error),
         Err(error) => return Err(error),
     };
     Ok(match pulse {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(processes) => {
+            let workers = processes.iter().filter(|process| process.is_worker()).count();
+            let workers = AppendHeaders([("routemaster-workers", workers.to_string())]);
+            (StatusCode::NO_CONTENT, workers).into_response()
+        }
         Err(error) => {
             tracing::warn!(%error, "no pulse");
             let reason = "the store cannot be written to\n";

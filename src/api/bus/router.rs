@@ -7,7 +7,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::state::Shared;
-use super::{api_tokens, description, health, metrics, publish, pulse, subscriptions, topics};
+use super::{
+    api_tokens, description, health, metrics, processes, publish, pulse, subscriptions, topics,
+};
 use crate::http::refusal::Refusal;
 
 /// What a process with the API answers to.
@@ -40,6 +42,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(also_at("/subscribers/{token}", routes!(subscriptions::delete)))
         .routes(routes!(api_tokens::list, api_tokens::create))
         .routes(routes!(api_tokens::delete))
+        .routes(routes!(processes::list))
         .routes(routes!(pulse::pulse))
         .routes(routes!(pulse::scaling))
         .routes(routes!(metrics::metrics))

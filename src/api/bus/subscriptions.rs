@@ -14,6 +14,7 @@ use crate::bus::attempt::FailedAttempt;
 use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
@@ -44,10 +45,10 @@ use crate::store::Subscribed;
 )]
 pub async fn subscribe(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let subscriber = caller.into_client()?;
+    let subscriber = actor.caller.clone().into_client()?;
     let request = SubscriptionRequest::parse(&body.bytes, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
     let callback = &request.terms.callback;
@@ -55,7 +56,10 @@ pub async fn subscribe(
     allowed.map_err(|denied| Refusal::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(&subscriber, &request, create_topics).await? {
-        Subscribed::Done => Ok(StatusCode::NO_CONTENT),
+        Subscribed::Done => {
+            actor.did("subscribed", callback.as_str());
+            Ok(StatusCode::NO_CONTENT)
+        }
         Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
         Subscribed::TooManyTopics => Err(Refusal::Forbidden(TOO_MANY)),
         Subscribed::KeptRetentionTooShort(age) => Err(Refusal::bad_request(format!(
@@ -100,8 +104,8 @@ pub async fn own(
         Caller,
     ),
 )]
-pub async fn unsubscribe(State(api): State<Shared>, caller: Caller) -> Result<StatusCode, Refusal> {
-    remove(&api, &caller.into_client()?).await
+pub async fn unsubscribe(State(api): State<Shared>, actor: Actor) -> Result<StatusCode, Refusal> {
+    remove(&api, &actor, &actor.caller.clone().into_client()?).await
 }
 
 /// Remove a subscriber: any of them for root, itself for a client.
@@ -121,20 +125,21 @@ pub async fn unsubscribe(State(api): State<Shared>, caller: Caller) -> Result<St
 )]
 pub async fn delete(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     Path(token): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let subscriber = ClientToken::parse(&token).map_err(Refusal::bad_request)?;
-    match caller {
+    match &actor.caller {
         Caller::Root => {}
-        Caller::Client(client) if client == subscriber => {}
+        Caller::Client(client) if *client == subscriber => {}
         Caller::Client(_) => return Err(Refusal::Forbidden("this is another subscriber")),
     }
-    remove(&api, &subscriber).await
+    remove(&api, &actor, &subscriber).await
 }
 
-async fn remove(api: &Api, subscriber: &ClientToken) -> Result<StatusCode, Refusal> {
+async fn remove(api: &Api, actor: &Actor, subscriber: &ClientToken) -> Result<StatusCode, Refusal> {
     if api.store.unsubscribe(subscriber).await? {
+        actor.did("removed a subscription with its queue", subscriber);
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(no_subscriber())
@@ -163,12 +168,13 @@ fn no_subscriber() -> Refusal {
 )]
 pub async fn unsubscribe_topic(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     Path(topic): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let subscriber = caller.into_client()?;
+    let subscriber = actor.caller.clone().into_client()?;
     let topic = api.topic_name(&topic)?;
     if api.store.unsubscribe_topic(&subscriber, &topic).await? {
+        actor.did("unsubscribed from a topic", &topic);
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Refusal::NotFound(format!("you are not subscribed to the topic `{topic}`")))

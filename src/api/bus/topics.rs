@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::state::Shared;
 use crate::api::openapi::tags::{MONITORING, PUBLISHING};
 use crate::bus::topic::TopicName;
+use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::refusal::Refusal;
 use crate::store::TopicDeleted;
@@ -36,16 +37,19 @@ pub const TOO_MANY: &str = "you have as many topics as one client may: delete on
 )]
 pub async fn delete(
     State(api): State<Shared>,
-    caller: Caller,
+    actor: Actor,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let topic = api.topic_name(&name)?;
-    let owner = match &caller {
+    let owner = match &actor.caller {
         Caller::Client(token) => Some(token),
         Caller::Root => None,
     };
     match api.store.delete_topic(&topic, owner).await? {
-        TopicDeleted::Done => Ok(StatusCode::NO_CONTENT),
+        TopicDeleted::Done => {
+            actor.did("deleted a topic", &topic);
+            Ok(StatusCode::NO_CONTENT)
+        }
         TopicDeleted::Unknown => Err(unknown_topic(&topic)),
         TopicDeleted::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::clock::Pong;
 use super::finding::Finding;
 use crate::bus::clock::Clock;
+use crate::bus::process::Process;
 use crate::cli::connect::{Answer, Bus};
 use crate::cli::monitoring::{self, Subscription};
 use crate::cli::trouble::Trouble;
@@ -22,6 +23,7 @@ pub struct Visit {
     /// What its clock showed.
     pub pong: Option<Pong>,
     pub subscriptions: Option<Vec<Subscription>>,
+    pub processes: Option<Vec<Process>>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +60,7 @@ impl Visit {
         let found = format!("{} works: {topics}, {subscribers}; pulse in {ms} ms", bus.url());
         self.findings.push(Finding::ok(CHECK, found));
         self.subscriptions = Some(subscriptions);
+        self.processes = Some(monitoring::processes(bus).await.map_err(failed)?);
         Ok(())
     }
 }

@@ -10,6 +10,9 @@ const CHECK: &str = "queues";
 /// For how long an event may wait, beyond the subscriber's own `timeout`, in seconds.
 const OLD_S: u64 = 10 * 60;
 
+/// For how long one may wait before it is worth a word, though no delivery failed.
+const LATE_S: u64 = 15;
+
 /// `now_s` is the bus's clock, in seconds since the epoch.
 pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding> {
     let Some(subscriptions) = subscriptions else {
@@ -29,7 +32,9 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
                 findings.push(stuck(subscription, error.as_ref(), waited_s).about(about));
             }
             (Some(error), None) => findings.push(failing(error).about(about)),
-            (None, None) => {}
+            (None, None) => {
+                findings.extend(late(subscription, waited_s(subscription)).map(|f| f.about(about)))
+            }
         }
         if subscription.events.autodropped > 0 {
             findings.push(dropped(subscription.events.autodropped).about(about));
@@ -61,6 +66,21 @@ fn stuck(subscription: &Subscription, error: Option<&LastError>, waited_s: u64) 
              for `failed to deliver` in its log: it names the reason",
         ),
     }
+}
+
+/// Nothing has failed, and nothing goes out.
+fn late(subscription: &Subscription, waited_s: Option<u64>) -> Option<Finding> {
+    let waited_s = waited_s.filter(|s| *s > LATE_S + subscription.timeout.div_ceil(1000))?;
+    let waiting = counted(subscription.events.queued, "event waits", "events wait");
+    Some(Finding::warning(
+        CHECK,
+        format!(
+            "{waiting}, the oldest for {}, and no delivery has failed",
+            age_in_seconds(waited_s)
+        ),
+        "see above whether a worker runs and has places left; a long backlog takes its time, and a \
+         receiver that is slow to answer holds it up",
+    ))
 }
 
 fn failing(error: &LastError) -> Finding {
@@ -113,11 +133,14 @@ mod tests {
         let check = |all: &[Subscription]| check(Some(all), now_s);
         let well = check(&[
             subscription(500, None, 0),
-            subscription(500, Some(now_s - OLD_S), 0),
+            subscription(500, Some(now_s - LATE_S), 0),
             subscription(3_600_000, Some(now_s - 3_600), 0),
         ]);
         assert_eq!(well.len(), 1);
         assert_eq!(well[0].found, "21 events wait, the oldest for 60 min");
+        let late = check(&[subscription(500, Some(now_s - OLD_S), 0)]);
+        assert_eq!(late[0].result, Verdict::Warning);
+        assert!(late[0].found.contains("no delivery has failed"), "{}", late[0].found);
         let ill = check(&[subscription(500, Some(now_s - 3_000), 5)]);
         let results: Vec<_> = ill.iter().map(|finding| finding.result).collect();
         assert_eq!(results, [Verdict::Problem, Verdict::Warning]);

@@ -8,6 +8,7 @@ use indicatif::DecimalBytes;
 
 use super::finding::Finding;
 use crate::config::Survey;
+use crate::files;
 use crate::roles::{Access, open_and_check_store};
 use crate::store::Budget;
 use crate::store::sqlite::SqliteStore;
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Of the room that is used before autodrop begins, the share from which on it is worth a word, in
 /// per cent.
 const CLOSE: u64 = 80;
+/// With less free than this, in bytes, a disk is full.
+const DISK_FULL: u64 = 50_000_000;
 
 pub async fn check(survey: &Survey) -> Vec<Finding> {
     let settings = &survey.settings;
@@ -95,7 +98,11 @@ async fn sqlite(directory: &Path, budget: Budget) -> Vec<Finding> {
             "run this as the user that the bus runs as, or correct ROUTEMASTER_DATA_DIR",
         ),
         Ok(true) => match usage_in(directory).await {
-            Ok(usage) => room(&name, &usage, budget, "ROUTEMASTER_SQLITE_MAX_BYTES"),
+            Ok(usage) => {
+                let free = files::free_space(directory).ok();
+                let full = free.and_then(|free| disk(&name, free, &usage, budget));
+                full.unwrap_or_else(|| room(&name, &usage, budget, "ROUTEMASTER_SQLITE_MAX_BYTES"))
+            }
             Err(error) => Finding::problem(
                 CHECK,
                 format!("{name}: {error:#}"),
@@ -114,6 +121,27 @@ async fn usage_in(directory: &Path) -> anyhow::Result<Usage> {
         Ok(looked) => looked?,
         Err(_) => anyhow::bail!("it did not answer within {} s", LIMIT.as_secs()),
     }
+}
+
+/// Judges a disk with so many bytes free; nothing if there are enough for what the store may still take.
+fn disk(name: &str, free: u64, usage: &Usage, budget: Budget) -> Option<Finding> {
+    let left = budget.high_mark().saturating_sub(usage.used);
+    let shown = DecimalBytes(free);
+    if free < DISK_FULL.min(left) {
+        let found = format!("{name}: its disk is full ({shown} free)");
+        let advice = "make room on that disk: publishes get 503 until there is some";
+        return Some(Finding::problem(CHECK, found, advice));
+    }
+    if free < left {
+        let found = format!(
+            "{name}: {} used, and its disk has less free ({shown}) than it may still take",
+            DecimalBytes(usage.used)
+        );
+        let advice = "make room on that disk, or lower ROUTEMASTER_SQLITE_MAX_BYTES, so that autodrop \
+                      begins before the disk is full";
+        return Some(Finding::warning(CHECK, found, advice));
+    }
+    None
 }
 
 /// Judges how full it is.
@@ -143,6 +171,19 @@ fn room(name: &str, usage: &Usage, budget: Budget, setting: &str) -> Finding {
 mod tests {
     use super::super::finding::Verdict;
     use super::*;
+
+    #[test]
+    fn a_disk_has_to_have_what_the_store_may_still_take() {
+        let budget = Budget { max: 1_000_000_000, min_free: 100_000_000 };
+        let result = |free, used| {
+            let usage = Usage { used, limit: None, cpu: None };
+            disk("it", free, &usage, budget).map(|finding| finding.result)
+        };
+        assert_eq!(result(2_000_000_000, 0), None);
+        assert_eq!(result(300_000_000, 0), Some(Verdict::Warning));
+        assert_eq!(result(300_000_000, 700_000_000), None);
+        assert_eq!(result(1_000_000, 0), Some(Verdict::Problem));
+    }
 
     #[test]
     fn a_store_that_is_nearly_full_is_a_warning_and_one_that_drops_a_problem() {

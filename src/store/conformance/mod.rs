@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod imports;
 mod model;
 mod parallel;
+mod processes;
 mod queues;
 mod redis_only;
 mod room;

@@ -12,6 +12,7 @@ mod imports;
 mod lanes;
 mod link;
 mod options;
+mod processes;
 mod publish;
 mod queues;
 mod replicas;

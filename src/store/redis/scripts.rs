@@ -36,6 +36,8 @@ pub struct Scripts {
     pub droppable: Script,
     pub drop_expired: Script,
     pub take_duty: Script,
+    pub announce: Script,
+    pub processes: Script,
     pub lanes: Script,
     pub format_2: Script,
     pub set_format: Script,
@@ -95,6 +97,8 @@ impl Scripts {
                 "room/drop_expired"
             ),
             take_duty: script!(" flags=allow-oom", "duties/take_duty"),
+            announce: script!(" flags=allow-oom", "processes/announce"),
+            processes: script!(" flags=no-writes", "processes/processes"),
             lanes: script!(" flags=allow-oom", "lanes/lanes"),
             format_2: script!(" flags=allow-oom", "lanes/format_2"),
             set_format: script!(" flags=allow-oom", "lanes/set_format"),

@@ -11,6 +11,7 @@ mod due;
 mod duties;
 mod housekeeping;
 mod imports;
+mod processes;
 mod publish;
 mod queues;
 mod reader;

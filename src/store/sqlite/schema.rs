@@ -130,10 +130,16 @@ const FROM_2_TO_3: &str = "
 ";
 
 /// What version 4 adds: who made a topic by subscribing, while nobody has published to it, and how many
-/// topics are whose.
+/// topics are whose; and which processes are there.
 const FROM_3_TO_4: &str = "
     ALTER TABLE topics ADD COLUMN made_by TEXT;
     CREATE INDEX topics_by_client ON topics (coalesce(publisher, made_by));
+
+    CREATE TABLE processes (
+        id TEXT PRIMARY KEY,
+        text TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

@@ -16,6 +16,8 @@
 -- <p>last_birth            string  the largest of them
 -- <p>api_tokens            hash    token -> service name
 -- <p>duty:<duty>           string  the process that does it, until the key expires
+-- <p>processes             hash    process -> what it says of itself, as JSON
+-- <p>present               zset    process -> until when it is there unless it says so again
 --
 -- Of each lane:
 -- <p>topic:<topic>         hash    subscriber -> '<max>:<timeout>', what publishing needs of it, and in

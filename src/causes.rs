@@ -1,4 +1,4 @@
-//! What is inside of an error of the HTTP client.
+//! What is inside of an error.
 
 use std::error::Error;
 use std::io;
@@ -30,6 +30,11 @@ pub fn tls(error: &Cause) -> Option<&rustls::Error> {
 /// What the system reported.
 pub fn io(error: &Cause) -> Option<&io::Error> {
     causes(error).find_map(as_io)
+}
+
+/// The codes of the system that stand in it.
+pub fn io_codes(error: &Cause) -> impl Iterator<Item = i32> {
+    causes(error).filter_map(|cause| as_io(cause)?.raw_os_error())
 }
 
 /// What it all came from.

@@ -1,0 +1,65 @@
+//! Says in the store that this process is there, for whoever asks who runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::clock::Clock;
+use crate::bus::process::Process;
+use crate::bus::token::random_hex;
+use crate::config::Role;
+use crate::store::Store;
+use crate::telemetry::host_name;
+use crate::worker::Worker;
+
+/// How often, and for how long that holds.
+const INTERVAL: Duration = Duration::from_secs(5);
+const TERM: Duration = Duration::from_secs(15);
+
+pub struct Presence {
+    store: Arc<dyn Store>,
+    process: Process,
+    /// Who knows of the deliveries; none in a process that makes none.
+    worker: Option<Arc<Worker>>,
+}
+
+impl Presence {
+    /// # Errors
+    /// If there is no randomness to make a name from.
+    pub fn new(
+        role: Role,
+        store: Arc<dyn Store>,
+        worker: Option<Arc<Worker>>,
+    ) -> anyhow::Result<Self> {
+        let process = Process {
+            id: random_hex()?,
+            role: role.name().to_owned(),
+            host: host_name(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: Clock::system().now_ms(),
+            deliveries: None,
+        };
+        Ok(Self { store, process, worker })
+    }
+
+    /// Says so again and again until the stop, and then says farewell.
+    pub async fn keep_telling(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.tell(TERM).await;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.tell(Duration::ZERO).await;
+    }
+
+    async fn tell(&mut self, term: Duration) {
+        self.process.deliveries = self.worker.as_ref().map(|worker| worker.deliveries());
+        if let Err(error) = self.store.announce(&self.process, term).await {
+            tracing::debug!(%error, "failed to say that this process is there; trying again");
+        }
+    }
+}

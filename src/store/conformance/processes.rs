@@ -1,0 +1,48 @@
+//! Who runs: what processes say of themselves, and for how long that holds.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, HOUR, on_both_stores};
+use crate::bus::process::{PlacesInUse, Process};
+
+on_both_stores!(
+    processes_are_there_until_their_term_is_over_or_they_say_farewell,
+    what_a_process_says_last_is_what_holds,
+);
+
+fn process(id: &str, role: &str, deliveries: Option<PlacesInUse>) -> Process {
+    Process {
+        id: id.into(),
+        role: role.into(),
+        host: "a".into(),
+        pid: 7,
+        version: "1.2.3".into(),
+        since: 1_700_000_000_000,
+        deliveries,
+    }
+}
+
+async fn roles(f: &Fixture) -> Vec<String> {
+    let processes = f.store.processes().await.unwrap();
+    processes.into_iter().map(|process| process.role).collect()
+}
+
+async fn processes_are_there_until_their_term_is_over_or_they_say_farewell(f: &Fixture) {
+    let term = Duration::from_millis(300);
+    assert!(roles(f).await.is_empty());
+    f.store.announce(&process("1", "worker", None), HOUR).await.unwrap();
+    f.open_another().announce(&process("2", "web", None), HOUR).await.unwrap();
+    f.store.announce(&process("3", "serve", None), term).await.unwrap();
+    assert_eq!(roles(f).await, ["serve", "web", "worker"]);
+    f.pass(term * 2).await;
+    assert_eq!(roles(f).await, ["web", "worker"], "one has not said again that it is there");
+    f.store.announce(&process("2", "web", None), Duration::ZERO).await.unwrap();
+    assert_eq!(roles(f).await, ["worker"]);
+}
+
+async fn what_a_process_says_last_is_what_holds(f: &Fixture) {
+    let busy = process("1", "worker", Some(PlacesInUse { used: 9, max: 10 }));
+    f.store.announce(&process("1", "worker", None), HOUR).await.unwrap();
+    f.store.announce(&busy, HOUR).await.unwrap();
+    assert_eq!(f.store.processes().await.unwrap(), [busy]);
+}

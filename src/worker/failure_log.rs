@@ -1,0 +1,96 @@
+//! Lines about deliveries that fail: the first ones of a row at once, then one in a while that says how many
+//! there were. A subscriber that is dead for a night is no thousand lines.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bus::token::ClientToken;
+
+/// How many failures of a row are told one by one.
+const TOLD_AT_ONCE: u64 = 3;
+/// How long further ones are summed up.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Of how many subscribers failures are summed up; those of others are told one by one.
+const SUBSCRIBERS_MAX: usize = 50_000;
+/// After which time without a failure a row is over that nobody has ended.
+const FORGET: Duration = Duration::from_secs(3600);
+
+#[derive(Default)]
+pub struct FailureLog(Mutex<HashMap<ClientToken, Row>>);
+
+struct Row {
+    since: Instant,
+    last: Instant,
+    told: Instant,
+    failures: u64,
+    untold: u64,
+}
+
+/// A row of failures that is over.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recovery {
+    pub failures: u64,
+    pub after: Duration,
+}
+
+impl FailureLog {
+    /// Takes note of a failure. Whether to tell of it, and then how many were not told before.
+    pub fn failed(&self, subscriber: &ClientToken, now: Instant) -> Option<u64> {
+        let mut rows = self.rows();
+        if rows.len() >= SUBSCRIBERS_MAX && !rows.contains_key(subscriber) {
+            rows.retain(|_, row| now.saturating_duration_since(row.last) < FORGET);
+            if rows.len() >= SUBSCRIBERS_MAX {
+                return Some(0);
+            }
+        }
+        let new = Row { since: now, last: now, told: now, failures: 0, untold: 0 };
+        let row = rows.entry(subscriber.clone()).or_insert(new);
+        (row.last, row.failures) = (now, row.failures + 1);
+        let is_told =
+            row.failures <= TOLD_AT_ONCE || now.saturating_duration_since(row.told) >= SILENCE;
+        if !is_told {
+            row.untold += 1;
+            return None;
+        }
+        row.told = now;
+        Some(std::mem::take(&mut row.untold))
+    }
+
+    /// Takes note of a success: what it ended, if anything.
+    pub fn succeeded(&self, subscriber: &ClientToken, now: Instant) -> Option<Recovery> {
+        let row = self.rows().remove(subscriber)?;
+        let after = now.saturating_duration_since(row.since);
+        Some(Recovery { failures: row.failures, after })
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<ClientToken, Row>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_failures_is_told_at_its_beginning_now_and_again_and_at_its_end() {
+        let (log, start) = (FailureLog::default(), Instant::now());
+        let shop = ClientToken::parse("shop--1").unwrap();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..TOLD_AT_ONCE {
+            assert_eq!(log.failed(&shop, at(0)), Some(0));
+        }
+        for second in 1..60 {
+            assert_eq!(log.failed(&shop, at(second)), None);
+        }
+        assert_eq!(log.failed(&shop, at(60)), Some(59));
+        assert_eq!(log.failed(&shop, at(61)), None);
+        let other = ClientToken::parse("other--1").unwrap();
+        assert_eq!(log.failed(&other, at(61)), Some(0), "each has a row of its own");
+        let recovery = Recovery { failures: TOLD_AT_ONCE + 61, after: Duration::from_secs(70) };
+        assert_eq!(log.succeeded(&shop, at(70)), Some(recovery));
+        assert_eq!(log.succeeded(&shop, at(71)), None);
+        assert_eq!(log.failed(&shop, at(72)), Some(0), "another row begins");
+    }
+}
