@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authentication;
 pub mod body;
 mod connection;
+mod cross_site;
 pub mod in_flight;
 pub mod limits;
 pub mod places;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connection::{OpenRequest, OpenRequests};
+use super::cross_site;
 use super::in_flight::{BytesInFlight, Held, NoRoom, Requester};
 use super::refusal::Refusal;
 use super::transport::{HSTS, Transport, TransportRules, join_slashes, redirect};
@@ -66,6 +67,9 @@ impl ConnectionService {
         let is_https = transport.is_https(self.transport, request.headers());
         if !is_https && !(transport.is_answered_plain)(request.uri().path()) {
             return redirect(&request);
+        }
+        if cross_site::is_foreign(&request) {
+            return Refusal::Forbidden(cross_site::REFUSED).into_response();
         }
         let is_strict = is_https && transport.is_strict_about(&request);
         let is_head = request.method() == Method::HEAD;

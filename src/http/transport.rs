@@ -72,7 +72,7 @@ fn forwarded_https(headers: &HeaderMap) -> bool {
 }
 
 /// Whom a request is for, with the port if it is given.
-fn host_of<B>(request: &Request<B>) -> Option<&str> {
+pub fn host_of<B>(request: &Request<B>) -> Option<&str> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().map(Authority::as_str).or(host)
 }

@@ -308,3 +308,22 @@ on_both_stores!(many_requests_share_one_http_2_connection, |store| async move {
     }
     assert_eq!(demo.topic("widgets").await["events"], 51);
 });
+
+on_both_stores!(a_page_of_another_site_changes_nothing, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    for protocol in [&b"h2"[..], b"http/1.1"] {
+        let demo = Client::speaking(server.base(), &bus.ca_path(), protocol).with_token("demo");
+        let own = server.base();
+        for (headers, status) in [
+            ([("origin", "https://evil.example")], 403),
+            ([("sec-fetch-site", "cross-site")], 403),
+            ([("origin", own)], 404),
+            ([("sec-fetch-site", "same-origin")], 404),
+        ] {
+            let reply = demo.request_with(Method::DELETE, "/topics/widgets", &headers).await;
+            reply.expect_reason(status);
+            demo.request_with(Method::GET, "/topics", &headers).await.expect(200);
+        }
+    }
+});
