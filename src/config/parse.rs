@@ -78,6 +78,7 @@ pub fn metric_service(text: &str) -> Option<MetricService> {
     match text.to_ascii_lowercase().as_str() {
         "print" => Some(MetricService::Print),
         "datadog" => Some(MetricService::Datadog),
+        "statsd" => Some(MetricService::Statsd),
         "prometheus" => Some(MetricService::Prometheus),
         "none" => Some(MetricService::None),
         _ => None,

@@ -5,6 +5,7 @@
 pub enum MetricService {
     Print,
     Datadog,
+    Statsd,
     Prometheus,
     None,
 }

@@ -269,19 +269,20 @@ settings! {
         "0 to 86400000 milliseconds", milliseconds;
 
     /// Where metrics go: `print` to the log (on a terminal from the level debug on), `datadog` to
-    /// its agent or its API, `prometheus` to who asks GET /metrics, `none` nowhere.
+    /// its agent or its API, `statsd` to a server that knows no tags (they become part of the name),
+    /// `prometheus` to who asks GET /metrics, `none` nowhere.
     metrics: MetricService = "METRIC_COLLECTION_SERVICE", "print",
-        "print, datadog, prometheus or none", metric_service;
+        "print, datadog, statsd, prometheus or none", metric_service;
     /// The port where a `worker` answers GET /metrics, on ROUTEMASTER_BIND, with the API's
     /// certificate and authentication; for `prometheus` only. 0 takes a free one. Not set: it does
     /// not. `web` and `serve` answer on PORT.
     metrics_port: Option<u16> = "ROUTEMASTER_METRICS_PORT", "", "a port, 0 to 65535",
         |text| optional(text, port);
-    /// The host of the Datadog agent that takes DogStatsD over UDP.
-    dd_agent_host: String = "DD_AGENT_HOST", "127.0.0.1", "a host name or an address",
+    /// The host of the Datadog agent that takes DogStatsD over UDP, or of the StatsD server.
+    dd_agent_host: String = "DD_AGENT_HOST" or "STATSD_HOST", "127.0.0.1", "a host name or an address",
         host;
-    /// The UDP port of the Datadog agent.
-    dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT", "8125", "a port, 1 to 65535",
+    /// The UDP port of the Datadog agent, or of the StatsD server.
+    dd_dogstatsd_port: u16 = "DD_DOGSTATSD_PORT" or "STATSD_PORT", "8125", "a port, 1 to 65535",
         |text| port(text).filter(|port| *port > 0);
     /// The key of Datadog's HTTP API, which is then used instead of an agent.
     datadog_api_key: Option<String> = "DATADOG_API_KEY", secret, "", VISIBLE,

@@ -415,3 +415,23 @@ fn without_prometheus_there_is_nothing_to_read() {
         assert_eq!(printed(&stop(server).await), Told::new());
     });
 }
+
+#[test]
+fn a_statsd_server_gets_tags_as_part_of_the_name() {
+    run(async {
+        let mut agent = Agent::start().await;
+        let bus = Bus::new(&Store::sqlite())
+            .set("METRIC_COLLECTION_SERVICE", "statsd")
+            .set("STATSD_HOST", "127.0.0.1")
+            .set("STATSD_PORT", &agent.port());
+        let server = bus.serve().await;
+        server.client("demo").publishes("widgets", 1..=3).await;
+        stop(server).await;
+        let published = ("routemaster.events.published.widgets".to_owned(), String::new());
+        while !agent.told.contains_key(&published) {
+            agent.receive().await;
+        }
+        assert_eq!(agent.told[&published], 3.0);
+        assert!(agent.told.keys().all(|(_, tags)| tags.is_empty()), "{:?}", agent.told);
+    });
+}

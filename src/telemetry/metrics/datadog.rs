@@ -1,4 +1,5 @@
-//! Sends metrics to Datadog: as DogStatsD over UDP to its agent, or to its HTTP API.
+//! Sends metrics to Datadog: as DogStatsD over UDP to its agent, or to its HTTP API. Without tags, a
+//! StatsD server takes the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Agent {
     pub host: String,
     pub port: u16,
+    /// Whether it knows tags; else they become part of the name.
+    pub knows_tags: bool,
 }
 
 impl Agent {
@@ -46,6 +49,8 @@ impl Agent {
         let sink = BufferedUdpMetricSink::with_capacity(address, socket, DATAGRAM_MAX)?;
         let client = StatsdClient::from_sink("", sink);
         for Sample { name, tags, value } in samples {
+            let (joined, none) = (joined(name, tags), Vec::new());
+            let (name, tags) = if self.knows_tags { (name, tags) } else { (&joined, &none) };
             match value {
                 Value::Count(count) => send(client.count_with_tags(name, *count), tags)?,
                 Value::Gauge(gauge) => send(client.gauge_with_tags(name, *gauge), tags)?,
@@ -54,6 +59,14 @@ impl Agent {
         client.flush()?;
         Ok(())
     }
+}
+
+/// A name with the values of its tags behind it: `routemaster.events.published.widgets`.
+fn joined(name: &str, tags: &[Tag]) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    tags.iter().fold(name.to_owned(), |name, (_, value)| {
+        name + "." + &value.chars().map(plain).collect::<String>()
+    })
 }
 
 fn send<'a, T>(mut metric: MetricBuilder<'a, '_, T>, tags: &'a [Tag]) -> MetricResult<()>

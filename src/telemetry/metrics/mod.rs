@@ -131,18 +131,15 @@ impl Sink {
             MetricService::Print => {
                 Self::Print { recorded: recorded.clone(), printer: Printer::new() }
             }
+            MetricService::Statsd => {
+                Self::Agent { recorded: recorded.clone(), agent: agent(settings, false) }
+            }
             MetricService::Datadog => match &settings.datadog_api_key {
                 Some(key) => Self::Api {
                     recorded: recorded.clone(),
                     api: datadog::Api::new(&settings.datadog_host, key)?,
                 },
-                None => Self::Agent {
-                    recorded: recorded.clone(),
-                    agent: datadog::Agent {
-                        host: settings.dd_agent_host.clone(),
-                        port: settings.dd_dogstatsd_port,
-                    },
-                },
+                None => Self::Agent { recorded: recorded.clone(), agent: agent(settings, true) },
             },
         };
         metrics::set_global_recorder(recorded).context("metrics were started before")?;
@@ -161,6 +158,11 @@ impl Sink {
         }
         Ok(())
     }
+}
+
+fn agent(settings: &Settings, knows_tags: bool) -> datadog::Agent {
+    let (host, port) = (settings.dd_agent_host.clone(), settings.dd_dogstatsd_port);
+    datadog::Agent { host, port, knows_tags }
 }
 
 impl Exporter {
