@@ -218,12 +218,10 @@ impl Bus {
         token_from: &'static str,
         ca_files: Vec<PathBuf>,
     ) -> anyhow::Result<Self> {
-        let client = client::build(ClientOptions {
+        let client = client::build(&ClientOptions {
             ca_files: ca_files.clone(),
-            verify: true,
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
-            resolver: None,
         })?;
         Ok(Self { client, url, user, token_from, ca_files })
     }

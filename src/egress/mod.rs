@@ -1,13 +1,15 @@
 //! Everything that leaves the process over HTTP: to whom it may go, and how a connection is made.
 //!
-//! [`rules`] say which hosts and addresses are allowed; [`client`] builds the clients, whose
-//! [`resolver`] holds each address against the rules when a connection is made; [`reuse`] sends again
-//! what met a connection that was just being closed; [`causes`] finds what a failure came from.
+//! [`rules`] say which hosts and addresses are allowed; [`outbound`] is the client for what goes to
+//! receivers, whose [`resolver`] holds each address against the rules when a connection is made; [`reuse`]
+//! sends again what met a connection that was just being closed; [`pools`] follow hosts that move.
+//! [`client`] is for the services and the bus's own API.
 
 mod address_forms;
 pub mod client;
 pub mod host_pattern;
+pub mod outbound;
 pub mod pools;
 pub mod resolver;
-pub mod reuse;
+mod reuse;
 pub mod rules;

@@ -11,10 +11,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
 use url::{Host, Url};
 
-use super::client::Template;
+use super::outbound::{Outbound, OutboundTemplate};
 use super::resolver::CheckedResolver;
 
 /// How often a name in use is looked up. With what a delivery takes, a host that moves is followed within
@@ -29,13 +28,13 @@ const FORGET: Duration = Duration::from_secs(600);
 
 /// Clients, each for a part of all hosts.
 pub struct Pools {
-    template: Template,
+    template: OutboundTemplate,
     resolver: Arc<CheckedResolver>,
     pools: Vec<Mutex<Pool>>,
 }
 
 struct Pool {
-    client: Client,
+    client: Outbound,
     names: Names,
 }
 
@@ -51,18 +50,14 @@ struct Looked {
 }
 
 impl Pools {
-    /// # Errors
-    /// If no client can be made.
-    pub fn new(template: Template, resolver: Arc<CheckedResolver>) -> anyhow::Result<Arc<Self>> {
-        let pool = || -> anyhow::Result<_> {
-            Ok(Mutex::new(Pool { client: template.client()?, names: Names::default() }))
-        };
-        let pools = (0..CLIENTS).map(|_| pool()).collect::<anyhow::Result<_>>()?;
-        Ok(Arc::new(Self { template, resolver, pools }))
+    pub fn new(template: OutboundTemplate, resolver: Arc<CheckedResolver>) -> Arc<Self> {
+        let pool = || Mutex::new(Pool { client: template.client(), names: Names::default() });
+        let pools = (0..CLIENTS).map(|_| pool()).collect();
+        Arc::new(Self { template, resolver, pools })
     }
 
     /// The client for requests to this URL's host.
-    pub fn client_for(self: &Arc<Self>, url: &Url) -> Client {
+    pub fn client_for(self: &Arc<Self>, url: &Url) -> Outbound {
         let mut hasher = DefaultHasher::new();
         url.host_str().hash(&mut hasher);
         let index = (hasher.finish() % CLIENTS as u64) as usize;
@@ -81,15 +76,8 @@ impl Pools {
         let Ok(addresses) = self.resolver.addresses(&name).await else { return };
         let mut pool = self.pool(index);
         if pool.names.have_moved(&name, addresses) {
-            match self.template.client() {
-                Ok(client) => {
-                    tracing::info!(host = name, "a host has other addresses: connecting anew");
-                    pool.client = client;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "failed to follow a host to its new addresses")
-                }
-            }
+            tracing::info!(host = name, "a host has other addresses: connecting anew");
+            pool.client = self.template.client();
         }
     }
 

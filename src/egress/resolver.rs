@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 
 use super::rules::EgressRules;
@@ -75,36 +74,33 @@ impl CheckedResolver {
         Self { rules, lookups: Lookups::default() }
     }
 
+    /// The addresses of a name that may be connected to; their port comes from the URL.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn allowed(&self, name: &str) -> Result<Vec<SocketAddr>, String> {
+        let (mut allowed, mut denied) = (Vec::new(), None);
+        for address in self.addresses(name).await? {
+            match self.rules.check_address(address) {
+                Ok(()) => allowed.push(SocketAddr::new(address, 0)),
+                Err(reason) => denied = denied.or(Some(reason)),
+            }
+        }
+        match denied {
+            // One of possibly many: it names the rule.
+            Some(denied) if allowed.is_empty() => {
+                Err(format!("no address of {name} is allowed: {denied}"))
+            }
+            _ => Ok(allowed),
+        }
+    }
+
     /// All addresses that a name has, allowed or not.
     ///
     /// # Errors
     /// Why it cannot be looked up.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         self.lookups.addresses(name, system_lookup).await
-    }
-}
-
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (rules, lookups) = (self.rules.clone(), self.lookups.clone());
-        Box::pin(async move {
-            let name = name.as_str();
-            let (mut allowed, mut denied) = (Vec::new(), None);
-            for address in lookups.addresses(name, system_lookup).await? {
-                match rules.check_address(address) {
-                    // The port comes from the URL.
-                    Ok(()) => allowed.push(SocketAddr::new(address, 0)),
-                    Err(reason) => denied = denied.or(Some(reason)),
-                }
-            }
-            match denied {
-                // One of possibly many: it names the rule.
-                Some(denied) if allowed.is_empty() => {
-                    Err(format!("no address of {name} is allowed: {denied}").into())
-                }
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
-        })
     }
 }
 
@@ -178,9 +174,8 @@ mod tests {
     async fn resolve(deny: &[&str]) -> Result<Vec<String>, String> {
         let deny: Vec<_> = deny.iter().filter_map(|text| HostPattern::parse(text)).collect();
         let resolver = CheckedResolver::new(Arc::new(EgressRules::new(&deny, &[])));
-        let found = resolver.resolve("localhost".parse().unwrap()).await;
-        let found = found.map_err(|error| error.to_string())?;
-        Ok(found.map(|address| address.ip().to_string()).collect())
+        let found = resolver.allowed("localhost").await?;
+        Ok(found.iter().map(|address| address.ip().to_string()).collect())
     }
 
     #[tokio::test]

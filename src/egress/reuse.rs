@@ -6,10 +6,10 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::io;
-use std::task::{Context, Poll};
 
-use reqwest::{Client, Request, Response};
-use tower::{Layer, Service};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error as ClientError;
 
 tokio::task_local! {
     /// Whether a connection was made for the request that this task makes.
@@ -23,14 +23,15 @@ const TRIES: usize = 3;
 /// turned out to be closed.
 ///
 /// # Errors
-/// As [`Client::execute`].
-pub async fn execute(client: &Client, request: Request) -> reqwest::Result<Response> {
+/// What the last try came to.
+pub async fn execute<F>(request: impl Fn() -> F) -> Result<Response<Incoming>, ClientError>
+where
+    F: Future<Output = Result<Response<Incoming>, ClientError>>,
+{
     for _ in 1..TRIES {
-        // A body that streams can be sent once only.
-        let Some(copy) = request.try_clone() else { break };
         let (result, connected) = CONNECTED
             .scope(Cell::new(false), async {
-                let result = client.execute(copy).await;
+                let result = request().await;
                 (result, CONNECTED.with(Cell::get))
             })
             .await;
@@ -41,11 +42,11 @@ pub async fn execute(client: &Client, request: Request) -> reqwest::Result<Respo
             result => return result,
         }
     }
-    client.execute(request).await
+    request().await
 }
 
 /// Whether the other side ended the connection before it answered.
-fn was_closed(error: &reqwest::Error) -> bool {
+fn was_closed(error: &ClientError) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         let http = error.downcast_ref::<hyper::Error>();
@@ -64,33 +65,8 @@ fn was_closed(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Notes when a connection is made for a request, in [`execute`].
-#[derive(Clone)]
-pub(super) struct NoticeConnects;
-
-impl<S> Layer<S> for NoticeConnects {
-    type Service = Noticed<S>;
-
-    fn layer(&self, connector: S) -> Noticed<S> {
-        Noticed(connector)
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct Noticed<S>(S);
-
-impl<S: Service<R>, R> Service<R> for Noticed<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> S::Future {
-        // A client connects when nothing that it has kept is free, within the request's own task.
-        let _ = CONNECTED.try_with(|connected| connected.set(true));
-        self.0.call(request)
-    }
+/// Notes that a connection is made for a request, in [`execute`]. A client connects when nothing that it has
+/// kept is free, within the request's own task.
+pub(super) fn note_connect() {
+    let _ = CONNECTED.try_with(|connected| connected.set(true));
 }

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Response, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Terms;
-use crate::causes;
 use crate::config::{SettingError, Settings};
-use crate::egress::client::{ClientOptions, Template};
+use crate::egress::client::USER_AGENT;
+use crate::egress::outbound::{OutboundOptions, OutboundTemplate, SendError};
 use crate::egress::pools::Pools;
 use crate::egress::resolver::CheckedResolver;
-use crate::egress::reuse;
 use crate::egress::rules::{Denied, EgressRules};
 use crate::files;
 use crate::tls::development::{self, DevelopmentCa};
-use crate::tls::refusal;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
     pools: Arc<Pools>,
     rules: Arc<EgressRules>,
+    /// For an answer.
+    timeout: Duration,
     acknowledgement: Acknowledgement,
 }
 
@@ -44,7 +48,7 @@ pub enum DeliveryError {
     #[error("this process has as many files open as it may")]
     NoFiles,
     #[error("{0}")]
-    Unanswered(String),
+    Unanswered(SendError),
 }
 
 impl DeliveryError {
@@ -80,20 +84,19 @@ impl Courier {
         }
         let rules = Arc::new(settings.egress_rules());
         let resolver = Arc::new(CheckedResolver::new(rules.clone()));
-        let template = Template::new(ClientOptions {
+        let template = OutboundTemplate::new(OutboundOptions {
             ca_files,
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
-            timeout: settings.timeout,
-            resolver: Some(resolver.clone()),
+            resolver: resolver.clone(),
         });
-        let pools = template.and_then(|template| Pools::new(template, resolver));
         // All that can be wrong with it comes from the settings.
-        let pools = pools.map_err(|error| {
+        let template = template.map_err(|error| {
             let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
             SettingError::Conflict(format!("{what}: {error:#}"))
         });
-        Ok(Self { pools: pools?, rules, acknowledgement: settings.ack })
+        let (pools, timeout) = (Pools::new(template?, resolver), settings.timeout);
+        Ok(Self { pools, rules, timeout, acknowledgement: settings.ack })
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
@@ -103,35 +106,18 @@ impl Courier {
         }
         // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
         self.rules.check(terms.callback.as_url())?;
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let request = request(terms, batch).map_err(|_| DeliveryError::Unusable)?;
         let client = self.pools.client_for(terms.callback.as_url());
-        let mut request = client
-            .post(terms.callback.as_url().clone())
-            .header(CONTENT_TYPE, JSON)
-            .header("webhook-id", batch.id.to_string())
-            .header("webhook-timestamp", now.as_secs())
-            .header("routemaster-attempt", batch.attempt)
-            .body(batch.to_json());
-        if let Some(uuid) = &terms.uuid {
-            request = request.basic_auth(uuid, Some(uuid));
-        }
-        let unanswered = |error: reqwest::Error| {
-            // The URL stands beside the error in the log; its causes are what helps.
-            let error = error.without_url();
-            if files::are_used_up_by(&error) || files::are_used_up() {
-                return DeliveryError::NoFiles;
+        let response = client.send(request, self.timeout).await.map_err(|error| {
+            match files::are_used_up_by(&error) || files::are_used_up() {
+                true => DeliveryError::NoFiles,
+                // The URL stands beside the error in the log.
+                false => DeliveryError::Unanswered(error),
             }
-            DeliveryError::Unanswered(match causes::tls(&error) {
-                Some(tls) => refusal::told(tls),
-                None => format!("{:#}", anyhow::Error::from(error)),
-            })
-        };
-        let request = request.build().map_err(unanswered)?;
-        let response = reuse::execute(&client, request).await.map_err(unanswered)?;
+        })?;
         let status = response.status();
         // Not in time, or broken off: then the connection is not used again, and that is all.
-        let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response)).await;
+        let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response.into_body())).await;
         match status {
             status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(()),
             status if status.is_success() => Err(DeliveryError::Misunderstood(status)),
@@ -140,10 +126,30 @@ impl Courier {
     }
 }
 
-async fn drain(mut response: Response) {
+fn request(terms: &Terms, batch: &Batch) -> http::Result<Request<Full<Bytes>>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut request = Request::post(terms.callback.as_url().as_str())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "*/*")
+        .header(header::USER_AGENT, USER_AGENT)
+        .header("webhook-id", batch.id.to_string())
+        .header("webhook-timestamp", now.as_secs())
+        .header("routemaster-attempt", batch.attempt);
+    if let Some(uuid) = &terms.uuid {
+        let mut basic = HeaderValue::try_from(format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{uuid}:{uuid}"))
+        ))?;
+        basic.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, basic);
+    }
+    request.body(Full::new(batch.to_json()))
+}
+
+async fn drain(mut body: Incoming) {
     let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
         if read > ANSWER_MAX {
             return;
         }

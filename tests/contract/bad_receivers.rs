@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use routemaster::tls::development::{DevelopmentCa, Identity};
 use serde_json::json;
@@ -25,6 +25,8 @@ enum Manner {
     Says(&'static [u8]),
     /// Answers 200, a byte at a time.
     Drips,
+    /// Answers that there is an answer to come (1xx), again and again.
+    Promises,
     /// Takes the connection and never does its part of the handshake.
     StallsTls,
     /// Speaks something else than TLS.
@@ -129,6 +131,11 @@ async fn serve(
             Manner::Says(answer) if is_bad() => {
                 let _ = stream.write_all(answer).await;
                 let _ = stream.shutdown().await;
+                return;
+            }
+            Manner::Promises if is_bad() => {
+                let many = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_000);
+                while stream.write_all(&many).await.is_ok() {}
                 return;
             }
             Manner::Drips if is_bad() => {
@@ -244,6 +251,24 @@ on_both_stores!(interim_answers_are_not_taken_for_the_answer, |store| async move
     let acknowledged = receiver.acknowledges(1).await;
     assert!(acknowledged[0].0.contains("a.example/2\""), "{acknowledged:?}");
     assert_eq!(acknowledged[0].1, "1");
+});
+
+// Else it would keep a core busy until the time for an answer is over.
+on_both_stores!(promises_of_an_answer_without_end_are_given_up_at_once, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_MAX_BACKOFF_MS", "100");
+    let server = bus.serve().await;
+    server.client("demo").claims("widgets").await;
+    let ca = DevelopmentCa::open_or_create(&bus.data_dir()).unwrap();
+    let receiver = RawReceiver::start(&ca.issue().unwrap(), Manner::Promises, 1).await;
+    subscribe(&server, "alice", &receiver.url()).await;
+    let start = Instant::now();
+    server.client("demo").publishes("widgets", 1..=1).await;
+    let acknowledged = receiver.acknowledges(1).await;
+    assert_eq!(acknowledged[0].1, "2", "the second attempt");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?} of the 20 s for an answer");
+    let log = server.stderr.text();
+    assert!(log.contains("informational answers"), "{log}");
 });
 
 on_both_stores!(an_untidy_answer_acknowledges_all_the_same, |store| async move {

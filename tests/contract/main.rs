@@ -16,6 +16,7 @@ mod support;
 mod oracle;
 
 mod redis_shapes;
+mod secrets;
 mod settings;
 mod stopping;
 

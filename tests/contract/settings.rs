@@ -405,3 +405,15 @@ on_both_stores!(several_processes_of_each_role_share_one_store, |store| async mo
     assert_eq!(one.topic("widgets").await["events"], 21);
     assert!(workers.iter_mut().all(Process::is_running));
 });
+
+#[test]
+fn a_redis_url_that_means_less_than_it_says_is_refused() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite())
+            .set("ROUTEMASTER_REDIS_URL", "redis://:s3cret@localhost/?db=2");
+        let ended = bus.run(&["serve"]).await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("redis://host/2"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    });
+}

@@ -88,12 +88,10 @@ impl Reporter {
         settings: &Settings,
         waiting: Waiting,
     ) -> anyhow::Result<Self> {
-        let client = client::build(ClientOptions {
+        let client = client::build(&ClientOptions {
             ca_files: Vec::new(),
-            verify: true,
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
-            resolver: None,
         })?;
         let stop = CancellationToken::new();
         let posting = Posting {

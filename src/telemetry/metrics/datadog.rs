@@ -125,12 +125,10 @@ impl Api {
     /// # Errors
     /// If the system's certificate authorities cannot be read.
     pub fn new(host: &Url, key: &str) -> anyhow::Result<Self> {
-        let http = client::build(ClientOptions {
+        let http = client::build(&ClientOptions {
             ca_files: vec![],
-            verify: true,
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
-            resolver: None,
         })?;
         let url = host.join("/api/v2/series")?;
         Ok(Self { http, url, key: key.to_owned(), host: host_name() })

@@ -1,0 +1,202 @@
+//! The client for what the bus sends by itself: pooled, HTTP/1.1, no redirects, no proxy from the
+//! environment. It is hyper's own, because what a receiver may do to it has to be bounded on the way.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::ext::on_informational;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::Resumption;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tower::Service;
+
+use super::resolver::CheckedResolver;
+use super::reuse;
+use crate::causes;
+use crate::tls::{refusal, trust};
+
+/// Receivers close idle connections after 5 s (Puma, Node.js) or later. A pooled connection is
+/// given up before, so that a batch is not sent into one that is just being closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The most headers of an answer.
+const HEADERS_MAX: usize = 500;
+/// The most bytes of an answer's head.
+const HEAD_MAX: usize = 400 * 1024;
+/// How many informational answers (1xx) may come before the one that counts.
+const INFORMATIONAL_MAX: usize = 32;
+
+/// What a client trusts and whom it connects to.
+pub struct OutboundOptions {
+    /// Files with certificate authorities to trust beside the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Whether certificates are checked at all.
+    pub verify: bool,
+    /// For a connection to stand, TLS included.
+    pub connect_timeout: Duration,
+    pub resolver: Arc<CheckedResolver>,
+}
+
+/// What clients with connections of their own are made from.
+pub struct OutboundTemplate(Connector);
+
+/// A client; its clones share its connections.
+#[derive(Clone)]
+pub struct Outbound(Client<Connector, Full<Bytes>>);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("no answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    #[error("more than {INFORMATIONAL_MAX} informational answers (1xx), and none that counts")]
+    Flood,
+    #[error("{}", told(.0))]
+    Failed(#[source] ClientError),
+}
+
+/// The last cause is what helps.
+fn told(error: &ClientError) -> String {
+    match causes::tls(error) {
+        Some(tls) => refusal::told(tls),
+        None if error.is_connect() => format!("failed to connect: {}", causes::root(error)),
+        None => format!("the connection failed: {}", causes::root(error)),
+    }
+}
+
+impl OutboundTemplate {
+    /// # Errors
+    /// If a file with certificate authorities cannot be read.
+    pub fn new(options: OutboundOptions) -> anyhow::Result<Self> {
+        let mut tls = match options.verify {
+            true => trust::config(&options.ca_files, None)?,
+            false => trust::config_for_all()?,
+        };
+        // A ticket is kept by name alone, and would be shown in clear to another port of it, which may be
+        // another server. Connections are kept instead.
+        tls.resumption = Resumption::disabled();
+        let mut tcp = HttpConnector::new_with_resolver(Names(options.resolver));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(options.connect_timeout));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Self(Connector { https, timeout: options.connect_timeout }))
+    }
+
+    /// A client with connections of its own.
+    pub fn client(&self) -> Outbound {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .http1_max_buf_size(HEAD_MAX)
+            .http1_max_headers(HEADERS_MAX)
+            // What curl and Ruby's client read past is no failure.
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true);
+        Outbound(builder.build(self.0.clone()))
+    }
+}
+
+impl Outbound {
+    /// Sends a request; once more, over another connection, if one that had been used before turned out
+    /// to be closed. The answer's body is left to the caller, who bounds it.
+    ///
+    /// # Errors
+    /// Why there is no answer within `timeout`.
+    pub async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        let flooded = Arc::new(Notify::new());
+        let (count, told) = (AtomicUsize::new(0), flooded.clone());
+        on_informational(&mut request, move |_| {
+            if count.fetch_add(1, Ordering::Relaxed) >= INFORMATIONAL_MAX {
+                told.notify_one();
+            }
+        });
+        let sending = reuse::execute(|| self.0.request(request.clone()));
+        tokio::select! {
+            biased;
+            () = flooded.notified() => Err(SendError::Flood),
+            sent = tokio::time::timeout(timeout, sending) => match sent {
+                Ok(sent) => sent.map_err(SendError::Failed),
+                Err(_) => Err(SendError::TimedOut(timeout)),
+            },
+        }
+    }
+}
+
+/// Connects within a time, TLS included, and notes that it was done.
+#[derive(Clone)]
+struct Connector {
+    https: HttpsConnector<HttpConnector<Names>>,
+    timeout: Duration,
+}
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Stream, ConnectError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        reuse::note_connect();
+        let (connecting, limit) = (self.https.call(uri), self.timeout);
+        Box::pin(async move {
+            let late = |_| {
+                let text = format!("no connection within {} ms", limit.as_millis());
+                io::Error::new(io::ErrorKind::TimedOut, text)
+            };
+            tokio::time::timeout(limit, connecting).await.map_err(late)?
+        })
+    }
+}
+
+/// The names of hosts, behind the rules for addresses.
+#[derive(Clone)]
+struct Names(Arc<CheckedResolver>);
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<std::net::SocketAddr>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            let allowed = resolver.allowed(name.as_str()).await;
+            allowed.map(Vec::into_iter).map_err(io::Error::other)
+        })
+    }
+}
