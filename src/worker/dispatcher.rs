@@ -7,6 +7,7 @@
 //! of a Cluster holds up neither the claims nor the leases of the others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -48,6 +49,8 @@ pub struct Worker {
     /// One permit for each delivery that may be in flight.
     places: Arc<Semaphore>,
     max_deliveries: usize,
+    /// A place is also held by who looks for work.
+    in_flight: AtomicUsize,
     failures: FailureLog,
     stop: CancellationToken,
 }
@@ -81,6 +84,7 @@ impl Worker {
             },
             places: Arc::new(Semaphore::new(max_deliveries)),
             max_deliveries,
+            in_flight: AtomicUsize::new(0),
             failures: FailureLog::default(),
             stop,
         }))
@@ -103,8 +107,8 @@ impl Worker {
 
     /// How many deliveries are in flight, and may be.
     pub fn deliveries(&self) -> PlacesInUse {
-        let max = self.max_deliveries as u64;
-        PlacesInUse { used: max.saturating_sub(self.places.available_permits() as u64), max }
+        let used = self.in_flight.load(Ordering::Relaxed) as u64;
+        PlacesInUse { used, max: self.max_deliveries as u64 }
     }
 
     /// How many lanes the store has, as soon as it can be asked.
@@ -253,7 +257,10 @@ impl Dispatcher {
             let place = place.take().or_else(|| places.clone().try_acquire_owned().ok());
             let dispatcher = self.clone();
             deliveries.spawn(async move {
+                let in_flight = &dispatcher.worker.in_flight;
+                in_flight.fetch_add(1, Ordering::Relaxed);
                 dispatcher.work_off(batch, asked).await;
+                in_flight.fetch_sub(1, Ordering::Relaxed);
                 drop(place);
             });
         }

@@ -154,7 +154,7 @@ on_both_stores!(silent_connections_take_no_file_that_deliveries_need, |store| as
     }
     let mut silent = Vec::new();
     for _ in 0..140 {
-        silent.push(raw::connect_tcp(server.port()).await);
+        silent.push(raw::connect_tcp_from("127.0.0.2", server.port()).await);
     }
     for (subscriber, receiver) in &receivers {
         demo.publishes(subscriber, 1..=3).await;

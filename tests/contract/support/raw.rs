@@ -53,10 +53,18 @@ pub async fn try_connect_tls(port: u16, ca: &Path) -> std::io::Result<Stream> {
 
 /// As [`try_connect_tls`], from another address of loopback.
 pub async fn try_connect_tls_from(address: &str, port: u16, ca: &Path) -> std::io::Result<Stream> {
+    shake_hands(tcp_from(address, port).await?, ca, vec![]).await
+}
+
+/// As [`connect_tcp`], from another address of loopback.
+pub async fn connect_tcp_from(address: &str, port: u16) -> Stream {
+    Stream(Box::new(tcp_from(address, port).await.expect("the bus accepts the connection")))
+}
+
+async fn tcp_from(address: &str, port: u16) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(address.parse().unwrap(), 0))?;
-    let tcp = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-    shake_hands(tcp, ca, vec![]).await
+    socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await
 }
 
 async fn shake_hands(
