@@ -102,6 +102,11 @@ impl CallId {
         (fits && text.bytes().all(is_allowed)).then(|| Self(text.into()))
     }
 
+    /// What a store has kept.
+    pub(crate) fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -17,6 +17,7 @@
 
 mod alarm;
 mod budget;
+mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod directory;
@@ -36,6 +37,11 @@ use async_trait::async_trait;
 
 pub use alarm::Alarm;
 pub use budget::Budget;
+pub use calls::{
+    Acceptance, Accepted, CallCancelled, CallClaim, CallKey, CallLease, CallMemory, CallOutcome,
+    CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits, LeasedCall,
+    NewCall,
+};
 pub use directory::{Directory, Subscribed, TopicDeleted};
 pub use drops::{Dropped, Drops};
 pub use duties::{Duties, Duty};
@@ -56,7 +62,7 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
-pub trait Store: Queues + Directory + Room + Duties + Processes + Imports {
+pub trait Store: Queues + Calls + Directory + Room + Duties + Processes + Imports {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
 

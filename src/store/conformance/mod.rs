@@ -5,6 +5,7 @@
 //! a store with a simple one on random input. What only one of the two promises is in `sqlite_only` and
 //! `redis_only`.
 
+mod calls;
 mod directory;
 pub(crate) mod fixture;
 mod imports;

@@ -30,9 +30,19 @@ pub fn wake_channel(lane: Lane) -> String {
     format!("{}wake", LaneKeys::of(lane).prefix)
 }
 
+/// The channel on which a lane tells that a call has come due.
+pub fn call_wake_channel(lane: Lane) -> String {
+    format!("{}call_wake", LaneKeys::of(lane).prefix)
+}
+
 /// The lane of a subscriber. The same for ever: its queue is there.
 pub fn lane_of(subscriber: &ClientToken, lanes: usize) -> Option<Lane> {
-    let hash = redis_keyslot(subscriber.reveal().as_bytes());
+    lane_of_text(subscriber.reveal(), lanes)
+}
+
+/// The lane of what has this name.
+pub fn lane_of_text(name: &str, lanes: usize) -> Option<Lane> {
+    let hash = redis_keyslot(name.as_bytes());
     Lane::first(lanes).nth(usize::from(hash) % lanes.max(1))
 }
 

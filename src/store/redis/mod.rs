@@ -4,6 +4,7 @@
 //! `common.lua` lists the keys). All keys of a lane share one hash tag, so that a Cluster keeps them
 //! on one node ([`lanes`]). Time is the Redis server's, so the machines' clocks need not agree.
 
+mod calls;
 mod commit_slots;
 mod connection;
 mod directory;
@@ -73,8 +74,10 @@ struct RedisLane {
     keys: LaneKeys,
     server_time: ServerTime,
     alarm: Arc<Alarm>,
+    call_alarm: Arc<Alarm>,
     /// Held during a claim, so that this process makes one after the other.
     claims: tokio::sync::Mutex<Claims>,
+    call_claims: tokio::sync::Mutex<Claims>,
 }
 
 impl RedisStore {
@@ -86,8 +89,10 @@ impl RedisStore {
         let lanes = Lane::first(Lane::MAX).map(|lane| RedisLane {
             keys: LaneKeys::of(lane),
             server_time: ServerTime::default(),
-            alarm: Arc::new(Alarm::default()),
+            alarm: Arc::default(),
+            call_alarm: Arc::default(),
             claims: tokio::sync::Mutex::default(),
+            call_claims: tokio::sync::Mutex::default(),
         });
         Ok(Self {
             options: options.clone(),
@@ -205,6 +210,19 @@ impl RedisStore {
 
     fn lane(&self, lane: Lane) -> &RedisLane {
         &self.lanes[lane.index()]
+    }
+
+    /// Starts to hear from other processes, once.
+    fn listen(&self) {
+        self.listening.get_or_init(|| {
+            let all = || Lane::first(Lane::MAX).zip(&self.lanes);
+            let of_queues = all().map(|(lane, own)| (lanes::wake_channel(lane), &own.alarm));
+            let of_calls =
+                all().map(|(lane, own)| (lanes::call_wake_channel(lane), &own.call_alarm));
+            let alarms = of_queues.chain(of_calls);
+            let alarms = alarms.map(|(channel, alarm)| (channel, Arc::downgrade(alarm)));
+            wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
+        });
     }
 
     /// Runs a script that may be done twice.

@@ -1,6 +1,5 @@
 //! Queues: publishing into them, and delivering from them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 
 use super::link::Resend;
 use super::reply::Reply;
-use super::{RedisStore, ms, publish, wake};
+use super::{RedisStore, ms, publish};
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::store::{
     Alarm, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, Lane,
@@ -22,8 +21,8 @@ const COMMITS_AT_ONCE: usize = 2;
 /// Numbers this process's claims in a lane, so that Redis knows which of them was never answered.
 #[derive(Default)]
 pub struct Claims {
-    last: i64,
-    last_answered: i64,
+    pub last: i64,
+    pub last_answered: i64,
 }
 
 #[async_trait]
@@ -133,10 +132,7 @@ impl Queues for RedisStore {
     }
 
     fn alarm(&self, lane: Lane) -> &Alarm {
-        self.listening.get_or_init(|| {
-            let alarms = self.lanes.iter().map(|lane| Arc::downgrade(&lane.alarm));
-            wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
-        });
+        self.listen();
         &self.lane(lane).alarm
     }
 }

@@ -68,6 +68,10 @@ impl Reply {
         self.value()?.into_string().ok_or_else(|| unexpected("a string"))
     }
 
+    pub fn bytes(self) -> StoreResult<Bytes> {
+        self.value()?.into_bytes().ok_or_else(|| unexpected("bytes"))
+    }
+
     fn optional_text(self) -> StoreResult<Option<String>> {
         let value = self.value()?;
         if value.is_null() { Ok(None) } else { Reply::Value(value).text().map(Some) }

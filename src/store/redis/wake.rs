@@ -1,7 +1,7 @@
 //! Hears from other processes that a queue has come due.
 //!
-//! A script that makes a queue due publishes `<origin>:<milliseconds>` on its lane's channel. A
-//! message can get lost with its connection; the worker looks for work from time to time anyway.
+//! A script that makes a queue or a call due publishes `<origin>:<milliseconds>` on its lane's channel
+//! for that. A message can get lost with its connection; the worker looks for work from time to time anyway.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -12,18 +12,17 @@ use fred::types::Message;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use super::lanes::wake_channel;
 use super::options::RedisOptions;
-use crate::store::{Alarm, Lane};
+use crate::store::Alarm;
 
-/// Starts listening on a connection of its own; ends when the alarms, one for each lane, are
+/// Starts listening on a connection of its own; ends when the alarms, one for each channel, are
 /// dropped. `left` tells when another server was looked for in place of one that answers nothing:
 /// who only listens does not notice that.
 pub fn listen(
     options: &RedisOptions,
     origin: &str,
     left: watch::Receiver<()>,
-    alarms: Vec<Weak<Alarm>>,
+    alarms: Vec<(String, Weak<Alarm>)>,
 ) {
     let subscriber = options.builder().and_then(|builder| Ok(builder.build_subscriber_client()?));
     let subscriber = match subscriber {
@@ -40,13 +39,13 @@ async fn forward(
     subscriber: SubscriberClient,
     origin: String,
     mut left: watch::Receiver<()>,
-    alarms: Vec<Weak<Alarm>>,
+    alarms: Vec<(String, Weak<Alarm>)>,
 ) {
     let mut messages = subscriber.message_rx();
     // Subscribes again after each reconnect.
     let resubscribe = subscriber.manage_subscriptions();
     subscriber.connect();
-    let channels: Vec<String> = Lane::first(alarms.len()).map(wake_channel).collect();
+    let (channels, alarms): (Vec<String>, Vec<Weak<Alarm>>) = alarms.into_iter().unzip();
     let mut told = false;
     while let Err(error) = subscriber.subscribe(channels.clone()).await {
         if !std::mem::replace(&mut told, true) {
@@ -67,8 +66,8 @@ async fn forward(
             Ok(message) => match delay_of(&message, &origin) {
                 Some(delay) => {
                     let channel = channels.iter().position(|channel| *channel == *message.channel);
-                    let Some(lane) = channel else { continue };
-                    (&alarms[lane..=lane], delay)
+                    let Some(index) = channel else { continue };
+                    (&alarms[index..=index], delay)
                 }
                 None => continue,
             },

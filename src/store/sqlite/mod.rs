@@ -6,6 +6,7 @@
 //! Chores are in [`housekeeping`].
 
 mod batches;
+mod calls;
 mod directory;
 mod due;
 mod duties;
@@ -48,6 +49,7 @@ pub struct SqliteStore {
     writer: Writer,
     reader: Reader,
     alarm: Arc<Alarm>,
+    call_alarm: Arc<Alarm>,
     /// Whether a worker of this process waits for the alarm.
     is_watched: Arc<AtomicBool>,
     /// Names this process in the duties that it takes.
@@ -183,8 +185,8 @@ impl SqliteStore {
                 false => error,
             })
             .with_context(|| format!("failed to open the store {}", path.display()))?;
-        let alarm = Arc::new(Alarm::default());
-        let watcher = Watcher::new(&alarm);
+        let (alarm, call_alarm) = (Arc::new(Alarm::default()), Arc::new(Alarm::default()));
+        let watcher = Watcher::new(&[&alarm, &call_alarm]);
         let ended = watch::Sender::new(None);
         let notice = |thread| EndNotice { thread, ended: ended.clone() };
         Ok(Self {
@@ -196,6 +198,7 @@ impl SqliteStore {
             reader: Reader::start(reader, notice("sqlite-reader"))?,
             ended: ended.clone(),
             alarm,
+            call_alarm,
             process: random_hex()?,
             max_topics: u32::MAX,
         })

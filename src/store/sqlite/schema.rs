@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::files::create_private_directory;
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 4] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4];
+const MIGRATIONS: [&str; 5] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
@@ -140,6 +140,51 @@ const FROM_3_TO_4: &str = "
         text TEXT NOT NULL,
         until_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
+";
+
+/// What version 5 adds: calls, and what they queue behind. A call is on its way while it has a `lease_ms`,
+/// which says until when, and waits while it has a `due_ms`; `over` is `done` or `dead`. A destination is due
+/// when its first call is that waits; `failures` counts those in a row. `call_room` has how many calls
+/// there are, and what their contents take.
+const FROM_4_TO_5: &str = "
+    CREATE TABLE calls (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        client TEXT NOT NULL,
+        id TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        content BLOB NOT NULL,
+        timeout_ms INTEGER NOT NULL,
+        accepted_ms INTEGER NOT NULL,
+        due_ms INTEGER,
+        lease_ms INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        fence INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        over TEXT,
+        over_ms INTEGER,
+        status INTEGER,
+        reason TEXT NOT NULL DEFAULT '',
+        UNIQUE (client, id)
+    );
+    CREATE INDEX calls_by_due ON calls (destination, due_ms) WHERE due_ms IS NOT NULL;
+    CREATE INDEX calls_by_lease ON calls (lease_ms) WHERE lease_ms IS NOT NULL;
+    CREATE INDEX calls_by_end ON calls (over, over_ms) WHERE over IS NOT NULL;
+
+    CREATE TABLE call_room (calls INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    INSERT INTO call_room VALUES (0, 0);
+    CREATE TRIGGER calls_take_room AFTER INSERT ON calls
+    BEGIN UPDATE call_room SET calls = calls + 1, bytes = bytes + length(new.content); END;
+    CREATE TRIGGER calls_give_room AFTER DELETE ON calls
+    BEGIN UPDATE call_room SET calls = calls - 1, bytes = bytes - length(old.content); END;
+
+    CREATE TABLE destinations (
+        name TEXT PRIMARY KEY,
+        due_ms INTEGER,
+        in_flight INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX destinations_by_due ON destinations (due_ms) WHERE due_ms IS NOT NULL;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

@@ -2,7 +2,7 @@
 //!
 //! Another process cannot ring this one's alarm, so the writing connection is asked every few
 //! milliseconds for its `data_version`, which is a look into shared memory and moves when another
-//! connection has committed. The alarm is rung then.
+//! connection has committed. The alarms are rung then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,16 +19,17 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// Belongs to the thread with the writing connection.
 pub struct Watcher {
-    alarm: Weak<Alarm>,
+    alarms: Vec<Weak<Alarm>>,
     is_wanted: Arc<AtomicBool>,
     next_look: Instant,
     seen: Option<i64>,
 }
 
 impl Watcher {
-    pub fn new(alarm: &Arc<Alarm>) -> Self {
+    pub fn new(alarms: &[&Arc<Alarm>]) -> Self {
         let is_wanted = Arc::default();
-        Self { alarm: Arc::downgrade(alarm), is_wanted, next_look: Instant::now(), seen: None }
+        let alarms = alarms.iter().map(|alarm| Arc::downgrade(alarm)).collect();
+        Self { alarms, is_wanted, next_look: Instant::now(), seen: None }
     }
 
     /// Set it once somebody waits for the alarm.
@@ -49,10 +50,10 @@ impl Watcher {
                 .and_then(|mut version| version.query_row([], |row| row.get(0)));
             match version {
                 Ok(version) => {
-                    if self.seen.replace(version).is_some_and(|seen| seen != version)
-                        && let Some(alarm) = self.alarm.upgrade()
-                    {
-                        alarm.ring_in(Duration::ZERO);
+                    if self.seen.replace(version).is_some_and(|seen| seen != version) {
+                        for alarm in self.alarms.iter().filter_map(Weak::upgrade) {
+                            alarm.ring_in(Duration::ZERO);
+                        }
                     }
                 }
                 // The worker looks for work from time to time anyway.

@@ -266,7 +266,7 @@ mod tests {
                 false => Ok(()),
             })
         };
-        let watcher = Watcher::new(&Arc::new(Alarm::default()));
+        let watcher = Watcher::new(&[&Arc::new(Alarm::default())]);
         let writer = Writer::start(connection, sync_log, watcher, |thread| EndNotice {
             thread,
             ended: tokio::sync::watch::Sender::new(None),

@@ -38,6 +38,15 @@
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
 -- <p>claim:<claimer>       string  number of its last claim that found something, then subscriber and
 --                                  fence of each lease; expires with them
+-- <p>call:<client>/<id>    hash    client id fingerprint destination content timeout accepted attempts
+--                                  fence leased cancelled over status reason
+-- <p>calls_waiting:<destination> zset  call -> when it is to be made
+-- <p>destinations_due      zset    destination -> when its first call that waits is
+-- <p>destination:<destination> hash  in_flight, failures in a row
+-- <p>calls_leased          zset    call -> when its lease ends
+-- <p>calls_done, calls_dead zset   call -> when it ended
+-- <p>call_room             hash    calls, bytes that their contents take
+-- <p>calls_claim:<claimer> string  as <p>claim:<claimer>
 -- <p>ping                  string  when /pulse last asked
 -- <p>clock                 string  what the clock showed at a claim not long ago
 --

@@ -1,0 +1,249 @@
+//! Calls: single requests that are leased, made and settled by themselves (contract §9).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Alarm, Lane, Lanes, StoreResult};
+use crate::bus::call::{CallId, Due};
+use crate::bus::token::ClientToken;
+
+/// A call that is to be kept.
+#[derive(Clone, Debug)]
+pub struct NewCall {
+    pub key: CallKey,
+    /// What tells it from a call of another content with the same key.
+    pub fingerprint: String,
+    /// What it queues behind.
+    pub destination: String,
+    /// Everything that is needed to make it; the store does not look into it.
+    pub content: Bytes,
+    pub due: Due,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+}
+
+/// What names a call: nobody else's has the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallKey {
+    pub client: ClientToken,
+    pub id: CallId,
+}
+
+/// What became of a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is kept, with all that came with it.
+    Stored,
+    /// One of this key and content is there already; nothing was stored.
+    Known,
+    /// One of this key and another content is there; nothing of what came with it was stored.
+    Conflict,
+}
+
+/// What became of groups of new calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    pub groups: Vec<Vec<Accepted>>,
+    /// How many calls that were given up on were forgotten before their time, to make room.
+    pub dead_dropped: u64,
+}
+
+/// The right to make a call, until its time-out and a margin are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallLease {
+    pub key: CallKey,
+    /// The fencing number: no two leases of a call have the same.
+    pub fence: u64,
+}
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct LeasedCall {
+    pub lease: CallLease,
+    pub destination: String,
+    pub content: Bytes,
+    pub timeout: Duration,
+    /// From 1.
+    pub attempt: u32,
+    /// How long ago it was accepted, by the store's clock.
+    pub age: Duration,
+}
+
+/// What a look for calls found.
+#[derive(Debug, Default)]
+pub struct CallClaim {
+    pub calls: Vec<LeasedCall>,
+    /// When the next one is due, or a lease runs out; `None` if nothing waits that may be made.
+    pub next_due: Option<Duration>,
+}
+
+/// How many calls to one destination may be on their way, all workers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationLimits {
+    pub in_flight: u32,
+    /// While its last call has failed.
+    pub probes: u32,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    Done,
+    /// It is due again after the pause.
+    Failed {
+        retry_in: Duration,
+    },
+    /// It has failed and is given up.
+    Dead,
+    /// It was not made, which says nothing of the destination; it is due at once.
+    Returned,
+}
+
+/// What a worker reports about a leased call.
+#[derive(Clone, Debug)]
+pub struct CallSettlement {
+    pub lease: CallLease,
+    pub outcome: CallOutcome,
+    /// The status that was answered, if one was.
+    pub status: Option<u16>,
+    /// Why it failed; empty if it did not.
+    pub reason: String,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallSettled {
+    Recorded,
+    /// The lease was lost before; nothing was changed.
+    Stale,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// It waits for its first attempt.
+    Waiting,
+    Sending,
+    /// It waits to be made again.
+    Failing,
+    /// It was given up.
+    Dead,
+    Done,
+}
+
+impl CallState {
+    /// From what stores keep: whether it is over, whether it is on its way, how often it was made.
+    pub(super) fn of(over: Option<&str>, is_leased: bool, attempts: u32) -> Self {
+        match over {
+            Some("done") => Self::Done,
+            Some(_) => Self::Dead,
+            None if is_leased => Self::Sending,
+            None if attempts > 0 => Self::Failing,
+            None => Self::Waiting,
+        }
+    }
+}
+
+/// A call as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallStatus {
+    pub key: CallKey,
+    pub destination: String,
+    pub content: Bytes,
+    pub state: CallState,
+    pub attempts: u32,
+    /// In milliseconds since the epoch.
+    pub accepted_ms: u64,
+    /// When it is made next; `None` while it is on its way, or if it never will be again.
+    pub due_ms: Option<u64>,
+    /// Of the last attempt that has ended.
+    pub status: Option<u16>,
+    /// Why that failed; empty if it did not.
+    pub reason: String,
+}
+
+/// What became of a request to end a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallCancelled {
+    /// It is gone, and was not on its way.
+    Gone,
+    /// It is on its way, and is not repeated.
+    OnItsWay,
+    Unknown,
+}
+
+/// Which of the calls that are over are forgotten: those that ended before these times ago.
+#[derive(Clone, Copy, Debug)]
+pub struct CallMemory {
+    pub done: Duration,
+    pub dead: Duration,
+}
+
+/// What a call costs beyond its content, about, on either store, in bytes.
+pub const CALL_OVERHEAD: u64 = 500;
+/// What a lease holds beyond its call's time-out.
+pub const CALL_LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// How many calls one look ends the leases of, or forgets, at most.
+pub const CALLS_AT_ONCE: usize = 500;
+/// How many destinations one look for calls looks at, at most.
+pub const DESTINATIONS_AT_ONCE: usize = 500;
+
+/// Single requests that are made until they succeed. Its rules, which `conformance` checks:
+///
+/// - **No loss**: a call stays until it is settled as done, is dead and forgotten in its time, or is
+///   cancelled.
+/// - **Exclusivity**: a call is leased to one holder at a time; a settlement with an old fencing number
+///   changes nothing.
+/// - **Limits**: no more calls to one destination are leased than its limits say, whoever claims.
+/// - **Fairness**: of destinations that are due, each gets a call before any gets two; of one, the one that
+///   has been due longest comes first.
+#[async_trait]
+pub trait Calls: Lanes {
+    /// Keeps groups of calls, each as a whole or not at all, as long as all calls of a lane take no more than
+    /// `max_bytes`: before that, those that are done are forgotten and then those that are dead, the oldest
+    /// first. After `give_up` nobody waits, and what has not begun by then is not begun.
+    ///
+    /// # Errors
+    /// Also [`StoreError::Full`](super::StoreError::Full), and nothing was kept.
+    async fn accept_calls(
+        &self,
+        groups: Vec<Vec<NewCall>>,
+        max_bytes: u64,
+        give_up: Instant,
+    ) -> StoreResult<Acceptance>;
+
+    /// Leases up to `limit` calls of a lane that are due.
+    async fn claim_calls(
+        &self,
+        lane: Lane,
+        limit: usize,
+        limits: DestinationLimits,
+    ) -> StoreResult<CallClaim>;
+
+    /// Records how attempts at calls of a lane ended; says for each what became of it.
+    async fn settle_calls(
+        &self,
+        lane: Lane,
+        settlements: Vec<CallSettlement>,
+    ) -> StoreResult<Vec<CallSettled>>;
+
+    /// A call as it stands; a client's own.
+    async fn call(&self, key: &CallKey) -> StoreResult<Option<CallStatus>>;
+
+    /// Makes a call due at once, also a dead one; `false` if it is unknown, done, or on its way.
+    async fn retry_call(&self, key: &CallKey) -> StoreResult<bool>;
+
+    /// Ends a call, which is then never made again.
+    async fn cancel_call(&self, key: &CallKey) -> StoreResult<CallCancelled>;
+
+    /// Forgets calls of a lane that were over long ago, up to [`CALLS_AT_ONCE`] of them; how many.
+    async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize>;
+
+    /// The lane of calls to a destination.
+    async fn lane_of_destination(&self, destination: &str) -> StoreResult<Lane>;
+
+    /// Rings when a call of a lane may have come due. The first call starts listening to other processes.
+    fn call_alarm(&self, lane: Lane) -> &Alarm;
+}

@@ -1,0 +1,283 @@
+//! Calls. A call is in the lane of its destination, so that its limits hold there; who asks for one by its key
+//! asks all lanes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::Value;
+use tokio::time::Instant;
+
+use super::lanes::lane_of_text;
+use super::link::Resend;
+use super::reply::Reply;
+use super::{RedisStore, ms};
+use crate::bus::call::{CallId, Due};
+use crate::bus::token::ClientToken;
+use crate::store::calls::{CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE};
+use crate::store::{
+    Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory,
+    CallOutcome, CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits,
+    Lane, LeasedCall, NewCall, StoreError, StoreResult,
+};
+
+#[async_trait]
+impl Calls for RedisStore {
+    async fn accept_calls(
+        &self,
+        groups: Vec<Vec<NewCall>>,
+        max_bytes: u64,
+        give_up: Instant,
+    ) -> StoreResult<Acceptance> {
+        let lanes = self.lane_count().await?;
+        let keep = Accepting { looks_only: false, max_bytes, give_up };
+        if lanes == 1 {
+            return self.accept_in(Lane::HOME, &groups, keep).await;
+        }
+        // Whether a group may be kept as a whole, all lanes know together.
+        let mut judged: Vec<Vec<Accepted>> =
+            groups.iter().map(|group| vec![Accepted::Stored; group.len()]).collect();
+        for lane in Lane::first(lanes) {
+            let look = Accepting { looks_only: true, ..keep };
+            let in_lane = self.accept_in(lane, &groups, look).await?.groups;
+            for (all, one) in judged.iter_mut().flatten().zip(in_lane.into_iter().flatten()) {
+                *all = worse(*all, one);
+            }
+        }
+        let mut dead_dropped = 0;
+        for lane in Lane::first(lanes) {
+            let mine = |(call, judged): &(&NewCall, &Accepted)| {
+                **judged == Accepted::Stored && lane_of_text(&call.destination, lanes) == Some(lane)
+            };
+            let kept: Vec<Vec<NewCall>> = groups
+                .iter()
+                .zip(&judged)
+                .filter(|(_, judged)| !judged.contains(&Accepted::Conflict))
+                .map(|(group, judged)| {
+                    group.iter().zip(judged).filter(mine).map(|(call, _)| call.clone()).collect()
+                })
+                .filter(|kept: &Vec<NewCall>| !kept.is_empty())
+                .collect();
+            if !kept.is_empty() {
+                dead_dropped += self.accept_in(lane, &kept, keep).await?.dead_dropped;
+            }
+        }
+        Ok(Acceptance { groups: judged, dead_dropped })
+    }
+
+    async fn claim_calls(
+        &self,
+        lane: Lane,
+        limit: usize,
+        limits: DestinationLimits,
+    ) -> StoreResult<CallClaim> {
+        let mut claims = self.lane(lane).call_claims.lock().await;
+        claims.last += 1;
+        let args = vec![
+            (limit as i64).into(),
+            i64::from(limits.in_flight).into(),
+            i64::from(limits.probes).into(),
+            ms(CALL_LEASE_MARGIN),
+            (CALLS_AT_ONCE as i64).into(),
+            self.origin.as_str().into(),
+            claims.last.into(),
+            claims.last_answered.into(),
+        ];
+        // Sent again, it would be taken for an old copy: the next one ends what a lost one has leased.
+        let mut reply = self.run_with(&self.scripts.claim_calls, lane, args, Resend::No).await?;
+        claims.last_answered = claims.last;
+        let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
+        let calls = reply.map(leased_call).collect::<StoreResult<_>>()?;
+        Ok(CallClaim { calls, next_due })
+    }
+
+    async fn settle_calls(
+        &self,
+        lane: Lane,
+        settlements: Vec<CallSettlement>,
+    ) -> StoreResult<Vec<CallSettled>> {
+        let mut args: Vec<Value> = Vec::with_capacity(6 * settlements.len());
+        for CallSettlement { lease, outcome, status, reason } in &settlements {
+            args.extend(key_args(&lease.key));
+            args.push(lease.fence.to_string().into());
+            args.push(match outcome {
+                CallOutcome::Done => "done".into(),
+                CallOutcome::Dead => "dead".into(),
+                CallOutcome::Returned => "returned".into(),
+                CallOutcome::Failed { retry_in } => ms(*retry_in),
+            });
+            args.push(status.map_or(String::new(), |status| status.to_string()).into());
+            args.push(reason.as_str().into());
+        }
+        let reply = self.run(&self.scripts.settle_calls, lane, args).await?;
+        let settled = reply
+            .map(|reply| {
+                Ok(if reply.integer()? > 0 { CallSettled::Recorded } else { CallSettled::Stale })
+            })
+            .collect::<StoreResult<Vec<_>>>()?;
+        // A place at a destination may be free for another one.
+        self.lane(lane).call_alarm.ring_in(Duration::ZERO);
+        if settled.len() != settlements.len() {
+            return Err(StoreError::Corrupt("settle_calls: not one answer for each".into()));
+        }
+        Ok(settled)
+    }
+
+    async fn call(&self, key: &CallKey) -> StoreResult<Option<CallStatus>> {
+        let replies = self.run_everywhere(&self.scripts.call_status, &key_args(key)).await?;
+        let known = replies.into_iter().find(Reply::is_list);
+        known.map(|reply| call_status(key, reply)).transpose()
+    }
+
+    async fn retry_call(&self, key: &CallKey) -> StoreResult<bool> {
+        let mut args = key_args(key).to_vec();
+        args.push(self.origin.as_str().into());
+        for lane in Lane::first(self.lane_count().await?) {
+            let retried = self.change(&self.scripts.retry_call, lane, args.clone()).await?;
+            if retried.integer()? > 0 {
+                self.lane(lane).call_alarm.ring_in(Duration::ZERO);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn cancel_call(&self, key: &CallKey) -> StoreResult<CallCancelled> {
+        for lane in Lane::first(self.lane_count().await?) {
+            let args = key_args(key).to_vec();
+            let cancelled = self.change(&self.scripts.cancel_call, lane, args).await?.text()?;
+            match cancelled.as_str() {
+                "gone" => return Ok(CallCancelled::Gone),
+                "on its way" => return Ok(CallCancelled::OnItsWay),
+                _ => {}
+            }
+        }
+        Ok(CallCancelled::Unknown)
+    }
+
+    async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize> {
+        let args = vec![ms(memory.done), ms(memory.dead), (CALLS_AT_ONCE as i64).into()];
+        let forgotten = self.run(&self.scripts.forget_calls, lane, args).await?.unsigned()?;
+        Ok(forgotten as usize)
+    }
+
+    async fn lane_of_destination(&self, destination: &str) -> StoreResult<Lane> {
+        Ok(lane_of_text(destination, self.lane_count().await?).unwrap_or(Lane::HOME))
+    }
+
+    fn call_alarm(&self, lane: Lane) -> &Alarm {
+        self.listen();
+        &self.lane(lane).call_alarm
+    }
+}
+
+impl RedisStore {
+    /// Keeps groups in a lane, or only says whether it would.
+    async fn accept_in(
+        &self,
+        lane: Lane,
+        groups: &[Vec<NewCall>],
+        Accepting { looks_only, max_bytes, give_up }: Accepting,
+    ) -> StoreResult<Acceptance> {
+        let deadline_ms = self.lane(lane).server_time.at(give_up);
+        let mut args: Vec<Value> = vec![
+            deadline_ms.map_or(String::new(), |ms| ms.to_string()).into(),
+            i64::from(looks_only).into(),
+            self.origin.as_str().into(),
+            i64::try_from(max_bytes).unwrap_or(i64::MAX).into(),
+            (CALL_OVERHEAD as i64).into(),
+            (CALLS_AT_ONCE as i64).into(),
+        ];
+        for group in groups {
+            args.push((group.len() as i64).into());
+            for call in group {
+                args.extend(key_args(&call.key));
+                args.push(call.fingerprint.as_str().into());
+                args.push(call.destination.as_str().into());
+                args.push(Value::Bytes(call.content.clone()));
+                match call.due {
+                    Due::In(delay) => args.extend(["in".into(), ms(delay)]),
+                    Due::At(at_ms) => args.extend(["at".into(), (at_ms as i64).into()]),
+                }
+                args.push(ms(call.timeout));
+            }
+        }
+        let (script, keys) = (&self.scripts.accept_calls, &self.lane(lane).keys);
+        let mut reply = self.connection.run_replicated(script, keys, args, give_up).await?;
+        if !reply.is_list() {
+            return Err(match reply.text()?.as_str() {
+                "full" => StoreError::Full("as many calls are kept as may be".into()),
+                _ => StoreError::Unavailable("Redis: too late".into()),
+            });
+        }
+        let dead_dropped = reply.part()?.unsigned()?;
+        if !looks_only {
+            self.lane(lane).call_alarm.ring_in(Duration::ZERO);
+        }
+        let groups = reply.map(|digits| Ok(digits.text()?.bytes().map(accepted).collect()));
+        Ok(Acceptance { groups: groups.collect::<StoreResult<_>>()?, dead_dropped })
+    }
+}
+
+/// How a lane is to accept.
+#[derive(Clone, Copy)]
+struct Accepting {
+    /// Whether it only says what it would do.
+    looks_only: bool,
+    max_bytes: u64,
+    give_up: Instant,
+}
+
+/// What a digit of `accept.lua` says.
+fn accepted(digit: u8) -> Accepted {
+    match digit {
+        b'0' => Accepted::Known,
+        b'2' => Accepted::Conflict,
+        _ => Accepted::Stored,
+    }
+}
+
+/// What two lanes make of a call together.
+fn worse(one: Accepted, other: Accepted) -> Accepted {
+    match (one, other) {
+        (Accepted::Conflict, _) | (_, Accepted::Conflict) => Accepted::Conflict,
+        (Accepted::Known, _) | (_, Accepted::Known) => Accepted::Known,
+        _ => Accepted::Stored,
+    }
+}
+
+fn key_args(key: &CallKey) -> [Value; 2] {
+    [key.client.reveal().into(), key.id.as_str().into()]
+}
+
+/// Reads what `claim_calls.lua` writes.
+fn leased_call(mut reply: Reply) -> StoreResult<LeasedCall> {
+    let client = ClientToken::from_stored(&reply.part()?.text()?);
+    let id = CallId::from_stored(&reply.part()?.text()?);
+    Ok(LeasedCall {
+        lease: CallLease { key: CallKey { client, id }, fence: reply.part()?.unsigned()? },
+        destination: reply.part()?.text()?,
+        content: reply.part()?.bytes()?,
+        timeout: reply.part()?.millis()?,
+        attempt: reply.part()?.unsigned()? as u32,
+        age: reply.part()?.millis()?,
+    })
+}
+
+/// Reads what `call_status.lua` writes.
+fn call_status(key: &CallKey, mut reply: Reply) -> StoreResult<CallStatus> {
+    let (destination, content) = (reply.part()?.text()?, reply.part()?.bytes()?);
+    let (over, leased) = (reply.part()?.text()?, reply.part()?.text()?);
+    let attempts = reply.part()?.unsigned()? as u32;
+    let over = Some(over.as_str()).filter(|over| !over.is_empty());
+    Ok(CallStatus {
+        key: key.clone(),
+        destination,
+        content,
+        state: CallState::of(over, !leased.is_empty(), attempts),
+        attempts,
+        accepted_ms: reply.part()?.unsigned()?,
+        due_ms: reply.part()?.text()?.parse().ok(),
+        status: reply.part()?.text()?.parse().ok(),
+        reason: reply.part()?.text()?,
+    })
+}

@@ -1,0 +1,91 @@
+-- Keeps groups of calls, each as a whole or not at all.
+--
+-- ARGV: the time in ms after which nobody waits for the answer, or '', 1 to look only and keep nothing,
+--       origin of the wake-up, bytes that calls may take, overhead of a call in bytes, how many are forgotten
+--       for room at most, then for each group: n, and for each of its n calls client, id,
+--       fingerprint, destination, content, 'in' or 'at', ms of that, time-out in ms.
+-- Returns 'late' or 'full', and nothing was kept, or { how many dead ones were forgotten for room, for each
+-- group one digit for each call: 1 kept, 0 known, 2 in conflict, and nothing of its group was kept… }.
+
+local now = now_ms()
+if ARGV[1] ~= '' and now > tonumber(ARGV[1]) then return 'late' end
+local looks_only = ARGV[2] == '1'
+local FIELDS, FIRST = 8, 7
+local max_bytes, overhead = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+-- Forgets what is over until there is room for so much more; how many dead ones that were, or nil.
+local function make_room(more)
+  local room = redis.call('HMGET', P .. 'call_room', 'calls', 'bytes')
+  local taken = (number(room[2]) or 0) + overhead * (number(room[1]) or 0) + more
+  local dead = 0
+  for _, over in ipairs({ 'done', 'dead' }) do
+    for _ = 1, tonumber(ARGV[6]) do
+      if taken <= max_bytes then return dead end
+      local oldest = redis.call('ZRANGE', P .. 'calls_' .. over, 0, 0)[1]
+      if not oldest then break end
+      taken = taken - redis.call('HSTRLEN', call_key(oldest), 'content') - overhead
+      forget(oldest)
+      if over == 'dead' then dead = dead + 1 end
+    end
+  end
+  if taken <= max_bytes then return dead end
+end
+
+local function judge(from, n)
+  local digits, seen, is_free = {}, {}, true
+  for i = from, from + (n - 1) * FIELDS, FIELDS do
+    local member = member_of(ARGV[i], ARGV[i + 1])
+    local known = seen[member] or redis.call('HGET', call_key(member), 'fingerprint')
+    if not known then
+      digits[#digits + 1] = '1'
+    elseif known == ARGV[i + 2] then
+      digits[#digits + 1] = '0'
+    else
+      digits[#digits + 1], is_free = '2', false
+    end
+    seen[member] = ARGV[i + 2]
+  end
+  return digits, is_free
+end
+
+local function keep(i)
+  local member, destination = member_of(ARGV[i], ARGV[i + 1]), ARGV[i + 3]
+  local due = tonumber(ARGV[i + 6])
+  if ARGV[i + 5] == 'in' then due = now + due else due = math.max(due, now) end
+  redis.call('HSET', call_key(member), 'client', ARGV[i], 'id', ARGV[i + 1],
+    'fingerprint', ARGV[i + 2], 'destination', destination, 'content', ARGV[i + 4],
+    'timeout', ARGV[i + 7], 'accepted', text(now), 'attempts', 0, 'fence', 0)
+  wait_until(member, destination, due)
+  redis.call('HINCRBY', P .. 'call_room', 'calls', 1)
+  redis.call('HINCRBY', P .. 'call_room', 'bytes', #ARGV[i + 4])
+  return destination
+end
+
+local dead = 0
+if not looks_only then
+  local more, i = 0, FIRST
+  while i <= #ARGV do
+    local n = tonumber(ARGV[i])
+    for c = 1, n do more = more + #ARGV[i + 1 + (c - 1) * FIELDS + 4] + overhead end
+    i = i + 1 + n * FIELDS
+  end
+  dead = make_room(more)
+  if not dead then return 'full' end
+end
+
+local reply, touched = { dead }, {}
+local i = FIRST
+while i <= #ARGV do
+  local n = tonumber(ARGV[i])
+  local digits, is_free = judge(i + 1, n)
+  if is_free and not looks_only then
+    for c = 1, n do
+      if digits[c] == '1' then touched[keep(i + 1 + (c - 1) * FIELDS)] = true end
+    end
+  end
+  reply[#reply + 1] = table.concat(digits)
+  i = i + 1 + n * FIELDS
+end
+for destination in pairs(touched) do reschedule(destination) end
+if next(touched) then redis.pcall('PUBLISH', P .. 'call_wake', ARGV[3] .. ':0') end
+return reply

@@ -1,0 +1,106 @@
+-- Leases calls that are due: of destinations that are due, each gets one before any gets two.
+--
+-- ARGV: how many at most, how many may be on their way to one destination, how many while its last one has
+--       failed, margin of a lease in ms, how many leases are ended and destinations looked at, at most,
+--       claimer, number of the claim, number of the claimer's last claim that was answered.
+-- Returns { milliseconds until the next one is due, or -1, { client, id, fence, destination, content,
+-- time-out, attempt, age in ms }… }.
+
+local limit, in_flight, probes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local margin, at_once = tonumber(ARGV[4]), ARGV[5]
+local now = now_ms()
+
+local function give_back(member)
+  local c = redis.call('HMGET', call_key(member), 'destination', 'cancelled')
+  if not c[1] then
+    redis.call('ZREM', CALLS_LEASED, member)
+    return
+  end
+  release(member, c[1], '')
+  if c[2] then forget(member) else wait_until(member, c[1], now) end
+  reschedule(c[1])
+end
+
+-- A claimer that got no answer has leases that it does not know of; they end with its next claim.
+local claims = P .. 'calls_claim:' .. ARGV[6]
+local this, answered = tonumber(ARGV[7]), tonumber(ARGV[8])
+local earlier, leases = string.match(redis.call('GET', claims) or '', '^(%d+)(.*)$')
+if earlier and tonumber(earlier) >= this then return { -1 } end
+if earlier and tonumber(earlier) > answered then
+  for member, fence in string.gmatch(leases, ' (%S+) (%S+)') do
+    local c = redis.call('HMGET', call_key(member), 'fence', 'leased')
+    if c[1] == fence and c[2] then
+      redis.call('HINCRBY', call_key(member), 'attempts', -1)
+      give_back(member)
+    end
+  end
+end
+
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS_LEASED, '-inf', text(now), 'LIMIT', 0, at_once)) do
+  give_back(member)
+end
+
+local function free_places(destination)
+  local d = redis.call('HMGET', destination_key(destination), 'in_flight', 'failures')
+  return ((number(d[2]) or 0) > 0 and probes or in_flight) - (number(d[1]) or 0)
+end
+
+-- Each destination's calls that are due, as many as it has places for.
+local queues = {}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', DESTINATIONS, '-inf', text(now), 'LIMIT', 0, at_once)) do
+  local free = math.min(free_places(name), limit)
+  if free > 0 then
+    local due = redis.call('ZRANGEBYSCORE', waiting_key(name), '-inf', text(now), 'LIMIT', 0, free)
+    queues[#queues + 1] = { name = name, due = due }
+  end
+end
+
+local function lease(member, destination)
+  local key = call_key(member)
+  local c = redis.call('HMGET', key, 'client', 'id', 'content', 'timeout', 'accepted', 'fence')
+  redis.call('ZREM', waiting_key(destination), member)
+  if not c[1] then return nil end
+  -- From the clock, so that it is not given out again by a server that lost its last changes.
+  local fence = text(math.max((number(c[6]) or 0) + 1, now_us()))
+  local attempt = redis.call('HINCRBY', key, 'attempts', 1)
+  redis.call('HSET', key, 'fence', fence, 'leased', 1)
+  redis.call('ZADD', CALLS_LEASED, text(now + tonumber(c[4]) + margin), member)
+  redis.call('HINCRBY', destination_key(destination), 'in_flight', 1)
+  local age = math.max(0, now - tonumber(c[5]))
+  return { c[1], c[2], fence, destination, c[3], c[4], attempt, age }
+end
+
+local reply, given = { -1 }, {}
+local rank, goes_on = 1, true
+while goes_on and #reply <= limit do
+  goes_on = false
+  for _, queue in ipairs(queues) do
+    local member = queue.due[rank]
+    if member and #reply <= limit then
+      goes_on = true
+      local leased = lease(member, queue.name)
+      if leased then
+        reply[#reply + 1] = leased
+        given[#given + 1] = ' ' .. member .. ' ' .. leased[3]
+      end
+    end
+  end
+  rank = rank + 1
+end
+for _, queue in ipairs(queues) do reschedule(queue.name) end
+if #given > 0 then
+  redis.call('SET', claims, ARGV[7] .. table.concat(given), 'PX', margin)
+end
+
+-- The next one that has a place: of the destinations that are due and have none, it is known when they do.
+local next_at = number(redis.call('ZRANGE', CALLS_LEASED, 0, 0, 'WITHSCORES')[2])
+local due = redis.call('ZRANGEBYSCORE', DESTINATIONS, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, at_once)
+for i = 1, #due, 2 do
+  if free_places(due[i]) > 0 then
+    local at = tonumber(due[i + 1])
+    if not next_at or at < next_at then next_at = at end
+    break
+  end
+end
+if next_at then reply[1] = text(math.max(0, next_at - now)) end
+return reply
