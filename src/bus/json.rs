@@ -1,5 +1,9 @@
 //! Checks that JSON from outside must pass and that serde_json does not make.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use url::Url;
 
 /// Why a body was refused: one line that tells its author what to change.
@@ -10,14 +14,14 @@ pub struct Rejection(String);
 impl Rejection {
     /// Takes a reason, which may quote the body: line breaks and other control characters are
     /// blanked, and what goes past 300 characters is cut.
-    pub fn new(reason: impl std::fmt::Display) -> Self {
+    pub fn new(reason: impl fmt::Display) -> Self {
         let blank_controls = |c: char| if c.is_control() { ' ' } else { c };
         Self(reason.to_string().chars().map(blank_controls).take(300).collect())
     }
 }
 
 /// Parses one JSON object strictly: not an array of its fields, which serde would take as well.
-pub fn parse_object<'de, T: serde::Deserialize<'de>>(json: &'de [u8]) -> Result<T, Rejection> {
+pub fn parse_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Rejection> {
     match first_byte(json) {
         None => Err(Rejection::new("the body is empty: a JSON object is expected")),
         Some(b'{') => serde_json::from_slice(json).map_err(Rejection::new),
@@ -26,6 +30,38 @@ pub fn parse_object<'de, T: serde::Deserialize<'de>>(json: &'de [u8]) -> Result<
             serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(Rejection::new)?;
             Err(Rejection::new("a JSON object is expected"))
         }
+    }
+}
+
+/// The members of an object, in order, each as it is written.
+pub struct Members(pub Vec<(String, Box<RawValue>)>);
+
+impl Members {
+    /// The one of this name; of several the last, as most parsers take it.
+    pub fn last(&self, name: &str) -> Option<&RawValue> {
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| &**value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
     }
 }
 

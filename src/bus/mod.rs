@@ -10,6 +10,7 @@ pub mod clock;
 pub mod event;
 pub mod health;
 pub mod json;
+pub mod postback;
 pub mod process;
 pub mod subscription;
 pub mod token;

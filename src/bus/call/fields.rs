@@ -3,14 +3,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{NoCall, whole_number};
-use crate::bus::json::{Rejection, parse_object};
-
-/// The members of an object, in order, each as it is written.
-pub struct Members(pub Vec<(String, Box<RawValue>)>);
+use crate::bus::json::{Members, Rejection, parse_object};
 
 pub struct Fields {
     members: Members,
@@ -76,26 +72,4 @@ pub fn repeated(Members(members): &Members) -> Vec<String> {
     let names = members.iter().enumerate();
     let repeated = names.filter(|(index, (name, _))| is_before(*index, name));
     repeated.map(|(_, (name, _))| name.clone()).collect()
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
 }

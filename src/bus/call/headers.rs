@@ -7,7 +7,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::fields::{Fields, Members, repeated};
+use super::fields::{Fields, repeated};
+use crate::bus::json::Members;
 
 /// What belongs to a connection, and not to a request.
 const HOP_BY_HOP: [&str; 9] = [
