@@ -202,8 +202,8 @@ mod tests {
 
     fn requests(method: &str, url: &str, data: &str) -> Vec<CallRequest> {
         let postbacks = Postbacks::parse(body(method, url, data).as_bytes()).unwrap();
-        let request = |object: &Box<RawValue>| postbacks.endpoint.request(object, "").unwrap();
-        postbacks.data.iter().map(request).collect()
+        let request = |object: &RawValue| postbacks.endpoint.request(object, "").unwrap();
+        postbacks.data.iter().map(|object| request(object)).collect()
     }
 
     fn url(url: &str, object: &str) -> String {
