@@ -73,6 +73,9 @@ impl OwnBus {
         let mut command = command(self.directory.path())?;
         command.arg(role.name()).env("ROUTEMASTER_ROOT_KEY", &self.root);
         command.env("ROUTEMASTER_CLIENTS", "");
+        // One client publishes to a topic for each subscriber.
+        command.env("ROUTEMASTER_MAX_TOPICS_PER_CLIENT", "1000000");
+        command.env("ROUTEMASTER_MAX_CONNECTIONS_PER_ADDRESS", "10000");
         command.env("ROUTEMASTER_REDIS_MAX_MEM", ROOM).env("ROUTEMASTER_SQLITE_MAX_BYTES", ROOM);
         match (&self.redis, &self.store) {
             (Some(redis), _) => command.env("ROUTEMASTER_REDIS_URL", redis.url()),

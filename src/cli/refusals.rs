@@ -45,11 +45,12 @@ pub fn refusal(bus: &Bus, answer: &Answer, topic: Option<&str>) -> anyhow::Error
              {COMMANDS_TOKEN}, or add it to ROUTEMASTER_CLIENTS where the bus is started"
         ),
         StatusCode::FORBIDDEN => match topic {
-            Some(topic) => anyhow!(
+            // It may also be one topic too many.
+            Some(topic) if reason.contains("belongs to another") => anyhow!(
                 "`{topic}` belongs to another client, not to the token {token}: publish with the \
                  token of its publisher (--token) or to another topic"
             ),
-            None => anyhow!("the bus forbids this to the token {token}: {reason}"),
+            _ => anyhow!("the bus forbids this to the token {token}: {reason}"),
         },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let when = match answer.retry_after {
