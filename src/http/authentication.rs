@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::in_flight::Holder;
 use super::limits::Limits;
 use super::refusal::Refusal;
 use crate::bus::token::{ApiToken, ClientToken, RootKey};
@@ -49,6 +50,15 @@ impl Caller {
         match self {
             Self::Root => Ok(()),
             Self::Client(_) => Err(Refusal::Forbidden("this needs the root key")),
+        }
+    }
+}
+
+impl From<&Caller> for Holder {
+    fn from(caller: &Caller) -> Self {
+        match caller {
+            Caller::Client(token) => Self::Client(token.clone()),
+            Caller::Root => Self::Root,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::authentication::Caller;
 use crate::bus::token::ClientToken;
 
 /// How much may be held for all (contract §1), and for one.
@@ -26,23 +25,14 @@ pub enum Holder {
     Address(IpAddr),
 }
 
-impl From<&Caller> for Holder {
-    fn from(caller: &Caller) -> Self {
-        match caller {
-            Caller::Client(token) => Self::Client(token.clone()),
-            Caller::Root => Self::Root,
-        }
-    }
-}
-
 /// Who makes a request, in its extensions, as soon as that is known.
 #[derive(Clone, Default)]
 pub struct Requester(Arc<OnceLock<Holder>>);
 
 impl Requester {
-    pub fn learn(&self, caller: &Caller) {
+    pub fn learn(&self, holder: Holder) {
         // Whoever was found first stays.
-        let _ = self.0.set(caller.into());
+        let _ = self.0.set(holder);
     }
 
     pub fn or_address(&self, address: IpAddr) -> Holder {

@@ -19,7 +19,7 @@ impl FromRequestParts<Shared> for Caller {
         let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
         let caller = api.authentication.caller(&parts.headers, peer).await?;
         if let Some(requester) = parts.extensions.get::<Requester>() {
-            requester.learn(&caller);
+            requester.learn((&caller).into());
         }
         Ok(caller)
     }
