@@ -16,6 +16,8 @@ use crate::worker::Worker;
 /// How often, and for how long that holds.
 const INTERVAL: Duration = Duration::from_secs(5);
 const TERM: Duration = Duration::from_secs(15);
+/// How long the farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 pub struct Presence {
     store: Arc<dyn Store>,
@@ -53,7 +55,8 @@ impl Presence {
                 () = stop.cancelled() => {}
             }
         }
-        self.tell(Duration::ZERO).await;
+        // A store that is away must not hold a stop up.
+        let _ = tokio::time::timeout(FAREWELL, self.tell(Duration::ZERO)).await;
     }
 
     async fn tell(&mut self, term: Duration) {

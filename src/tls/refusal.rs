@@ -18,6 +18,47 @@ pub fn told(error: &Error) -> String {
     }
 }
 
+/// As [`told`], of an error of which a library has kept the text alone, as programmers see it; `None` if it
+/// is about something else.
+pub fn told_of_text(text: &str) -> Option<String> {
+    use CertificateError::{
+        BadEncoding, BadSignature, Expired, InvalidPurpose, NotValidForName, NotValidYet, Revoked,
+        UnknownIssuer,
+    };
+    let flaws = [
+        ("UnknownIssuer", UnknownIssuer),
+        ("NotValidForName", NotValidForName),
+        ("NotValidYet", NotValidYet),
+        ("Expired", Expired),
+        ("InvalidPurpose", InvalidPurpose),
+        ("BadSignature", BadSignature),
+        ("BadEncoding", BadEncoding),
+        ("Revoked", Revoked),
+    ];
+    let alerts = [
+        AlertDescription::CertificateRequired,
+        AlertDescription::UnknownCA,
+        AlertDescription::BadCertificate,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::CertificateExpired,
+        AlertDescription::HandshakeFailure,
+        AlertDescription::ProtocolVersion,
+        AlertDescription::UnrecognisedName,
+    ];
+    if text.contains("AlertReceived") {
+        let alert = alerts.into_iter().find(|alert| text.contains(&format!("({alert:?})")))?;
+        return Some(told(&Error::AlertReceived(alert)));
+    }
+    if text.contains("CaUsedAsEndEntity") {
+        return Some(format!("its certificate {AUTHORITYS}"));
+    }
+    if text.contains("InvalidMessage") {
+        return Some("what answers there does not speak TLS".into());
+    }
+    let flaw = flaws.into_iter().find(|(name, _)| text.contains(name)).map(|(_, flaw)| flaw)?;
+    Some(format!("its certificate {}", flaw_told(&flaw)))
+}
+
 /// What is wrong with a certificate, to stand behind its name.
 pub fn flaw_told(flaw: &CertificateError) -> String {
     use CertificateError::{
@@ -82,6 +123,39 @@ fn alert_told(alert: AlertDescription) -> String {
         AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure => {
             NO_SAFE_TLS.into()
         }
+        AlertDescription::UnknownCA => {
+            "it does not trust the authority of the certificate that it was shown".into()
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::AccessDenied => {
+            "it does not accept the certificate that it was shown".into()
+        }
+        AlertDescription::CertificateExpired => {
+            "the certificate that it was shown has expired".into()
+        }
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_a_library_is_told_in_a_sentence() {
+        for (text, said) in [
+            ("InvalidCertificate(UnknownIssuer)", "its certificate comes from an authority"),
+            ("invalid peer certificate: NotValidForName", "is for another name"),
+            ("Other(OtherError(CaUsedAsEndEntity))", "is an authority's"),
+            ("AlertReceived(CertificateRequired)", "wants a certificate"),
+            ("AlertReceived(UnknownCA)", "does not trust"),
+            ("InvalidMessage(InvalidContentType)", "does not speak TLS"),
+        ] {
+            let told = told_of_text(text).unwrap();
+            assert!(told.contains(said), "{text}: {told}");
+        }
+        assert_eq!(told_of_text("Connection refused"), None);
     }
 }

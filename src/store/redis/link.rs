@@ -16,6 +16,7 @@ use super::lanes::LaneKeys;
 use super::options::UNRESPONSIVE;
 use super::server_check;
 use crate::store::{Lane, StoreError, StoreResult};
+use crate::tls::refusal;
 
 /// The pause between two looks whether the connection is back, and before a call is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -229,7 +230,7 @@ fn log_changes(client: &Client, name: String, last: LastError) {
             tokio::select! {
                 error = errors.recv() => match error {
                     Ok((error, _)) => {
-                        let reason = readable(error.details()).to_owned();
+                        let reason = readable(error.details());
                         if !std::mem::replace(&mut lost, true) {
                             tracing::error!(store = %name, error = reason, "failed to reach the store; trying on");
                         }
@@ -253,11 +254,13 @@ fn log_changes(client: &Client, name: String, last: LastError) {
     });
 }
 
-/// What an error of the system says in words; fred shows such a one as programmers see it.
-fn readable(details: &str) -> &str {
+/// What an error of the system or of TLS says in words; fred shows such a one as programmers see it.
+fn readable(details: &str) -> String {
     let quoted = |field: &str| Some(details.split_once(field)?.1.split_once('"')?.0);
     let bare = || Some(details.split_once("error: ")?.1.trim_end_matches(" }"));
-    quoted("message: \"").or_else(|| quoted("error: \"")).or_else(bare).unwrap_or(details)
+    let words = quoted("message: \"").or_else(|| quoted("error: \"")).or_else(bare);
+    let words = words.unwrap_or(details);
+    refusal::told_of_text(words).unwrap_or_else(|| words.to_owned())
 }
 
 /// It may be another server than before, or one that was not there at the start. Of a Cluster, the
@@ -295,7 +298,7 @@ mod tests {
         let raw = r#"Custom { kind: Uncategorized, error: "failed to look it up" }"#;
         assert_eq!(readable(raw), "failed to look it up");
         let raw = "Custom { kind: InvalidData, error: AlertReceived(UnknownCA) }";
-        assert_eq!(readable(raw), "AlertReceived(UnknownCA)");
+        assert!(readable(raw).contains("does not trust"), "{}", readable(raw));
         assert_eq!(readable("WRONGPASS invalid"), "WRONGPASS invalid");
     }
 }

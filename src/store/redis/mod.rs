@@ -115,6 +115,8 @@ impl RedisStore {
     /// set it.
     pub async fn check_server(&self) -> anyhow::Result<Vec<&'static str>> {
         let mut warnings = Vec::new();
+        // An old one does not know the scripts that would be next.
+        server_check::check(&self.connection.info(&self.lane(Lane::HOME).keys).await?)?;
         self.check_rights().await?;
         for lane in self.all_lanes().await? {
             let info = self.connection.info(&lane.keys).await?;
