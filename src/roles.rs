@@ -54,7 +54,10 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let settings = Arc::new(settings);
     let stop = signals::stop_on_signal(Duration::ZERO)?;
     let reload = signals::notify_on_hangup()?;
-    let files = FileShares::of_this_process(settings.max_connections, settings.max_deliveries)?;
+    let serves = Serving::of(role, &settings).is_some();
+    let connections = if serves { settings.max_connections } else { 0 };
+    let deliveries = if role == Role::Web { 0 } else { settings.max_deliveries };
+    let files = FileShares::of_this_process(connections, deliveries)?;
     let store = open_checked_store(&settings).await?;
     let tasks = TaskTracker::new();
     for warning in warnings::of(&settings, role) {

@@ -203,8 +203,8 @@ settings! {
     /// How long a new connection may take for its TLS handshake, and then for its first request.
     first_request_timeout: Duration = "ROUTEMASTER_FIRST_REQUEST_TIMEOUT", "10",
         "more than 0, up to 86400 seconds", some_seconds;
-    /// How long a connection may stay without a request, how long a request's header may take, and how
-    /// long a client may read nothing of its answers.
+    /// How long a connection may stay without a request (of HTTP/2, up to twice as long), how long a request's
+    /// header may take, and how long a client may read nothing of its answers.
     idle_timeout: Duration = "ROUTEMASTER_IDLE_TIMEOUT", "60", "more than 0, up to 86400 seconds", some_seconds;
     /// How long a request's body may take.
     body_timeout: Duration = "ROUTEMASTER_BODY_TIMEOUT", "30", "more than 0, up to 86400 seconds", some_seconds;

@@ -1,8 +1,8 @@
 //! Clients for requests that go to the same hosts again and again, whose connections follow the names.
 //!
 //! A connection that is in use all the time would be kept for as long as its other end answers, though the
-//! name has moved to another address. So names are looked up anew while they are used. Where an address is
-//! gone, the client with its connections gives way to a new one. There are several clients, each for some of
+//! name has moved to another address. So names are looked up anew while they are used. Where none of its
+//! addresses is left, the client with its connections gives way to a new one. There are several clients, each for some of
 //! the hosts, so that one which moves does not cost all others a handshake.
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl Pools {
         pool.client.clone()
     }
 
-    /// Looks a name up, and leaves the connections to addresses that it does not have any more.
+    /// Looks a name up, and leaves the connections to addresses that it had if it has none of them any more.
     async fn look(self: Arc<Self>, index: usize, name: String) {
         // One that cannot be looked up just now has moved nowhere.
         let Ok(addresses) = self.resolver.addresses(&name).await else { return };
@@ -106,12 +106,13 @@ impl Names {
         has_room
     }
 
-    /// Takes note of a name's addresses; whether it lacks some that it had.
+    /// Takes note of a name's addresses; whether none of those that it had is left. Of many, some names show
+    /// others each time.
     fn have_moved(&mut self, name: &str, addresses: Vec<IpAddr>) -> bool {
         let Some(looked) = self.0.get_mut(name) else { return false };
         let before = looked.addresses.replace(addresses);
         let now = looked.addresses.as_deref().unwrap_or_default();
-        before.is_some_and(|before| before.iter().any(|address| !now.contains(address)))
+        before.is_some_and(|before| !before.iter().any(|address| now.contains(address)))
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_moved_when_an_address_is_gone() {
+    fn a_host_has_moved_when_none_of_its_addresses_is_left() {
         let mut names = Names::default();
         names.is_look_due("a.example", Instant::now());
         let mut moved = |last: &[u8]| {
@@ -150,7 +151,7 @@ mod tests {
         };
         assert!(!moved(&[1]), "it is known for the first time");
         assert!(!moved(&[2, 1]), "there is one more");
-        assert!(moved(&[2]));
+        assert!(!moved(&[2, 4]), "one is left");
         assert!(moved(&[3]));
         assert!(!moved(&[3]));
     }

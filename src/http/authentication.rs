@@ -121,7 +121,10 @@ impl Authentication {
     pub fn client_address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
         let forwarded = || {
             let addresses = headers.get_all("x-forwarded-for").iter().next_back()?;
-            addresses.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+            let last = addresses.to_str().ok()?.rsplit(',').next()?.trim();
+            // Some proxies add the port.
+            let with_port = || last.parse::<SocketAddr>().ok().map(|address| address.ip());
+            last.parse().ok().or_else(with_port)
         };
         let proxied = if self.trust_proxy { forwarded() } else { None };
         proxied.or_else(|| peer.map(|peer| peer.ip()))

@@ -1,7 +1,7 @@
 //! Requests that a page of another site lets a browser make: the browser may add what it knows of the bus,
 //! and its user knows of nothing.
 
-use axum::http::{Method, Request, header};
+use axum::http::{HeaderValue, Method, Request, header};
 
 use super::transport::host_of;
 
@@ -15,8 +15,10 @@ pub fn is_foreign<B>(request: &Request<B>) -> bool {
     }
     let headers = request.headers();
     // What a browser says of itself holds also where a proxy gives the bus another name.
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "cross-site";
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"same-origin" | b"none") => return false,
+        Some(b"cross-site") => return true,
+        _ => {}
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
@@ -42,6 +44,8 @@ mod tests {
     fn a_page_of_another_site_may_read_and_change_nothing() {
         assert!(foreign("POST", &[("origin", "https://evil.example")]));
         assert!(foreign("DELETE", &[("sec-fetch-site", "cross-site")]));
+        let sibling = [("sec-fetch-site", "same-site"), ("origin", "https://a.example")];
+        assert!(foreign("POST", &sibling));
         assert!(foreign("POST", &[("origin", "null")]));
         assert!(foreign("POST", &[("origin", "https://bus.example")]), "another port");
         assert!(!foreign("GET", &[("origin", "https://evil.example")]));

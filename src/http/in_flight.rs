@@ -2,7 +2,6 @@
 //! that are not read yet. They are bounded, for all together and for each client.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ const WAIT: Duration = Duration::from_secs(5);
 pub enum Holder {
     Client(ClientToken),
     Root,
-    /// Somebody who has not said who it is, or whom nobody asked.
-    Address(IpAddr),
+    /// All those together who have not said who they are, or whom nobody asked.
+    Strangers,
 }
 
 /// Who makes a request, in its extensions, as soon as that is known.
@@ -35,8 +34,8 @@ impl Requester {
         let _ = self.0.set(holder);
     }
 
-    pub fn or_address(&self, address: IpAddr) -> Holder {
-        self.0.get().cloned().unwrap_or_else(|| Holder::Address(address.to_canonical()))
+    pub fn holder(&self) -> Holder {
+        self.0.get().cloned().unwrap_or(Holder::Strangers)
     }
 }
 
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     fn holder(number: u8) -> Holder {
-        Holder::Address([192, 0, 2, number].into())
+        Holder::Client(ClientToken::parse(&format!("client-{number}")).unwrap())
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,6 +103,9 @@ async fn route(router: &Router, request: Request<RequestBody>) -> Response {
 /// known of, and not in the buffers of its connection.
 const PART: usize = 16 * 1024;
 
+/// Bytes of an answer that are not counted: those of errors and health checks, which come whatever is held.
+const SMALL: u64 = 1024;
+
 /// The body of an answer; its request is open until it is handed over whole.
 struct OpenBody {
     body: Body,
@@ -163,6 +166,7 @@ impl Service<Request<Incoming>> for ConnectionService {
         Box::pin(async move {
             let mut open = service.open_requests.begin();
             let requester = Requester::default();
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
             // HTTP/2 has a way of its own to say so.
             let can_be_told = request.version() <= Version::HTTP_11;
             let (mut request, unread) = unread::watch(request);
@@ -180,9 +184,10 @@ impl Service<Request<Incoming>> for ConnectionService {
             if response.body().is_end_stream() {
                 return Ok(response);
             }
-            let holder = requester.or_address(service.peer.ip());
+            // What answers a change is small, and must not be taken back for want of room.
             let bytes = response.body().size_hint().lower();
-            let Ok(held) = service.site.in_flight.take_now(holder, bytes) else {
+            let counted = if is_read && bytes > SMALL { bytes } else { 0 };
+            let Ok(held) = service.site.in_flight.take(requester.holder(), counted).await else {
                 return Ok(Refusal::from(NoRoom).into_response());
             };
             open.answered();

@@ -187,6 +187,8 @@ pub const CALL_OVERHEAD: u64 = 500;
 pub const CALL_LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// How many calls one look ends the leases of, or forgets, at most.
 pub const CALLS_AT_ONCE: usize = 500;
+/// How many calls that are done, and how many that are dead, make room for others at once, at most.
+pub const FORGOTTEN_FOR_ROOM: usize = 5_000;
 /// How many destinations one look for calls looks at, at most.
 pub const DESTINATIONS_AT_ONCE: usize = 500;
 

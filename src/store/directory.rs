@@ -34,8 +34,8 @@ pub enum TopicDeleted {
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// Makes what is asked for the subscriber's subscription; queued items stay. A new
-    /// callback or uuid starts with full health, and a batch that waits to be sent again is due
-    /// at once. A batch in flight to an old callback loses its lease, and is due
+    /// callback or uuid starts with full health; a batch that waits to be sent again is due at once with a
+    /// new callback, and within [`NEW_UUID_PAUSE`](super::NEW_UUID_PAUSE) with a new uuid. A batch in flight to an old callback loses its lease, and is due
     /// [`BROKEN_OFF_AFTER`](super::BROKEN_OFF_AFTER).
     /// With `create_topics`, topics that do not exist are created without a publisher; until they have one
     /// they count as the subscriber's.

@@ -55,7 +55,7 @@ pub use lanes::{Lane, Lanes};
 pub use processes::Processes;
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
-    LeasedBatch, Publication, Published, QueueClaim, QueueLease, Queues,
+    LeasedBatch, NEW_UUID_PAUSE, Publication, Published, QueueClaim, QueueLease, Queues,
 };
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 

@@ -21,6 +21,10 @@ pub const CLOCK_STEP: Duration = Duration::from_secs(1);
 /// it knows of runs out.
 pub const BROKEN_OFF_AFTER: Duration = Duration::from_secs(2);
 
+/// In what time a batch that waits to be sent again is due at the latest when its subscriber has a new `uuid`:
+/// not at once, or each change would send a whole batch to whoever refuses it.
+pub const NEW_UUID_PAUSE: Duration = Duration::from_secs(10);
+
 /// Where a claim ends even if more queues are due: so much must fit into one answer of a store,
 /// and into its time.
 pub const CLAIM_MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -20,11 +20,15 @@ const FORGET: Duration = Duration::from_secs(3600);
 pub struct FailureLog(Mutex<HashMap<ClientToken, Row>>);
 
 struct Row {
+    /// Of failures in a row; the row is over when there is none.
+    failures: u64,
     since: Instant,
     last: Instant,
+    /// When lines were first written of late, and how many.
     told: Instant,
-    failures: u64,
+    lines: u64,
     untold: u64,
+    recovered: Option<Instant>,
 }
 
 /// A row of failures that is over.
@@ -44,24 +48,44 @@ impl FailureLog {
                 return Some(0);
             }
         }
-        let new = Row { since: now, last: now, told: now, failures: 0, untold: 0 };
-        let row = rows.entry(subscriber.clone()).or_insert(new);
+        let row = rows.entry(subscriber.clone()).or_insert(Row {
+            failures: 0,
+            since: now,
+            last: now,
+            told: now,
+            lines: 0,
+            untold: 0,
+            recovered: None,
+        });
+        if row.failures == 0 {
+            row.since = now;
+        }
         (row.last, row.failures) = (now, row.failures + 1);
-        let is_told =
-            row.failures <= TOLD_AT_ONCE || now.saturating_duration_since(row.told) >= SILENCE;
-        if !is_told {
+        if now.saturating_duration_since(row.told) >= SILENCE {
+            // Of a row that goes on, one line in a while; another one begins as the first did.
+            row.lines = if row.failures > TOLD_AT_ONCE { TOLD_AT_ONCE - 1 } else { 0 };
+            row.told = now;
+        }
+        if row.lines >= TOLD_AT_ONCE {
             row.untold += 1;
             return None;
         }
-        row.told = now;
+        row.lines += 1;
         Some(std::mem::take(&mut row.untold))
     }
 
-    /// Takes note of a success: what it ended, if anything.
+    /// Takes note of a success: what it ended, if that is worth a line. A subscriber that fails every other
+    /// time is no line for each.
     pub fn succeeded(&self, subscriber: &ClientToken, now: Instant) -> Option<Recovery> {
-        let row = self.rows().remove(subscriber)?;
-        let after = now.saturating_duration_since(row.since);
-        Some(Recovery { failures: row.failures, after })
+        let mut rows = self.rows();
+        let row = rows.get_mut(subscriber).filter(|row| row.failures > 0)?;
+        let failures = std::mem::take(&mut row.failures);
+        let recent = |at: Instant| now.saturating_duration_since(at) < SILENCE;
+        if row.recovered.is_some_and(recent) {
+            return None;
+        }
+        row.recovered = Some(now);
+        Some(Recovery { failures, after: now.saturating_duration_since(row.since) })
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<ClientToken, Row>> {
@@ -91,6 +115,13 @@ mod tests {
         let recovery = Recovery { failures: TOLD_AT_ONCE + 61, after: Duration::from_secs(70) };
         assert_eq!(log.succeeded(&shop, at(70)), Some(recovery));
         assert_eq!(log.succeeded(&shop, at(71)), None);
-        assert_eq!(log.failed(&shop, at(72)), Some(0), "another row begins");
+        // One that fails every other time does not fill the log.
+        let lines = (72..130).filter(|second| {
+            let failed = log.failed(&shop, at(*second)).is_some();
+            log.succeeded(&shop, at(*second)).is_some() || failed
+        });
+        assert!(lines.count() <= 5);
+        assert!(log.failed(&shop, at(400)).is_some(), "another row begins");
+        assert!(log.succeeded(&shop, at(401)).is_some());
     }
 }

@@ -25,7 +25,7 @@ on_both_stores!(each_act_that_changes_what_is_kept_is_a_line, |store| async move
     root.delete("/api_tokens/billing--s3cret").await.expect(204);
     for (by, what, of) in [
         ("root", "made a token", "billing"),
-        ("al…", "subscribed", "https://localhost"),
+        ("al…", "subscribed", "1 topics at localhost"),
         ("al…", "unsubscribed from a topic", "widgets"),
         ("al…", "removed a subscription with its queue", "al…"),
         ("de…", "deleted a topic", "widgets"),

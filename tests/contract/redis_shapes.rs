@@ -356,6 +356,7 @@ fn a_redis_user_without_all_rights_is_told_of_at_the_start() {
             ("-publish", "PUBLISH"),
             ("-hvals", "HVALS"),
             ("-evalsha", "evalsha"),
+            ("-info", "info"),
             ("resetchannels", "PUBLISH"),
         ] {
             let (_server, url) = server_with_user(&[lacking]);

@@ -1,6 +1,6 @@
 //! What handlers take from a request: who calls, and the body.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -42,9 +42,6 @@ impl FromRequest<Shared> for Body {
     async fn from_request(request: Request, api: &Shared) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
         let requester = parts.extensions.get::<Requester>().cloned().unwrap_or_default();
-        let peer =
-            parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
-        let holder = requester.or_address(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])));
-        api.bodies.read(&parts.headers, body, holder).await
+        api.bodies.read(&parts.headers, body, requester.holder()).await
     }
 }

@@ -57,7 +57,8 @@ pub async fn subscribe(
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(&subscriber, &request, create_topics).await? {
         Subscribed::Done => {
-            actor.did("subscribed", callback.as_str());
+            let host = callback.as_url().host_str().unwrap_or_default();
+            actor.did("subscribed", format_args!("{} topics at {host}", request.topics.len()));
             Ok(StatusCode::NO_CONTENT)
         }
         Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),

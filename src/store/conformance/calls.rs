@@ -335,6 +335,10 @@ async fn calls_have_room_of_their_own_and_what_is_over_makes_some(f: &Fixture) {
             _ => settle(f, &call, CallOutcome::Failed { retry_in: HOUR }).await,
         };
     }
+    // One that does not fit however much is forgotten costs nobody anything.
+    let huge = NewCall { content: Bytes::from(vec![b'x'; 40_000]), ..call("huge") };
+    assert!(f.store.accept_calls(vec![vec![huge]], room, soon()).await.is_err());
+    assert_eq!(state(f, "done").await, Some(CallState::Done));
     // First what is done goes, then what is dead, and counted; what waits stays.
     assert_eq!(accept_within("more", room).await.unwrap().dead_dropped, 0);
     assert_eq!((state(f, "done").await, state(f, "dead").await), (None, Some(CallState::Dead)));

@@ -9,7 +9,9 @@ use super::fixture::{
 use crate::bus::health::Health;
 use crate::bus::subscription::{Change, Retention, RetentionRequest, SubscriptionRequest, Terms};
 use crate::bus::token::ApiToken;
-use crate::store::{BatchOutcome, BatchSettlement, Published, Subscribed, TopicDeleted};
+use crate::store::{
+    BatchOutcome, BatchSettlement, NEW_UUID_PAUSE, Published, Subscribed, TopicDeleted,
+};
 
 on_all_stores!(
     a_subscription_is_shown_as_it_was_asked_for,
@@ -21,7 +23,7 @@ on_all_stores!(
     nobody_has_more_topics_than_it_may,
     topics_made_by_subscribing_count_until_somebody_publishes_to_them,
     the_same_body_again_has_no_effect,
-    a_new_callback_or_uuid_starts_with_full_health_at_once,
+    a_new_callback_starts_with_full_health_at_once_and_a_new_uuid_soon,
     a_new_uuid_during_a_delivery_keeps_full_health_when_that_ends,
     another_timeout_or_max_leaves_health_and_pause_alone,
     unsubscribing_removes_the_queue,
@@ -242,25 +244,30 @@ async fn the_same_body_again_has_no_effect(f: &Fixture) {
     assert_eq!(f.store.renew_all(&[leased.lease], LEASE).await.unwrap(), []);
 }
 
-async fn a_new_callback_or_uuid_starts_with_full_health_at_once(f: &Fixture) {
+async fn a_new_callback_starts_with_full_health_at_once_and_a_new_uuid_soon(f: &Fixture) {
     let secret = |terms: &mut Terms| terms.uuid = Some("old".into());
-    let changes: [fn(&mut Terms); 3] = [
-        |terms| terms.uuid = Some("new".into()),
-        |terms| terms.uuid = None,
-        |terms| {
-            terms.uuid = Some("old".into());
-            terms.callback = callback("https://elsewhere.example/");
-        },
-    ];
-    for change in changes {
+    let uuids: [fn(&mut Terms); 2] =
+        [|terms| terms.uuid = Some("new".into()), |terms| terms.uuid = None];
+    for change in uuids {
         back_off(f, HOUR, secret).await;
         f.subscribe("alice", &["a"], change).await;
-        let leased = f.claim_one().await;
-        assert_eq!(leased.health, Health::MAX);
-        assert_eq!((texts(&leased), leased.batch.attempt), (vec!["1".to_owned()], 2));
-        assert_eq!(leased.terms, subscription(&["a"], change).terms);
+        assert_due_after(f.claim_none().await, NEW_UUID_PAUSE);
+        // However often it changes, that comes no earlier.
+        f.subscribe("alice", &["a"], secret).await;
+        assert_due_after(f.claim_none().await, NEW_UUID_PAUSE);
+        assert_eq!(f.status("alice").await.health, Health::MAX);
         f.store.unsubscribe(&client("alice")).await.unwrap();
     }
+    let elsewhere = |terms: &mut Terms| {
+        terms.uuid = Some("old".into());
+        terms.callback = callback("https://elsewhere.example/");
+    };
+    back_off(f, HOUR, secret).await;
+    f.subscribe("alice", &["a"], elsewhere).await;
+    let leased = f.claim_one().await;
+    assert_eq!(leased.health, Health::MAX);
+    assert_eq!((texts(&leased), leased.batch.attempt), (vec!["1".to_owned()], 2));
+    assert_eq!(leased.terms, subscription(&["a"], elsewhere).terms);
 }
 
 async fn a_new_uuid_during_a_delivery_keeps_full_health_when_that_ends(f: &Fixture) {

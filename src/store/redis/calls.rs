@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::call::{CallId, Due};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE};
+use crate::store::calls::{CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE, FORGOTTEN_FOR_ROOM};
 use crate::store::{
     Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory,
     CallOutcome, CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits,
@@ -185,7 +185,7 @@ impl RedisStore {
             self.origin.as_str().into(),
             i64::try_from(max_bytes).unwrap_or(i64::MAX).into(),
             (CALL_OVERHEAD as i64).into(),
-            (CALLS_AT_ONCE as i64).into(),
+            (FORGOTTEN_FOR_ROOM as i64).into(),
         ];
         for group in groups {
             args.push((group.len() as i64).into());

@@ -17,7 +17,8 @@ use crate::bus::subscription::{Change, SubscriptionRequest, SubscriptionStatus, 
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{
-    BROKEN_OFF_AFTER, Directory, Lane, StoreError, StoreResult, Subscribed, TopicDeleted,
+    BROKEN_OFF_AFTER, Directory, Lane, NEW_UUID_PAUSE, StoreError, StoreResult, Subscribed,
+    TopicDeleted,
 };
 
 /// Of how many subscribers one script tells: what takes Redis a millisecond or two.
@@ -131,6 +132,7 @@ async fn put<'a>(
     args.push(store.origin.as_str().into());
     args.push(ms(BROKEN_OFF_AFTER));
     args.push(store.max_topics());
+    args.push(ms(NEW_UUID_PAUSE));
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;

@@ -116,7 +116,13 @@ impl RedisStore {
     pub async fn check_server(&self) -> anyhow::Result<Vec<&'static str>> {
         let mut warnings = Vec::new();
         // An old one does not know the scripts that would be next.
-        server_check::check(&self.connection.info(&self.lane(Lane::HOME).keys).await?)?;
+        match self.connection.info(&self.lane(Lane::HOME).keys).await {
+            Ok(info) => drop(server_check::check(&info)?),
+            Err(StoreError::Unavailable(reason)) if reason.contains("NOPERM") => {
+                return Err(lacking_rights(&reason));
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.check_rights().await?;
         for lane in self.all_lanes().await? {
             let info = self.connection.info(&lane.keys).await?;
@@ -137,22 +143,15 @@ impl RedisStore {
     async fn check_rights(&self) -> anyhow::Result<()> {
         // A long time from now: whoever is awake stays so, nobody else is woken.
         let message = format!("{}:3600000", self.origin);
-        let lacking = |what: String| {
-            anyhow::anyhow!(
-                "the user that the bus is to Redis may not do what it must: {what}; give it all rights on \
-                 the bus's keys and channels, such as `ACL SETUSER <name> ~rm:* &rm:* +@all -@dangerous \
-                 +info`"
-            )
-        };
         let refused = match self.run(&self.scripts.rights, Lane::HOME, vec![message.into()]).await {
             Ok(refused) => refused.map(Reply::text).collect::<StoreResult<Vec<_>>>()?,
             Err(StoreError::Unavailable(reason)) if reason.contains("NOPERM") => {
-                return Err(lacking(reason));
+                return Err(lacking_rights(&reason));
             }
             Err(error) => return Err(error.into()),
         };
         if !refused.is_empty() {
-            return Err(lacking(refused.join(", ")));
+            return Err(lacking_rights(&refused.join(", ")));
         }
         Ok(())
     }
@@ -254,6 +253,13 @@ impl RedisStore {
         let lanes = Lane::first(self.lane_count().await?);
         try_join_all(lanes.map(|lane| self.run(script, lane, args.to_vec()))).await
     }
+}
+
+fn lacking_rights(what: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the user that the bus is to Redis may not do what it must: {what}; give it all rights on the bus's \
+         keys and channels, such as `ACL SETUSER <name> ~rm:* &rm:* +@all -@dangerous +info`"
+    )
 }
 
 fn ms(duration: Duration) -> Value {

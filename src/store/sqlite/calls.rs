@@ -13,11 +13,13 @@ use super::batches::from_ms;
 use super::writer::Durability;
 use crate::bus::call::{CallId, Due};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
+use crate::store::calls::{
+    CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE, DESTINATIONS_AT_ONCE, FORGOTTEN_FOR_ROOM,
+};
 use crate::store::{
     Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory,
     CallOutcome, CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits,
-    Lane, LeasedCall, NewCall, StoreError, StoreResult,
+    Lane, LeasedCall, NewCall, StoreResult,
 };
 
 #[async_trait]
@@ -30,14 +32,14 @@ impl Calls for SqliteStore {
     ) -> StoreResult<Acceptance> {
         let clock = self.clock.clone();
         let keep = move |db: &Connection| {
-            let Some(dead_dropped) = make_room(db, &groups, max_bytes)? else { return Ok(None) };
+            let dead_dropped = make_room(db, &groups, max_bytes)?;
             let now_ms = clock.now_ms() as i64;
             let groups = groups.iter().map(|group| accept(db, group, now_ms));
-            Ok(Some(Acceptance { groups: groups.collect::<rusqlite::Result<_>>()?, dead_dropped }))
+            Ok(Acceptance { groups: groups.collect::<rusqlite::Result<_>>()?, dead_dropped })
         };
         let accepted = self.writer.run(Durability::OnDisk, give_up, keep).await?;
         self.call_alarm.ring_in(Duration::ZERO);
-        accepted.ok_or_else(|| StoreError::Full("as many calls are kept as may be".into()))
+        Ok(accepted)
     }
 
     async fn claim_calls(
@@ -96,14 +98,18 @@ impl Calls for SqliteStore {
     }
 }
 
-/// Makes room for groups; how many dead calls were forgotten for that, or `None` if there is too little.
-fn make_room(
-    db: &Connection,
-    groups: &[Vec<NewCall>],
-    max_bytes: u64,
-) -> rusqlite::Result<Option<u64>> {
-    let new: u64 =
-        groups.iter().flatten().map(|call| call.content.len() as u64 + CALL_OVERHEAD).sum();
+/// Makes room for groups; how many dead calls were forgotten for that.
+///
+/// # Errors
+/// If there is too little all the same; what was forgotten is undone with it.
+fn make_room(db: &Connection, groups: &[Vec<NewCall>], max_bytes: u64) -> rusqlite::Result<u64> {
+    let mut new = 0;
+    for call in groups.iter().flatten() {
+        let is_known = db
+            .prepare_cached("SELECT 1 FROM calls WHERE client = ?1 AND id = ?2")?
+            .exists([call.key.client.reveal(), call.key.id.as_str()])?;
+        new += if is_known { 0 } else { call.content.len() as u64 + CALL_OVERHEAD };
+    }
     let is_enough = || -> rusqlite::Result<bool> {
         let taken: u64 = db
             .prepare_cached("SELECT bytes + ?1 * calls FROM call_room")?
@@ -112,9 +118,9 @@ fn make_room(
     };
     let mut dead_dropped = 0;
     for over in ["done", "dead"] {
-        for _ in 0..CALLS_AT_ONCE {
+        for _ in 0..FORGOTTEN_FOR_ROOM {
             if is_enough()? {
-                return Ok(Some(dead_dropped));
+                return Ok(dead_dropped);
             }
             let forgotten = db
                 .prepare_cached(
@@ -128,7 +134,13 @@ fn make_room(
             dead_dropped += u64::from(over == "dead");
         }
     }
-    Ok(is_enough()?.then_some(dead_dropped))
+    if is_enough()? { Ok(dead_dropped) } else { Err(full("as many calls are kept as may be")) }
+}
+
+/// What SQLite says when there is no room.
+fn full(why: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
 }
 
 /// Keeps a group, if none of it is in conflict with what is there, or with itself.
@@ -184,7 +196,7 @@ fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Works out when a destination's next call is due, and forgets one that nothing is known of any more.
+/// Works out when a destination's next call is due, and forgets one that has none.
 fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE destinations SET due_ms = (
@@ -194,7 +206,7 @@ fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
     .execute([destination])?;
     db.prepare_cached(
         "DELETE FROM destinations
-         WHERE name = ?1 AND due_ms IS NULL AND in_flight = 0 AND failures = 0",
+         WHERE name = ?1 AND due_ms IS NULL AND in_flight = 0",
     )?
     .execute([destination])?;
     Ok(())

@@ -16,7 +16,7 @@ use crate::bus::health::Health;
 use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
-use crate::store::{Directory, StoreError, StoreResult, Subscribed, TopicDeleted};
+use crate::store::{Directory, NEW_UUID_PAUSE, StoreError, StoreResult, Subscribed, TopicDeleted};
 
 #[async_trait]
 impl Directory for SqliteStore {
@@ -156,7 +156,8 @@ fn subscribe(
                 now_ms,
                 broken_off_ms(now_ms),
                 retention.age.map(|age| age.as_millis() as u64),
-                retention.count
+                retention.count,
+                now_ms + NEW_UUID_PAUSE.as_millis() as u64
             ],
             |row| row.get(0),
         )?;

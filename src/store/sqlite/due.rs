@@ -81,11 +81,12 @@ pub fn oldest_ms(db: &Connection, queue_id: i64) -> rusqlite::Result<i64> {
 }
 
 /// In SQL, of a row of `queues` whose subscriber subscribes with the callback ?3 and the uuid ?4: when it
-/// is due. What waits to be sent again goes at once where something has changed; a delivery to an old
-/// callback is over by ?8. A queue that no worker has in hand is left to [`reschedule`].
+/// is due. What waits to be sent again goes at once to a new callback, and by ?11 with a new uuid; a delivery to
+/// an old callback is over by ?8. A queue that no worker has in hand is left to [`reschedule`].
 pub const AFTER_SUBSCRIBING: &str = "CASE
         WHEN callback IS ?3 AND uuid IS ?4 THEN due_ms
         WHEN batch_number IS NULL AND NOT keeps_pause THEN due_ms
+        WHEN NOT leased AND callback IS ?3 THEN min(coalesce(due_ms, ?11), ?11)
         WHEN NOT leased THEN ?7
         WHEN callback IS NOT ?3 THEN ?8
         ELSE due_ms

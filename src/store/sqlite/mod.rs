@@ -65,6 +65,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Which file a path led to when it was opened. A process goes on writing into one that was removed, and
 /// all of that is gone when it ends.
+#[derive(Clone, Copy)]
 struct FileIdentity(Option<(u64, u64)>);
 
 impl FileIdentity {
@@ -98,11 +99,14 @@ fn gone(path: &Path) -> StoreError {
     ))
 }
 
-/// Brings the log to disk, and makes sure that it still has a place there.
-fn sync(log: &std::fs::File) -> std::io::Result<()> {
+/// Brings the log to disk, and makes sure that it and the file still have a place there.
+fn sync(log: &std::fs::File, path: &Path, identity: FileIdentity) -> std::io::Result<()> {
     log.sync_data()?;
     #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::nlink(&log.metadata()?) == 0 {
+    let is_gone = std::os::unix::fs::MetadataExt::nlink(&log.metadata()?) == 0;
+    #[cfg(not(unix))]
+    let is_gone = false;
+    if is_gone || identity.is_gone(path) {
         return Err(std::io::Error::other("the file was removed while the bus was using it"));
     }
     Ok(())
@@ -177,7 +181,12 @@ impl SqliteStore {
             let connection = schema::connect(&path)?;
             schema::migrate(&connection)?;
             let log = schema::open_log(&path)?;
-            Ok((connection, schema::connect(&path)?, Box::new(move || sync(&log))))
+            let (own_path, identity) = (path.clone(), FileIdentity::of(&path)?);
+            Ok((
+                connection,
+                schema::connect(&path)?,
+                Box::new(move || sync(&log, &own_path, identity)),
+            ))
         };
         let (connection, reader, sync_log) = open()
             .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {

@@ -13,22 +13,24 @@ local looks_only = ARGV[2] == '1'
 local FIELDS, FIRST = 8, 7
 local max_bytes, overhead = tonumber(ARGV[4]), tonumber(ARGV[5])
 
--- Forgets what is over until there is room for so much more; how many dead ones that were, or nil.
+-- Forgets what is over if that makes room for so much more; how many dead ones that were, or nil, and
+-- nothing was forgotten.
 local function make_room(more)
   local room = redis.call('HMGET', P .. 'call_room', 'calls', 'bytes')
   local taken = (number(room[2]) or 0) + overhead * (number(room[1]) or 0) + more
-  local dead = 0
+  local old, dead = {}, 0
   for _, over in ipairs({ 'done', 'dead' }) do
-    for _ = 1, tonumber(ARGV[6]) do
-      if taken <= max_bytes then return dead end
-      local oldest = redis.call('ZRANGE', P .. 'calls_' .. over, 0, 0)[1]
-      if not oldest then break end
-      taken = taken - redis.call('HSTRLEN', call_key(oldest), 'content') - overhead
-      forget(oldest)
+    if taken <= max_bytes then break end
+    for _, member in ipairs(redis.call('ZRANGE', P .. 'calls_' .. over, 0, tonumber(ARGV[6]) - 1)) do
+      if taken <= max_bytes then break end
+      taken = taken - redis.call('HSTRLEN', call_key(member), 'content') - overhead
+      old[#old + 1] = member
       if over == 'dead' then dead = dead + 1 end
     end
   end
-  if taken <= max_bytes then return dead end
+  if taken > max_bytes then return nil end
+  for _, member in ipairs(old) do forget(member) end
+  return dead
 end
 
 local function judge(from, n)
@@ -66,7 +68,10 @@ if not looks_only then
   local more, i = 0, FIRST
   while i <= #ARGV do
     local n = tonumber(ARGV[i])
-    for c = 1, n do more = more + #ARGV[i + 1 + (c - 1) * FIELDS + 4] + overhead end
+    for c = i + 1, i + 1 + (n - 1) * FIELDS, FIELDS do
+      local is_known = redis.call('EXISTS', call_key(member_of(ARGV[c], ARGV[c + 1]))) == 1
+      if not is_known then more = more + #ARGV[c + 4] + overhead end
+    end
     i = i + 1 + n * FIELDS
   end
   dead = make_room(more)

@@ -9,7 +9,7 @@ local function destination_key(destination) return P .. 'destination:' .. destin
 
 local DESTINATIONS, CALLS_LEASED = P .. 'destinations_due', P .. 'calls_leased'
 
--- Works out when a destination's next call is due, and forgets one that nothing is known of any more.
+-- Works out when a destination's next call is due, and forgets one that has none.
 local function reschedule(destination)
   local first = redis.call('ZRANGE', waiting_key(destination), 0, 0, 'WITHSCORES')
   if first[2] then
@@ -17,8 +17,7 @@ local function reschedule(destination)
     return
   end
   redis.call('ZREM', DESTINATIONS, destination)
-  local known = redis.call('HMGET', destination_key(destination), 'in_flight', 'failures')
-  if (number(known[1]) or 0) <= 0 and (number(known[2]) or 0) == 0 then
+  if (number(redis.call('HGET', destination_key(destination), 'in_flight')) or 0) <= 0 then
     redis.call('DEL', destination_key(destination))
   end
 end

@@ -48,10 +48,14 @@ end
 -- Each destination's calls that are due, as many as it has places for.
 local queues = {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', DESTINATIONS, '-inf', text(now), 'LIMIT', 0, at_once)) do
-  local free = math.min(free_places(name), limit)
+  local free = free_places(name)
   if free > 0 then
-    local due = redis.call('ZRANGEBYSCORE', waiting_key(name), '-inf', text(now), 'LIMIT', 0, free)
+    local due = redis.call('ZRANGEBYSCORE', waiting_key(name), '-inf', text(now), 'LIMIT', 0,
+      math.min(free, limit))
     queues[#queues + 1] = { name = name, due = due }
+  else
+    -- Out of the way of others until one of its calls ends, which puts it back.
+    redis.call('ZREM', DESTINATIONS, name)
   end
 end
 

@@ -4,12 +4,12 @@
 --       outside of the home lane, where they were looked at before, callback, uuid, 1 if there
 --       is a uuid, timeout, max, retention in ms, max_queued ('' is none, 'keep' what there is),
 --       origin of the wake-up, ms after which a delivery to an old callback has been broken off,
---       how many topics one client may have, topics…, where known each with its birth.
+--       how many topics one client may have, ms after which a failed batch is due with a new uuid, topics…, where known each with its birth.
 -- Returns { 'done' }, { 'unknown', topic }, { 'too many' }, or { 'too short', the retention that is kept }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 14
+local FIRST_TOPIC = 15
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
 local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
@@ -62,6 +62,9 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
     due = now + tonumber(ARGV[12])
   elseif (s[5] or s[6]) and not s[4] then
     due = now
+    if not moved then
+      due = math.min(number(redis.call('ZSCORE', DUE, token)) or now, now + tonumber(ARGV[14]))
+    end
   end
 end
 if not in_hand(token) then due = next_due(list, now, max, timeout) end
