@@ -22,8 +22,8 @@ pub struct PsArgs {
 }
 
 const AFTER_HELP: &str = "\
-BUSY is how many deliveries a worker makes just now, of how many at most. A process that was killed is
-listed for 15 s more.
+BUSY is how many deliveries a worker makes just now, of how many at most. A process that was
+killed is listed for 15 s more.
 
 Examples:
   routemaster ps

@@ -168,13 +168,13 @@ impl Worker {
                 let timeout = leased.terms.timeout;
                 let retry_in =
                     self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
-                if let Some(untold) =
-                    self.failures.failed(&leased.lease.subscriber, started.into_std())
-                {
+                let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
+                let now = std::time::Instant::now();
+                if let Some(untold) = self.failures.failed(subscriber, &reason, now) {
                     log_failure(leased, &error, took, retry_in, untold);
                 }
                 let status = error.status().map(|status| status.as_u16());
-                let failure = Some(Failure::new(status, &error.to_string()));
+                let failure = Some(Failure::new(status, &reason));
                 BatchSettlement { failure, ..settlement(BatchOutcome::Failed { retry_in }, health) }
             }
         }

@@ -9,6 +9,8 @@ use crate::bus::token::ClientToken;
 
 /// How many failures of a row are told one by one.
 const TOLD_AT_ONCE: u64 = 3;
+/// How many lines about one subscriber there are in that time, if it fails for ever other reasons.
+const LINES_MAX: u64 = 20;
 /// How long further ones are summed up.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Of how many subscribers failures are summed up; those of others are told one by one.
@@ -28,6 +30,8 @@ struct Row {
     told: Instant,
     lines: u64,
     untold: u64,
+    /// Why it failed when it was last told.
+    reason: String,
     recovered: Option<Instant>,
 }
 
@@ -39,8 +43,9 @@ pub struct Recovery {
 }
 
 impl FailureLog {
-    /// Takes note of a failure. Whether to tell of it, and then how many were not told before.
-    pub fn failed(&self, subscriber: &ClientToken, now: Instant) -> Option<u64> {
+    /// Takes note of a failure. Whether to tell of it, and then how many were not told before. Another
+    /// reason than before is told at once.
+    pub fn failed(&self, subscriber: &ClientToken, reason: &str, now: Instant) -> Option<u64> {
         let mut rows = self.rows();
         if rows.len() >= SUBSCRIBERS_MAX && !rows.contains_key(subscriber) {
             rows.retain(|_, row| now.saturating_duration_since(row.last) < FORGET);
@@ -55,6 +60,7 @@ impl FailureLog {
             told: now,
             lines: 0,
             untold: 0,
+            reason: String::new(),
             recovered: None,
         });
         if row.failures == 0 {
@@ -66,9 +72,13 @@ impl FailureLog {
             row.lines = if row.failures > TOLD_AT_ONCE { TOLD_AT_ONCE - 1 } else { 0 };
             row.told = now;
         }
-        if row.lines >= TOLD_AT_ONCE {
+        let is_new = row.reason != reason;
+        if row.lines >= if is_new { LINES_MAX } else { TOLD_AT_ONCE } {
             row.untold += 1;
             return None;
+        }
+        if is_new {
+            reason.clone_into(&mut row.reason);
         }
         row.lines += 1;
         Some(std::mem::take(&mut row.untold))
@@ -103,25 +113,26 @@ mod tests {
         let shop = ClientToken::parse("shop--1").unwrap();
         let at = |seconds| start + Duration::from_secs(seconds);
         for _ in 0..TOLD_AT_ONCE {
-            assert_eq!(log.failed(&shop, at(0)), Some(0));
+            assert_eq!(log.failed(&shop, "500", at(0)), Some(0));
         }
         for second in 1..60 {
-            assert_eq!(log.failed(&shop, at(second)), None);
+            assert_eq!(log.failed(&shop, "500", at(second)), None);
         }
-        assert_eq!(log.failed(&shop, at(60)), Some(59));
-        assert_eq!(log.failed(&shop, at(61)), None);
+        assert_eq!(log.failed(&shop, "500", at(60)), Some(59));
+        assert_eq!(log.failed(&shop, "500", at(61)), None);
+        assert_eq!(log.failed(&shop, "refused", at(62)), Some(1), "another reason is told at once");
         let other = ClientToken::parse("other--1").unwrap();
-        assert_eq!(log.failed(&other, at(61)), Some(0), "each has a row of its own");
-        let recovery = Recovery { failures: TOLD_AT_ONCE + 61, after: Duration::from_secs(70) };
+        assert_eq!(log.failed(&other, "500", at(61)), Some(0), "each has a row of its own");
+        let recovery = Recovery { failures: TOLD_AT_ONCE + 62, after: Duration::from_secs(70) };
         assert_eq!(log.succeeded(&shop, at(70)), Some(recovery));
         assert_eq!(log.succeeded(&shop, at(71)), None);
         // One that fails every other time does not fill the log.
         let lines = (72..130).filter(|second| {
-            let failed = log.failed(&shop, at(*second)).is_some();
+            let failed = log.failed(&shop, "500", at(*second)).is_some();
             log.succeeded(&shop, at(*second)).is_some() || failed
         });
         assert!(lines.count() <= 5);
-        assert!(log.failed(&shop, at(400)).is_some(), "another row begins");
+        assert!(log.failed(&shop, "500", at(400)).is_some(), "another row begins");
         assert!(log.succeeded(&shop, at(401)).is_some());
     }
 }
