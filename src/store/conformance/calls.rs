@@ -411,3 +411,24 @@ async fn a_lease_that_ran_out_is_taken_over() {
     settle(f, &again[0], CallOutcome::Done).await;
     assert_eq!(next_due(f).await, None, "nothing is left on its way");
 }
+
+/// What a claim leased whose answer was lost is given out again by the next one, as if nothing had been tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
+    let mut f = Fixture::redis();
+    accept(&f, &[call("one"), call("two")]).await;
+    let answered = claim(&f, 1).await;
+    f.server().pause();
+    assert!(f.store.claim_calls(Lane::HOME, 1, LIMITS).await.is_err());
+    f.server().resume();
+    let give_up = Instant::now() + Duration::from_secs(5);
+    while f.server().command(&["ZCARD", "rm:{0}:calls_leased"]).unwrap() != "2" {
+        assert!(Instant::now() < give_up, "Redis does the claim in the end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let again = claim(&f, 10).await;
+    assert_eq!(again.len(), 1, "{:?}", ids(&again));
+    assert_ne!(ids(&again), ids(&answered));
+    assert_eq!(again[0].attempt, 1);
+    assert_eq!(settle(&f, &answered[0], CallOutcome::Done).await, CallSettled::Recorded);
+}

@@ -6,6 +6,7 @@
 //! `redis_only`.
 
 mod calls;
+mod calls_model;
 mod directory;
 pub(crate) mod fixture;
 mod imports;
@@ -15,6 +16,7 @@ mod processes;
 mod queues;
 mod redis_only;
 mod room;
+mod sequences;
 mod sqlite_only;
 
 #[path = "../../../tests/support/property.rs"]

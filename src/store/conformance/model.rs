@@ -14,7 +14,7 @@ use super::fixture::{
     Fixture, LEASE, WholeStore, callback, client, publication, settlement, soon, subscription,
     texts, topic,
 };
-use super::property;
+use super::sequences;
 use crate::bus::health::Health;
 use crate::bus::subscription::{Change, Subscription, SubscriptionRequest, Terms};
 use crate::store::{
@@ -428,33 +428,24 @@ async fn compare(f: &Fixture, model: &Model) {
     assert_eq!(f.store.due_batches(Duration::ZERO).await.unwrap(), batches.sum::<u64>());
 }
 
-/// Runs the cases, each on an empty store. On a failure proptest shrinks it and shows the steps.
-fn run(cases: u32, mut empty: impl FnMut() -> Fixture, reset: impl FnMut(&mut Fixture)) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _entered = runtime.enter();
-    let fixture = std::cell::RefCell::new(empty());
-    let reset = std::cell::RefCell::new(reset);
-    property::check(cases, &steps(), |steps| {
-        let mut fixture = fixture.borrow_mut();
-        (reset.borrow_mut())(&mut fixture);
-        runtime.block_on(async {
-            let mut model = Model::default();
-            for step in steps {
-                take(step, &fixture, &mut model).await;
-                compare(&fixture, &model).await;
-            }
-        });
-    });
+async fn agrees(steps: Vec<Step>, f: &Fixture) {
+    let mut model = Model::default();
+    for step in steps {
+        take(step, f, &mut model).await;
+        compare(f, &model).await;
+    }
 }
 
 #[test]
 fn sqlite_agrees_with_the_model() {
-    run(32, Fixture::sqlite, |fixture| *fixture = Fixture::sqlite());
+    let reset = |fixture: &mut Fixture| *fixture = Fixture::sqlite();
+    sequences::play(32, &steps(), Fixture::sqlite, reset, agrees);
 }
 
 #[test]
 fn redis_agrees_with_the_model() {
-    run(12, Fixture::redis, |fixture| {
+    let reset = |fixture: &mut Fixture| {
         fixture.server().command(&["FLUSHALL"]).unwrap();
-    });
+    };
+    sequences::play(12, &steps(), Fixture::redis, reset, agrees);
 }

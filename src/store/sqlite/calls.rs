@@ -152,7 +152,7 @@ fn accept(db: &Connection, group: &[NewCall], now_ms: i64) -> rusqlite::Result<V
             .prepare_cached("SELECT fingerprint FROM calls WHERE client = ?1 AND id = ?2")?
             .query_row([call.key.client.reveal(), call.key.id.as_str()], |row| row.get(0))
             .optional()?;
-        let known = known.as_deref().or_else(|| seen.get(&call.key).copied());
+        let known = seen.get(&call.key).copied().or(known.as_deref());
         accepted.push(match known {
             None => Accepted::Stored,
             Some(fingerprint) if fingerprint == call.fingerprint => Accepted::Known,
