@@ -335,4 +335,32 @@ mod tests {
         assert_eq!(told, f.status("alice").await.autodropped);
         assert!(told < 8_000, "it went on to its end: {told}");
     }
+
+    /// Lanes on one server share its room: who floods one of them pushes nobody out of another.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn shares_are_those_of_all_lanes_on_the_same_server() {
+        let f = Fixture::redis_in_lanes();
+        let few = ["alice", "bob", "carol", "dave", "erin", "frank"];
+        for subscriber in few {
+            f.subscribe(subscriber, &[subscriber], plain).await;
+            f.publish(subscriber, &vec!["y".repeat(900); 20]).await;
+        }
+        f.subscribe("flood", &["flood"], plain).await;
+        for _ in 0..8 {
+            f.publish("flood", &vec!["x".repeat(900); 1_000]).await;
+        }
+        let max = f.store.usage(Lane::HOME).await.unwrap().used;
+        let budget = Budget { max, min_free: max / 4 };
+        let stop = CancellationToken::new();
+        for autodrop in Autodrop::of_all_lanes(&f.store, budget, &stop).await.unwrap() {
+            autodrop.run(Cause::Refusal, &mut None).await.unwrap();
+        }
+        for subscriber in few {
+            assert_eq!(f.status(subscriber).await.autodropped, 0, "{subscriber}");
+        }
+        let flood = f.status("flood").await;
+        assert!(flood.autodropped > 1_000, "{flood:?}");
+        let used = f.store.usage(Lane::HOME).await.unwrap().used;
+        assert!(!budget.is_exceeded_by(&f.store.usage(Lane::HOME).await.unwrap()), "{used}");
+    }
 }
