@@ -7,7 +7,7 @@ type Cause = dyn Error + 'static;
 
 /// An error and its causes, outermost first. An `io::Error` hides the error it wraps from
 /// [`Error::source`], so it is unwrapped by hand.
-fn causes(error: &Cause) -> impl Iterator<Item = &Cause> {
+pub fn all(error: &Cause) -> impl Iterator<Item = &Cause> {
     std::iter::successors(Some(error), |&error| next_cause(error))
 }
 
@@ -24,22 +24,22 @@ fn as_io(error: &Cause) -> Option<&io::Error> {
 
 /// What of TLS went wrong.
 pub fn tls(error: &Cause) -> Option<&rustls::Error> {
-    causes(error).find_map(|cause| cause.downcast_ref())
+    all(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// What the system reported.
 pub fn io(error: &Cause) -> Option<&io::Error> {
-    causes(error).find_map(as_io)
+    all(error).find_map(as_io)
 }
 
 /// The codes of the system that stand in it.
 pub fn io_codes(error: &Cause) -> impl Iterator<Item = i32> {
-    causes(error).filter_map(|cause| as_io(cause)?.raw_os_error())
+    all(error).filter_map(|cause| as_io(cause)?.raw_os_error())
 }
 
 /// What it all came from.
 pub fn root(error: &Cause) -> &Cause {
-    causes(error).last().unwrap_or(error)
+    all(error).last().unwrap_or(error)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl FileShares {
 
     /// Deliveries have the half at least: they are what the bus is there for.
     fn within(limit: u64, connections: usize, deliveries: usize) -> Self {
-        let room = usize::try_from(limit.min(PLENTY) - OF_ITS_OWN.min(limit)).unwrap_or(usize::MAX);
+        let room = usize::try_from(limit.saturating_sub(OF_ITS_OWN)).unwrap_or(usize::MAX);
         if limit >= PLENTY || connections.saturating_add(deliveries) <= room {
             return Self { connections, deliveries };
         }

@@ -4,6 +4,7 @@
 //! looks at a raw string again.
 
 pub mod attempt;
+pub mod basic;
 pub mod batch;
 pub mod call;
 pub mod clock;

@@ -1,9 +1,9 @@
 //! Clients for requests that go to the same hosts again and again, whose connections follow the names.
 //!
 //! A connection that is in use all the time would be kept for as long as its other end answers, though the
-//! name has moved to another address. So names are looked up anew while they are used. Where none of its
-//! addresses is left, the client with its connections gives way to a new one. There are several clients, each for some of
-//! the hosts, so that one which moves does not cost all others a handshake.
+//! name has moved to another address. So names are looked up anew while they are used. Where none of a name's
+//! addresses is left, the client with its connections gives way to a new one. There are several clients, each
+//! for some of the hosts, so that one which moves does not cost all others a handshake.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -4,12 +4,13 @@
 //! that meets the end of such a connection was, as a rule, never read; nothing is wrong with the server.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::io;
 
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error as ClientError;
+
+use crate::causes;
 
 tokio::task_local! {
     /// Whether a connection was made for the request that this task makes.
@@ -47,22 +48,14 @@ where
 
 /// Whether the other side ended the connection before it answered.
 fn was_closed(error: &ClientError) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let http = error.downcast_ref::<hyper::Error>();
-        if http.is_some_and(|e| e.is_incomplete_message() || e.is_canceled() || e.is_closed()) {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-            return matches!(
-                error.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-            );
-        }
-        cause = error.source();
-    }
-    false
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let by_http = causes::all(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
+    by_http
+        || causes::io(error).map(io::Error::kind).is_some_and(|kind| {
+            matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        })
 }
 
 /// Notes that a connection is made for a request, in [`execute`]. A client connects when nothing that it has

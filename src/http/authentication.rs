@@ -31,7 +31,7 @@ pub enum Caller {
 
 impl Caller {
     /// The client's token, for what only a client can do.
-    pub fn into_client(self) -> Result<ClientToken, Refusal> {
+    pub fn client(&self) -> Result<&ClientToken, Refusal> {
         match self {
             Self::Client(token) => Ok(token),
             Self::Root => Err(Refusal::Forbidden("the root key is no client: use a token")),

@@ -142,8 +142,8 @@ impl Autodrop {
     }
 
     /// Drops events until twice the threshold is free, if less than the threshold is or the store has
-    /// refused something: of the queues that hold most, the oldest first. `run` tells what was done, also on an error; it stays empty
-    /// if another process is at it.
+    /// refused something: of the queues that hold most, the oldest first. `run` tells what was done, also on
+    /// an error; it stays empty if another process is at it.
     pub async fn run(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {
         if !self.store.take_duty(Duty::Autodrop, TERM).await? {
             return Ok(());

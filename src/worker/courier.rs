@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use crate::bus::attempt::Acknowledgement;
+use crate::bus::basic;
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Terms;
 use crate::config::{SettingError, Settings};
@@ -136,12 +135,10 @@ fn request(terms: &Terms, batch: &Batch) -> http::Result<Request<Full<Bytes>>> {
         .header("webhook-timestamp", now.as_secs())
         .header("routemaster-attempt", batch.attempt);
     if let Some(uuid) = &terms.uuid {
-        let mut basic = HeaderValue::try_from(format!(
-            "Basic {}",
-            BASE64_STANDARD.encode(format!("{uuid}:{uuid}"))
-        ))?;
-        basic.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, basic);
+        let mut authorization =
+            HeaderValue::try_from(basic::authorization(uuid.as_bytes(), uuid.as_bytes()))?;
+        authorization.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, authorization);
     }
     request.body(Full::new(batch.to_json()))
 }

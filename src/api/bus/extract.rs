@@ -16,8 +16,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
-        let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-        let caller = api.authentication.caller(&parts.headers, peer).await?;
+        let caller = api.authentication.caller(&parts.headers, peer(parts)).await?;
         if let Some(requester) = parts.extensions.get::<Requester>() {
             requester.learn((&caller).into());
         }
@@ -30,10 +29,14 @@ impl FromRequestParts<Shared> for Actor {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
         let caller = Caller::from_request_parts(parts, api).await?;
-        let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-        let from = api.authentication.client_address(&parts.headers, peer);
+        let from = api.authentication.client_address(&parts.headers, peer(parts));
         Ok(Self { caller, from })
     }
+}
+
+/// The other end of the connection.
+fn peer(parts: &Parts) -> Option<SocketAddr> {
+    parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)
 }
 
 impl FromRequest<Shared> for Body {

@@ -61,7 +61,7 @@ pub async fn publish(
     Path(name): Path<String>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    accept(&api, caller, &name, &body.bytes).await
+    accept(&api, &caller, &name, &body.bytes).await
 }
 
 /// Publishing is what most requests are there for. One that is written as usual goes straight here;
@@ -88,7 +88,7 @@ impl ShortWay for PublishWay {
                 let caller = api.authentication.caller(&parts.headers, Some(peer)).await?;
                 let holder = Holder::from(&caller);
                 let body = api.bodies.read(&parts.headers, body, holder).await?;
-                accept(&api, caller, topic, &body.bytes).await
+                accept(&api, &caller, topic, &body.bytes).await
             };
             answer.await.into_response()
         })
@@ -98,7 +98,12 @@ impl ShortWay for PublishWay {
 /// What the path of a publish has before the topic.
 const TOPICS: &str = "/topics/";
 
-async fn accept(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<StatusCode, Refusal> {
+async fn accept(
+    api: &Api,
+    caller: &Caller,
+    name: &str,
+    body: &[u8],
+) -> Result<StatusCode, Refusal> {
     let started = Instant::now();
     let answer = store(api, caller, name, body).await;
     let status = answer.as_ref().map_or_else(Refusal::status, |()| api.settings.publish_status);
@@ -106,8 +111,8 @@ async fn accept(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<St
     answer.map(|()| status)
 }
 
-async fn store(api: &Api, caller: Caller, name: &str, body: &[u8]) -> Result<(), Refusal> {
-    let publisher = caller.into_client()?;
+async fn store(api: &Api, caller: &Caller, name: &str, body: &[u8]) -> Result<(), Refusal> {
+    let publisher = caller.client()?.clone();
     api.authentication.limits.publish(&publisher)?;
     let topic = api.topic_name(name)?;
     let settings = &api.settings;

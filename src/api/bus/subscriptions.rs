@@ -48,14 +48,14 @@ pub async fn subscribe(
     actor: Actor,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let subscriber = actor.caller.clone().into_client()?;
+    let subscriber = actor.caller.client()?;
     let request = SubscriptionRequest::parse(&body.bytes, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
     let callback = &request.terms.callback;
     let allowed = api.egress_rules.check(callback.as_url());
     allowed.map_err(|denied| Refusal::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
-    match api.store.subscribe(&subscriber, &request, create_topics).await? {
+    match api.store.subscribe(subscriber, &request, create_topics).await? {
         Subscribed::Done => {
             let host = callback.as_url().host_str().unwrap_or_default();
             actor.did("subscribed", format_args!("{} topics at {host}", request.topics.len()));
@@ -88,8 +88,8 @@ pub async fn own(
     State(api): State<Shared>,
     caller: Caller,
 ) -> Result<Json<SubscriptionRow>, Refusal> {
-    let subscriber = caller.clone().into_client()?;
-    let status = api.store.subscription(&subscriber).await?.ok_or_else(no_subscriber)?;
+    let subscriber = caller.client()?;
+    let status = api.store.subscription(subscriber).await?.ok_or_else(no_subscriber)?;
     Ok(Json(row(&api, status, &caller)))
 }
 
@@ -106,7 +106,7 @@ pub async fn own(
     ),
 )]
 pub async fn unsubscribe(State(api): State<Shared>, actor: Actor) -> Result<StatusCode, Refusal> {
-    remove(&api, &actor, &actor.caller.clone().into_client()?).await
+    remove(&api, &actor, actor.caller.client()?).await
 }
 
 /// Remove a subscriber: any of them for root, itself for a client.
@@ -172,9 +172,9 @@ pub async fn unsubscribe_topic(
     actor: Actor,
     Path(topic): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let subscriber = actor.caller.clone().into_client()?;
+    let subscriber = actor.caller.client()?;
     let topic = api.topic_name(&topic)?;
-    if api.store.unsubscribe_topic(&subscriber, &topic).await? {
+    if api.store.unsubscribe_topic(subscriber, &topic).await? {
         actor.did("unsubscribed from a topic", &topic);
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -1,13 +1,12 @@
 //! The headers that a call is to be sent with.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use url::Url;
 
 use super::fields::{Fields, repeated};
+use crate::bus::basic;
 use crate::bus::json::Members;
 
 /// What belongs to a connection, and not to a request.
@@ -54,11 +53,9 @@ impl Headers {
         if has_none || self.get("authorization").is_some() {
             return;
         }
-        let mut user: Vec<u8> = percent_decode_str(url.username()).collect();
-        user.push(b':');
-        user.extend(percent_decode_str(url.password().unwrap_or_default()));
-        let basic = format!("Basic {}", BASE64_STANDARD.encode(user));
-        self.0.push(("authorization".into(), basic));
+        let user: Vec<u8> = percent_decode_str(url.username()).collect();
+        let password: Vec<u8> = percent_decode_str(url.password().unwrap_or_default()).collect();
+        self.0.push(("authorization".into(), basic::authorization(&user, &password)));
     }
 
     pub fn content_type(&self) -> Option<&str> {

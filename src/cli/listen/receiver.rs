@@ -11,8 +11,6 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode};
@@ -20,6 +18,7 @@ use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::basic;
 use crate::bus::clock::Clock;
 use crate::cli::listen::render::{Delivered, Output};
 use crate::cli::words::counted;
@@ -147,7 +146,7 @@ impl fmt::Display for Totals {
 
 /// The uuid is both user name and password.
 fn authorization(uuid: &str) -> String {
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{uuid}:{uuid}")))
+    basic::authorization(uuid.as_bytes(), uuid.as_bytes())
 }
 
 type Reply = (StatusCode, &'static str);
@@ -228,6 +227,6 @@ mod tests {
 
     #[test]
     fn the_uuid_is_user_name_and_password() {
-        assert_eq!(authorization("u"), format!("Basic {}", BASE64_STANDARD.encode("u:u")));
+        assert_eq!(authorization("u"), "Basic dTp1");
     }
 }

@@ -1,6 +1,5 @@
 //! Calls. Each function that writes runs inside one transaction.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,16 +9,15 @@ use tokio::time::Instant;
 
 use super::SqliteStore;
 use super::batches::from_ms;
+use super::call_acceptance;
 use super::writer::Durability;
-use crate::bus::call::{CallId, Due};
+use crate::bus::call::CallId;
 use crate::bus::token::ClientToken;
-use crate::store::calls::{
-    CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE, DESTINATIONS_AT_ONCE, FORGOTTEN_FOR_ROOM,
-};
+use crate::store::calls::{CALL_LEASE_MARGIN, CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
 use crate::store::{
-    Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory,
-    CallOutcome, CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits,
-    Lane, LeasedCall, NewCall, StoreResult,
+    Acceptance, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory, CallOutcome,
+    CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits, Lane, LeasedCall,
+    NewCall, StoreResult,
 };
 
 #[async_trait]
@@ -32,9 +30,9 @@ impl Calls for SqliteStore {
     ) -> StoreResult<Acceptance> {
         let clock = self.clock.clone();
         let keep = move |db: &Connection| {
-            let dead_dropped = make_room(db, &groups, max_bytes)?;
+            let dead_dropped = call_acceptance::make_room(db, &groups, max_bytes)?;
             let now_ms = clock.now_ms() as i64;
-            let groups = groups.iter().map(|group| accept(db, group, now_ms));
+            let groups = groups.iter().map(|group| call_acceptance::accept(db, group, now_ms));
             Ok(Acceptance { groups: groups.collect::<rusqlite::Result<_>>()?, dead_dropped })
         };
         let accepted = self.writer.run(Durability::OnDisk, give_up, keep).await?;
@@ -96,104 +94,6 @@ impl Calls for SqliteStore {
         self.is_watched.store(true, std::sync::atomic::Ordering::Relaxed);
         &self.call_alarm
     }
-}
-
-/// Makes room for groups; how many dead calls were forgotten for that.
-///
-/// # Errors
-/// If there is too little all the same; what was forgotten is undone with it.
-fn make_room(db: &Connection, groups: &[Vec<NewCall>], max_bytes: u64) -> rusqlite::Result<u64> {
-    let mut new = 0;
-    for call in groups.iter().flatten() {
-        let is_known = db
-            .prepare_cached("SELECT 1 FROM calls WHERE client = ?1 AND id = ?2")?
-            .exists([call.key.client.reveal(), call.key.id.as_str()])?;
-        new += if is_known { 0 } else { call.content.len() as u64 + CALL_OVERHEAD };
-    }
-    let is_enough = || -> rusqlite::Result<bool> {
-        let taken: u64 = db
-            .prepare_cached("SELECT bytes + ?1 * calls FROM call_room")?
-            .query_row([CALL_OVERHEAD], |row| row.get(0))?;
-        Ok(taken + new <= max_bytes)
-    };
-    let mut dead_dropped = 0;
-    for over in ["done", "dead"] {
-        for _ in 0..FORGOTTEN_FOR_ROOM {
-            if is_enough()? {
-                return Ok(dead_dropped);
-            }
-            let forgotten = db
-                .prepare_cached(
-                    "DELETE FROM calls WHERE number = (
-                         SELECT number FROM calls WHERE over = ?1 ORDER BY over_ms LIMIT 1)",
-                )?
-                .execute([over])?;
-            if forgotten == 0 {
-                break;
-            }
-            dead_dropped += u64::from(over == "dead");
-        }
-    }
-    if is_enough()? { Ok(dead_dropped) } else { Err(full("as many calls are kept as may be")) }
-}
-
-/// What SQLite says when there is no room.
-fn full(why: &str) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
-}
-
-/// Keeps a group, if none of it is in conflict with what is there, or with itself.
-fn accept(db: &Connection, group: &[NewCall], now_ms: i64) -> rusqlite::Result<Vec<Accepted>> {
-    let mut seen: HashMap<&CallKey, &str> = HashMap::new();
-    let mut accepted = Vec::with_capacity(group.len());
-    for call in group {
-        let known: Option<String> = db
-            .prepare_cached("SELECT fingerprint FROM calls WHERE client = ?1 AND id = ?2")?
-            .query_row([call.key.client.reveal(), call.key.id.as_str()], |row| row.get(0))
-            .optional()?;
-        let known = seen.get(&call.key).copied().or(known.as_deref());
-        accepted.push(match known {
-            None => Accepted::Stored,
-            Some(fingerprint) if fingerprint == call.fingerprint => Accepted::Known,
-            Some(_) => Accepted::Conflict,
-        });
-        seen.insert(&call.key, &call.fingerprint);
-    }
-    if !accepted.contains(&Accepted::Conflict) {
-        for (call, _) in group.iter().zip(&accepted).filter(|(_, a)| **a == Accepted::Stored) {
-            insert(db, call, now_ms)?;
-        }
-    }
-    Ok(accepted)
-}
-
-fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> {
-    let due_ms = match call.due {
-        Due::In(delay) => now_ms + delay.as_millis() as i64,
-        Due::At(at_ms) => (at_ms as i64).max(now_ms),
-    };
-    db.prepare_cached(
-        "INSERT INTO calls
-             (client, id, fingerprint, destination, content, timeout_ms, accepted_ms, due_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        call.key.client.reveal(),
-        call.key.id.as_str(),
-        call.fingerprint,
-        call.destination,
-        &call.content[..],
-        call.timeout.as_millis() as u64,
-        now_ms,
-        due_ms
-    ])?;
-    db.prepare_cached(
-        "INSERT INTO destinations (name, due_ms) VALUES (?1, ?2)
-         ON CONFLICT (name) DO UPDATE SET due_ms = min(coalesce(due_ms, ?2), ?2)",
-    )?
-    .execute(params![call.destination, due_ms])?;
-    Ok(())
 }
 
 /// Works out when a destination's next call is due, and forgets one that has none.

@@ -6,6 +6,7 @@
 //! Chores are in [`housekeeping`].
 
 mod batches;
+mod call_acceptance;
 mod calls;
 mod directory;
 mod due;
