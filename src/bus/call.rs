@@ -2,7 +2,9 @@
 
 mod fields;
 mod headers;
+mod kept;
 mod payload;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +16,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use url::Url;
 
+use super::clock::Clock;
+use super::hex::hex;
 use super::json::whole_number;
+use super::token::{ClientToken, random_hex};
 use fields::Fields;
 use headers::Headers;
+pub use kept::{NotKept, Order};
+pub use state::{CallKind, CallState};
 
 /// The most a call may be put off, and the most that any of its times may be: a year.
 const TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -94,12 +101,33 @@ pub enum NoCall {
 impl CallId {
     /// The longest, in characters.
     pub const MAX: usize = 128;
+    /// How long one is that was made.
+    pub const MADE: usize = 32;
 
     /// `None` unless it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub fn parse(text: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
         let fits = (1..=Self::MAX).contains(&text.len());
         (fits && text.bytes().all(is_allowed)).then(|| Self(text.into()))
+    }
+
+    /// One that nobody else has, of [`CallId::MADE`] characters. It begins with the time, so that stores find
+    /// what belongs together in one place.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn made() -> anyhow::Result<Self> {
+        let random = random_hex()?;
+        let now_ms = Clock::system().now_ms() & 0xffff_ffff_ffff;
+        Ok(Self(format!("{now_ms:012x}{}", &random[..Self::MADE - 12]).into()))
+    }
+
+    /// The one for what a client names by a key: the same for the same, of [`CallId::MADE`] characters. Of
+    /// several, each has a place among so many.
+    pub fn of_key(client: &ClientToken, key: &str, place: Option<(usize, usize)>) -> Self {
+        let of = place.map_or(String::new(), |(index, count)| format!("{index} of {count}"));
+        let hash = digest(&SHA256, format!("{}\n{of}\n{key}", client.reveal()).as_bytes());
+        Self(hex(hash.as_ref())[..Self::MADE].into())
     }
 
     /// What a store has kept.
@@ -125,12 +153,17 @@ impl fmt::Debug for CallId {
 }
 
 impl CallRequest {
-    /// What calls queue behind: scheme, host and port of the URL.
+    /// What it queues behind.
     pub fn destination(&self) -> String {
-        let Ok(url) = Url::parse(&self.url) else { return String::new() };
-        let port = url.port_or_known_default().unwrap_or_default();
-        format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
+        destination(&self.url)
     }
+}
+
+/// What calls to a URL queue behind: its scheme, host and port.
+pub(super) fn destination(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else { return String::new() };
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 impl Call {
@@ -220,7 +253,7 @@ impl Call {
         let request = CallRequest { headers, ..request.clone() };
         let content = serde_json::to_vec(&(request, persistence, due, timeout)).unwrap_or_default();
         let hash = digest(&SHA256, &content);
-        hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex(hash.as_ref())[..32].to_owned()
     }
 }
 
@@ -297,6 +330,27 @@ mod tests {
         assert_eq!(plain.request.method, "GET");
         assert_eq!(plain.request.destination(), "http://[::1]:8080");
         assert_eq!((plain.due, plain.persistence.requeue), (Due::In(Duration::ZERO), false));
+    }
+
+    #[test]
+    fn ids_that_are_made_have_one_length_and_those_of_a_key_are_the_same() {
+        let (one, other) = (CallId::made().unwrap(), CallId::made().unwrap());
+        assert_ne!(one, other);
+        let (shop, bob) = (ClientToken::parse("shop").unwrap(), ClientToken::parse("bob").unwrap());
+        let of_key = |client, place| CallId::of_key(client, "key", place);
+        assert_eq!(of_key(&shop, None), of_key(&shop, None));
+        let different = [
+            of_key(&shop, None),
+            of_key(&bob, None),
+            of_key(&shop, Some((0, 2))),
+            of_key(&shop, Some((0, 3))),
+        ];
+        for (index, id) in different.iter().enumerate() {
+            assert!(!different[..index].contains(id));
+            assert_eq!(id.as_str().len(), CallId::MADE);
+        }
+        assert_eq!(one.as_str().len(), CallId::MADE);
+        assert!(CallId::parse(one.as_str()).is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod call;
 pub mod clock;
 pub mod event;
 pub mod health;
+pub mod hex;
 pub mod json;
 pub mod postback;
 pub mod process;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::call::CallRequest;
+use super::basic;
+use super::call::{CallRequest, destination};
 use super::json::{Members, Rejection, parse_object};
 
 /// The postbacks of one request.
@@ -43,7 +45,7 @@ enum Part {
 #[derive(Deserialize)]
 struct Body {
     endpoint: EndpointBody,
-    data: Vec<Box<RawValue>>,
+    data: Box<RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +61,8 @@ impl Postbacks {
     /// What is wrong first; of an object with its index.
     pub fn parse(json: &[u8]) -> Result<Self, Rejection> {
         let Body { endpoint, data } = parse_object(json)?;
+        let data: Vec<Box<RawValue>> = serde_json::from_str(data.get())
+            .map_err(|_| Rejection::new("`data` must be an array of objects"))?;
         let endpoint = Endpoint::parse(&endpoint.method, &endpoint.url)?;
         for (index, object) in data.iter().enumerate() {
             let tried = endpoint.request(object, "");
@@ -69,7 +73,9 @@ impl Postbacks {
 }
 
 impl Endpoint {
-    fn parse(method: &str, url: &str) -> Result<Self, Rejection> {
+    /// # Errors
+    /// If a method or URL is not allowed.
+    pub fn parse(method: &str, url: &str) -> Result<Self, Rejection> {
         let method = match method.to_ascii_uppercase().as_str() {
             "GET" => Method::Get,
             "POST" => Method::Post,
@@ -90,6 +96,20 @@ impl Endpoint {
         Ok(Self { method, url: template })
     }
 
+    /// Method and URL, the latter as it was written.
+    pub fn title(&self) -> String {
+        let method = match self.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        };
+        format!("{method} {self}")
+    }
+
+    /// What its calls queue behind.
+    pub fn destination(&self) -> String {
+        destination(&self.to_string())
+    }
+
     /// The request for an object; what it has no value for gets the default.
     ///
     /// # Errors
@@ -103,11 +123,14 @@ impl Endpoint {
             }
         }
         let url = self.url.filled(|key| encoded(&value(&members, key, default)));
-        let (method, headers, body) = match self.method {
-            Method::Get => ("GET", vec![], String::new()),
+        let (url, authorization) = without_user_info(url);
+        let mut headers = Vec::new();
+        headers.extend(authorization.map(|value| ("authorization".to_owned(), value)));
+        let (method, body) = match self.method {
+            Method::Get => ("GET", String::new()),
             Method::Post => {
-                let json = ("content-type".to_owned(), "application/json".to_owned());
-                ("POST", vec![json], object.get().to_owned())
+                headers.push(("content-type".to_owned(), "application/json".to_owned()));
+                ("POST", object.get().to_owned())
             }
         };
         Ok(CallRequest { method: method.to_owned(), url, headers, body })
@@ -120,6 +143,19 @@ fn split(url: &str) -> Option<(&str, &str)> {
     let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     (is_http && end > 0).then(|| url.split_at(scheme.len() + 3 + end))
+}
+
+/// Takes user and password out of a URL, which become Basic authorisation.
+fn without_user_info(url: String) -> (String, Option<String>) {
+    let at = url.find("://").map_or(0, |at| at + 3);
+    let end = url[at..].find(['/', '?', '#']).map_or(url.len(), |end| at + end);
+    let Some(host) = url[at..end].rfind('@').map(|before| at + before + 1) else {
+        return (url, None);
+    };
+    let (user, password) = url[at..host - 1].split_once(':').unwrap_or((&url[at..host - 1], ""));
+    let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+    let authorization = basic::authorization(&decoded(user), &decoded(password));
+    (format!("{}{}", &url[..at], &url[host..]), Some(authorization))
 }
 
 /// Cuts a text at its places: `{`, one or more characters but braces, `}`.
@@ -259,6 +295,13 @@ mod tests {
     }
 
     #[test]
+    fn user_info_becomes_basic_authorisation() {
+        let request = requests("POST", "https://bob:p%40ss@a.example/{x}?@", "[{}]").remove(0);
+        assert_eq!(request.url, "https://a.example/?@");
+        assert_eq!(request.headers[0], ("authorization".into(), "Basic Ym9iOnBAc3M=".into()));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place() {
         let refused = |json: &str| Postbacks::parse(json.as_bytes()).unwrap_err().to_string();
         for (json, said) in [
@@ -275,7 +318,7 @@ mod tests {
             (&body("GET", "http://{u}@a/", "[]"), "before its path"),
             (&body("GET", "{s}://a/", "[]"), "`endpoint.url`"),
             (&body("GET", "http://a b/", "[]"), "no request"),
-            (&body("GET", "http://a/", "{}"), "sequence"),
+            (&body("GET", "http://a/", "{}"), "`data` must be an array"),
             (&body("GET", "http://a/", "[{},7]"), "`data[1]`"),
             (&body("GET", "http://a/{x}", r#"[{},{},{"x":[1]}]"#), "`data[2]`: `x`"),
             (&body("GET", "http://a/{x}", r#"[{"x":{}}]"#), "`data[0]`: `x`"),

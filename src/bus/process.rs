@@ -19,6 +19,10 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub deliveries: Option<PlacesInUse>,
+    /// How many calls it makes just now, and at most; left out by one that makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub calls: Option<PlacesInUse>,
 }
 
 /// How many places are in use, of how many.

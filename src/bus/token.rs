@@ -67,6 +67,7 @@ impl ClientToken {
     pub fn label(&self) -> String {
         match self.service_name() {
             Some(name) => name.to_owned(),
+            None if PSEUDO_CLIENTS.contains(&&*self.0) => self.0.to_string(),
             None => format!("{}…", &self.0[..(self.0.len() / 2).min(4)]),
         }
     }
@@ -122,6 +123,10 @@ impl fmt::Debug for RootKey {
         f.write_str("RootKey(…)")
     }
 }
+
+/// Whose calls are that come without a client's token: by the key of the original's clients, by nobody
+/// in particular, by the holder of the root key. No client has such a token.
+pub const PSEUDO_CLIENTS: [&str; 3] = ["calls-key", "open", "root"];
 
 /// What a caller sends as the user name of HTTP Basic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +206,7 @@ pub fn random_hex() -> anyhow::Result<String> {
     ring::rand::SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| anyhow::anyhow!("the system's random source failed"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::hex::hex(&bytes))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Calls: single requests that are leased, made and settled by themselves (contract §9).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,22 +8,39 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Alarm, Lane, Lanes, StoreResult};
-use crate::bus::call::{CallId, Due};
+use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
 
 /// A call that is to be kept.
 #[derive(Clone, Debug)]
 pub struct NewCall {
     pub key: CallKey,
+    pub kind: CallKind,
     /// What tells it from a call of another content with the same key.
     pub fingerprint: String,
     /// What it queues behind.
     pub destination: String,
-    /// Everything that is needed to make it; the store does not look into it.
+    pub title: CallTitle,
+    /// What is needed beside the title to make it; the store does not look into it.
     pub content: Bytes,
     pub due: Due,
-    /// How long one attempt may take.
-    pub timeout: Duration,
+}
+
+/// Method and URL of a call, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallTitle {
+    Own(String),
+    /// Many calls have the same, which is kept once for all of them.
+    Shared(Arc<str>),
+}
+
+impl CallTitle {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Own(title) => title,
+            Self::Shared(title) => title,
+        }
+    }
 }
 
 /// What names a call: nobody else's has the same.
@@ -51,8 +69,8 @@ pub struct Acceptance {
     pub dead_dropped: u64,
 }
 
-/// The right to make a call, until its time-out and a margin are over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The right to make a call, for as long as it is renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallLease {
     pub key: CallKey,
     /// The fencing number: no two leases of a call have the same.
@@ -63,9 +81,10 @@ pub struct CallLease {
 #[derive(Clone, Debug)]
 pub struct LeasedCall {
     pub lease: CallLease,
+    pub kind: CallKind,
     pub destination: String,
+    pub title: String,
     pub content: Bytes,
-    pub timeout: Duration,
     /// From 1.
     pub attempt: u32,
     /// How long ago it was accepted, by the store's clock.
@@ -121,37 +140,15 @@ pub enum CallSettled {
     Stale,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallState {
-    /// It waits for its first attempt.
-    Waiting,
-    Sending,
-    /// It waits to be made again.
-    Failing,
-    /// It was given up.
-    Dead,
-    Done,
-}
-
-impl CallState {
-    /// From what stores keep: whether it is over, whether it is on its way, how often it was made.
-    pub(super) fn of(over: Option<&str>, is_leased: bool, attempts: u32) -> Self {
-        match over {
-            Some("done") => Self::Done,
-            Some(_) => Self::Dead,
-            None if is_leased => Self::Sending,
-            None if attempts > 0 => Self::Failing,
-            None => Self::Waiting,
-        }
-    }
-}
-
 /// A call as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallStatus {
     pub key: CallKey,
+    pub kind: CallKind,
+    /// Its place among all calls: what was accepted later has a higher one.
+    pub position: u64,
     pub destination: String,
-    pub content: Bytes,
+    pub title: String,
     pub state: CallState,
     pub attempts: u32,
     /// In milliseconds since the epoch.
@@ -174,6 +171,39 @@ pub enum CallCancelled {
     Unknown,
 }
 
+/// Which calls are looked for; what is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallFilter {
+    pub state: Option<CallState>,
+    pub destination: Option<String>,
+    pub client: Option<ClientToken>,
+    /// Accepted then or later, in milliseconds since the epoch.
+    pub since_ms: Option<u64>,
+    /// Accepted before then.
+    pub until_ms: Option<u64>,
+}
+
+impl CallFilter {
+    pub fn matches(&self, call: &CallStatus) -> bool {
+        let Self { state, destination, client, since_ms, until_ms } = self;
+        state.is_none_or(|state| state == call.state)
+            && destination.as_ref().is_none_or(|destination| *destination == call.destination)
+            && client.as_ref().is_none_or(|client| *client == call.key.client)
+            && since_ms.is_none_or(|since| call.accepted_ms >= since)
+            && until_ms.is_none_or(|until| call.accepted_ms < until)
+    }
+}
+
+/// How many calls of a kind are kept, and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// Not over: those that wait, also to be made again, and those that are on their way.
+    pub waiting: u64,
+    pub dead: u64,
+    /// Of all, those that are done included.
+    pub bytes: u64,
+}
+
 /// Which of the calls that are over are forgotten: those that ended before these times ago.
 #[derive(Clone, Copy, Debug)]
 pub struct CallMemory {
@@ -183,9 +213,7 @@ pub struct CallMemory {
 
 /// What a call costs beyond its content, about, on either store, in bytes.
 pub const CALL_OVERHEAD: u64 = 500;
-/// What a lease holds beyond its call's time-out.
-pub const CALL_LEASE_MARGIN: Duration = Duration::from_secs(10);
-/// How many calls one look ends the leases of, or forgets, at most.
+/// How many calls one look ends the leases of, forgets or lists, at most.
 pub const CALLS_AT_ONCE: usize = 500;
 /// How many calls that are done, and how many that are dead, make room for others at once, at most.
 pub const FORGOTTEN_FOR_ROOM: usize = 5_000;
@@ -216,13 +244,22 @@ pub trait Calls: Lanes {
         give_up: Instant,
     ) -> StoreResult<Acceptance>;
 
-    /// Leases up to `limit` calls of a lane that are due.
+    /// Leases up to `limit` calls of a lane that are due, for the time of `lease`.
     async fn claim_calls(
         &self,
         lane: Lane,
         limit: usize,
         limits: DestinationLimits,
+        lease: Duration,
     ) -> StoreResult<CallClaim>;
+
+    /// Prolongs leases of a lane that still hold; returns those that were lost.
+    async fn renew_calls(
+        &self,
+        lane: Lane,
+        leases: &[CallLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<CallLease>>;
 
     /// Records how attempts at calls of a lane ended; says for each what became of it.
     async fn settle_calls(
@@ -231,14 +268,21 @@ pub trait Calls: Lanes {
         settlements: Vec<CallSettlement>,
     ) -> StoreResult<Vec<CallSettled>>;
 
-    /// A call as it stands; a client's own.
-    async fn call(&self, key: &CallKey) -> StoreResult<Option<CallStatus>>;
+    /// A call as it stands, and its content.
+    async fn call(&self, key: &CallKey) -> StoreResult<Option<(CallStatus, Bytes)>>;
 
-    /// Makes a call due at once, also a dead one; `false` if it is unknown, done, or on its way.
-    async fn retry_call(&self, key: &CallKey) -> StoreResult<bool>;
+    /// Calls before a position, whichever they are, the newest first: up to [`CALLS_AT_ONCE`]; fewer than
+    /// `at_most` only if there are no more.
+    async fn calls_before(&self, position: u64, at_most: usize) -> StoreResult<Vec<CallStatus>>;
 
-    /// Ends a call, which is then never made again.
-    async fn cancel_call(&self, key: &CallKey) -> StoreResult<CallCancelled>;
+    /// Makes calls due at once, also dead ones; for each `false` if it is unknown, done, or on its way.
+    async fn retry_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<bool>>;
+
+    /// Ends calls, which are then never made again.
+    async fn cancel_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<CallCancelled>>;
+
+    /// What all calls of a kind come to.
+    async fn call_counts(&self, kind: CallKind) -> StoreResult<CallCounts>;
 
     /// Forgets calls of a lane that were over long ago, up to [`CALLS_AT_ONCE`] of them; how many.
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize>;

@@ -38,9 +38,9 @@ use async_trait::async_trait;
 pub use alarm::Alarm;
 pub use budget::Budget;
 pub use calls::{
-    Acceptance, Accepted, CallCancelled, CallClaim, CallKey, CallLease, CallMemory, CallOutcome,
-    CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits, LeasedCall,
-    NewCall,
+    Acceptance, Accepted, CALLS_AT_ONCE, CallCancelled, CallClaim, CallCounts, CallFilter, CallKey,
+    CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
+    DestinationLimits, LeasedCall, NewCall,
 };
 pub use directory::{Directory, Subscribed, TopicDeleted};
 pub use drops::{Dropped, Drops};

@@ -2,16 +2,19 @@
 //! limits and their turns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::fixture::{Fixture, HOUR, client, on_all_stores, on_both_stores, soon};
-use crate::bus::call::{CallId, Due};
-use crate::store::calls::CALL_LEASE_MARGIN;
+use super::fixture::{
+    Fixture, HOUR, LEASE, SHORT_LEASE, client, on_all_stores, on_both_stores, soon,
+};
+use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::store::{
-    Accepted, CallCancelled, CallKey, CallMemory, CallOutcome, CallSettled, CallSettlement,
-    CallState, DestinationLimits, Lane, LeasedCall, NewCall, StoreError,
+    Accepted, CallCancelled, CallCounts, CallKey, CallMemory, CallOutcome, CallSettled,
+    CallSettlement, CallStatus, CallTitle, DestinationLimits, Lane, LeasedCall, NewCall,
+    StoreError,
 };
 
 on_all_stores!(
@@ -28,6 +31,9 @@ on_all_stores!(
     what_is_over_is_forgotten_in_its_time,
     many_claimers_get_each_call_once,
     calls_have_room_of_their_own_and_what_is_over_makes_some,
+    a_lease_holds_for_as_long_as_it_is_renewed,
+    many_are_retried_or_cancelled_at_once,
+    a_shared_title_is_kept_once_and_goes_with_the_last_call,
 );
 
 // Each lane has turns of its own.
@@ -35,7 +41,6 @@ on_both_stores!(destinations_take_turns_and_the_longest_due_comes_first);
 
 const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2 };
 const PLENTY: u64 = 1 << 30;
-const TIMEOUT: Duration = Duration::from_secs(60);
 const FORGET_ALL: CallMemory = CallMemory { done: Duration::ZERO, dead: Duration::ZERO };
 
 fn key(id: &str) -> CallKey {
@@ -46,10 +51,11 @@ fn call_to(destination: &str, id: &str) -> NewCall {
     NewCall {
         key: key(id),
         fingerprint: format!("of {id}"),
+        kind: CallKind::Call,
         destination: destination.to_owned(),
+        title: CallTitle::Own(format!("POST {destination}/{id}")),
         content: Bytes::from(format!("content of {id} \u{0}\u{ff}")),
         due: Due::In(Duration::ZERO),
-        timeout: TIMEOUT,
     }
 }
 
@@ -65,7 +71,7 @@ async fn accept(f: &Fixture, calls: &[NewCall]) -> Vec<Accepted> {
 async fn claim(f: &Fixture, limit: usize) -> Vec<LeasedCall> {
     let mut calls = Vec::new();
     for lane in Lane::first(f.store.lanes().await.unwrap()) {
-        let claim = f.store.claim_calls(lane, limit - calls.len(), LIMITS).await.unwrap();
+        let claim = f.store.claim_calls(lane, limit - calls.len(), LIMITS, LEASE).await.unwrap();
         calls.extend(claim.calls);
     }
     calls
@@ -75,7 +81,7 @@ async fn claim(f: &Fixture, limit: usize) -> Vec<LeasedCall> {
 async fn next_due(f: &Fixture) -> Option<Duration> {
     let mut next = None;
     for lane in Lane::first(f.store.lanes().await.unwrap()) {
-        let claim = f.store.claim_calls(lane, 0, LIMITS).await.unwrap();
+        let claim = f.store.claim_calls(lane, 0, LIMITS, LEASE).await.unwrap();
         next = next.into_iter().chain(claim.next_due).min();
     }
     next
@@ -96,29 +102,34 @@ async fn settle(f: &Fixture, call: &LeasedCall, outcome: CallOutcome) -> CallSet
     f.store.settle_calls(lane, vec![settlement]).await.unwrap().remove(0)
 }
 
+async fn status(f: &Fixture, id: &str) -> Option<CallStatus> {
+    Some(f.store.call(&key(id)).await.unwrap()?.0)
+}
+
 async fn state(f: &Fixture, id: &str) -> Option<CallState> {
-    f.store.call(&key(id)).await.unwrap().map(|status| status.state)
+    Some(status(f, id).await?.state)
 }
 
 async fn a_call_is_kept_made_and_done(f: &Fixture) {
     let before_ms = f.now_ms();
     assert_eq!(accept(f, &[call("one")]).await, [Accepted::Stored]);
-    let kept = f.store.call(&key("one")).await.unwrap().unwrap();
+    let (kept, content) = f.store.call(&key("one")).await.unwrap().unwrap();
     assert_eq!((kept.state, kept.attempts), (CallState::Waiting, 0));
-    assert_eq!(kept.content, call("one").content);
+    assert_eq!((&content, kept.title.as_str()), (&call("one").content, call("one").title.as_str()));
     assert!((before_ms..=f.now_ms() + 1).contains(&kept.accepted_ms), "{kept:?}");
     assert!(kept.due_ms.is_some());
 
     let leased = claim(f, 10).await;
     assert_eq!(ids(&leased), ["one"]);
     let one = &leased[0];
-    assert_eq!((one.attempt, one.timeout, &one.content), (1, TIMEOUT, &call("one").content));
+    assert_eq!((one.attempt, one.kind, &one.content), (1, CallKind::Call, &call("one").content));
+    assert_eq!(one.title, call("one").title.as_str());
     assert_eq!(one.destination, call("one").destination);
     assert_eq!(state(f, "one").await, Some(CallState::Sending));
     assert!(claim(f, 10).await.is_empty(), "one holder at a time");
 
     assert_eq!(settle(f, one, CallOutcome::Done).await, CallSettled::Recorded);
-    let done = f.store.call(&key("one")).await.unwrap().unwrap();
+    let done = status(f, "one").await.unwrap();
     assert_eq!((done.state, done.attempts, done.status), (CallState::Done, 1, Some(200)));
     assert_eq!((done.due_ms, done.reason.as_str()), (None, ""));
     assert!(claim(f, 10).await.is_empty());
@@ -182,7 +193,7 @@ async fn a_failed_call_is_due_again_after_its_pause_and_a_dead_one_never(f: &Fix
     accept(f, &[call("one")]).await;
     let first = claim(f, 10).await.remove(0);
     settle(f, &first, CallOutcome::Failed { retry_in: pause }).await;
-    let failing = f.store.call(&key("one")).await.unwrap().unwrap();
+    let failing = status(f, "one").await.unwrap();
     assert_eq!((failing.state, failing.attempts), (CallState::Failing, 1));
     assert_eq!((failing.status, failing.reason.as_str()), (Some(503), "it answered 503"));
     assert!(claim(f, 10).await.is_empty());
@@ -247,7 +258,7 @@ async fn destinations_take_turns_and_the_longest_due_comes_first(f: &Fixture) {
 
 async fn a_call_that_is_cancelled_is_not_made_again(f: &Fixture) {
     accept(f, &[call("waiting"), call("sent"), call("failed")]).await;
-    let cancel = async |id: &str| f.store.cancel_call(&key(id)).await.unwrap();
+    let cancel = async |id: &str| f.store.cancel_calls(&[key(id)]).await.unwrap().remove(0);
     assert_eq!(cancel("waiting").await, CallCancelled::Gone);
     assert_eq!(cancel("waiting").await, CallCancelled::Unknown);
     let leased = claim(f, 10).await;
@@ -265,7 +276,7 @@ async fn a_call_that_is_cancelled_is_not_made_again(f: &Fixture) {
 
 async fn a_dead_call_lives_again_when_somebody_retries_it(f: &Fixture) {
     accept(f, &[call("dead"), NewCall { due: Due::In(HOUR), ..call("later") }]).await;
-    let retry = async |id: &str| f.store.retry_call(&key(id)).await.unwrap();
+    let retry = async |id: &str| f.store.retry_calls(&[key(id)]).await.unwrap().remove(0);
     let first = claim(f, 10).await.remove(0);
     assert!(!retry("dead").await, "it is on its way");
     settle(f, &first, CallOutcome::Dead).await;
@@ -347,8 +358,69 @@ async fn calls_have_room_of_their_own_and_what_is_over_makes_some(f: &Fixture) {
     assert!(accept_within("too-much", room).await.is_err());
     assert_eq!(state(f, "waiting").await, Some(CallState::Failing));
     // A call that is cancelled gives its room back.
-    f.store.cancel_call(&key("waiting")).await.unwrap();
+    f.store.cancel_calls(&[key("waiting")]).await.unwrap();
     accept_within("again", room).await.unwrap();
+}
+
+async fn a_lease_holds_for_as_long_as_it_is_renewed(f: &Fixture) {
+    accept(f, &[call("one"), call("two")]).await;
+    let lane = f.store.lane_of_destination("https://a.example:443").await.unwrap();
+    let claim = |lease| f.store.claim_calls(lane, 10, LIMITS, lease);
+    let leased = claim(SHORT_LEASE).await.unwrap().calls;
+    let leases: Vec<_> = leased.iter().map(|call| call.lease.clone()).collect();
+    assert_eq!(leases.len(), 2);
+    let lost = f.store.renew_calls(lane, &leases[1..], LEASE).await.unwrap();
+    assert!(lost.is_empty(), "{lost:?}");
+    f.pass(SHORT_LEASE + Duration::from_millis(50)).await;
+    let again = claim(LEASE).await.unwrap().calls;
+    assert_eq!(ids(&again), [leases[0].key.id.as_str()]);
+    assert_eq!(again[0].attempt, 2);
+    let lost = f.store.renew_calls(lane, &leases, LEASE).await.unwrap();
+    assert_eq!(lost, leases[..1], "it is another one's");
+    settle(f, &leased[1], CallOutcome::Done).await;
+    assert_eq!(f.store.renew_calls(lane, &leases[1..], LEASE).await.unwrap(), leases[1..]);
+}
+
+async fn many_are_retried_or_cancelled_at_once(f: &Fixture) {
+    let ids: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let to = |n: &String| call_to(&format!("https://{n}.example:443"), n);
+    accept(f, &ids.iter().map(to).collect::<Vec<_>>()).await;
+    let mut keys: Vec<CallKey> = ids.iter().map(|id| key(id)).collect();
+    keys.push(key("unknown"));
+    let first = claim(f, 10).await;
+    let retried = f.store.retry_calls(&keys).await.unwrap();
+    assert_eq!(retried.iter().filter(|retried| **retried).count(), 20 - first.len());
+    assert!(!retried[20]);
+    let cancelled = f.store.cancel_calls(&keys).await.unwrap();
+    let count = |what| cancelled.iter().filter(|cancelled| **cancelled == what).count();
+    assert_eq!(count(CallCancelled::OnItsWay), first.len());
+    assert_eq!(count(CallCancelled::Unknown), 1);
+    assert_eq!(f.store.calls_before(u64::MAX, 100).await.unwrap().len(), first.len());
+}
+
+async fn a_shared_title_is_kept_once_and_goes_with_the_last_call(f: &Fixture) {
+    let title: Arc<str> = "x".repeat(10_000).into();
+    let postback = |id: &str| NewCall {
+        kind: CallKind::Postback,
+        title: CallTitle::Shared(title.clone()),
+        ..call(id)
+    };
+    let counts = async || f.store.call_counts(CallKind::Postback).await.unwrap();
+    accept(f, &(0..10).map(|n| postback(&n.to_string())).collect::<Vec<_>>()).await;
+    let kept = counts().await;
+    assert_eq!((kept.waiting, kept.dead), (10, 0));
+    assert!((10_000..12_000).contains(&kept.bytes), "{kept:?}");
+    assert_eq!(f.store.call_counts(CallKind::Call).await.unwrap(), CallCounts::default());
+    let leased = claim(f, 10).await;
+    assert!(leased.iter().all(|call| call.title == *title));
+    assert!(f.store.calls_before(u64::MAX, 9).await.unwrap().iter().all(|c| c.title == *title));
+    let all: Vec<CallKey> = leased.iter().map(|call| call.lease.key.clone()).collect();
+    f.store.cancel_calls(&all).await.unwrap();
+    for call in &leased {
+        assert!(counts().await.bytes > 10_000, "it is needed");
+        settle(f, call, CallOutcome::Done).await;
+    }
+    assert_eq!(counts().await, CallCounts::default());
 }
 
 async fn many_claimers_get_each_call_once(f: &Fixture) {
@@ -366,7 +438,7 @@ async fn many_claimers_get_each_call_once(f: &Fixture) {
             while idle < 3 && Instant::now() < give_up {
                 let before = made.len();
                 for lane in Lane::first(store.lanes().await.unwrap()) {
-                    let claim = store.claim_calls(lane, 5, LIMITS).await.unwrap();
+                    let claim = store.claim_calls(lane, 5, LIMITS, LEASE).await.unwrap();
                     for call in claim.calls {
                         *made.entry(call.lease.key.id.to_string()).or_default() += 1;
                         let settlement = CallSettlement {
@@ -399,11 +471,10 @@ async fn a_lease_that_ran_out_is_taken_over() {
     let f = &Fixture::sqlite();
     accept(f, &[call("one"), call("cancelled")]).await;
     let leased = claim(f, 10).await;
-    f.store.cancel_call(&key("cancelled")).await.unwrap();
+    f.store.cancel_calls(&[key("cancelled")]).await.unwrap();
     let due = next_due(f).await.unwrap();
-    let lease = TIMEOUT + CALL_LEASE_MARGIN;
-    assert!(due <= lease && due > lease - Duration::from_secs(10), "{due:?}");
-    f.pass(lease).await;
+    assert!(due <= LEASE && due > LEASE - Duration::from_secs(10), "{due:?}");
+    f.pass(LEASE).await;
     let again = claim(f, 10).await;
     assert_eq!((ids(&again), again[0].attempt), (vec!["one"], 2));
     assert_eq!(settle(f, &leased[0], CallOutcome::Done).await, CallSettled::Stale);
@@ -419,7 +490,7 @@ async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
     accept(&f, &[call("one"), call("two")]).await;
     let answered = claim(&f, 1).await;
     f.server().pause();
-    assert!(f.store.claim_calls(Lane::HOME, 1, LIMITS).await.is_err());
+    assert!(f.store.claim_calls(Lane::HOME, 1, LIMITS, LEASE).await.is_err());
     f.server().resume();
     let give_up = Instant::now() + Duration::from_secs(5);
     while f.server().command(&["ZCARD", "rm:{0}:calls_leased"]).unwrap() != "2" {

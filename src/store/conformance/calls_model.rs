@@ -11,12 +11,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::fixture::{Fixture, client, soon};
+use super::fixture::{Fixture, LEASE, client, soon};
 use super::sequences;
-use crate::bus::call::{CallId, Due};
+use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::store::{
     Accepted, CallCancelled, CallKey, CallLease, CallOutcome, CallSettled, CallSettlement,
-    CallState, DestinationLimits, Lane, NewCall,
+    CallTitle, DestinationLimits, Lane, NewCall,
 };
 
 const LIMITS: DestinationLimits = DestinationLimits { in_flight: 3, probes: 1 };
@@ -139,7 +139,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             }
         }
         Step::Cancel { id } => {
-            let answer = f.store.cancel_call(&key(id)).await.unwrap();
+            let answer = f.store.cancel_calls(&[key(id)]).await.unwrap().remove(0);
             let expected = match model.calls.get_mut(&id) {
                 None => CallCancelled::Unknown,
                 Some(call) if call.lease.is_some() => {
@@ -154,7 +154,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             assert_eq!(answer, expected, "cancelling {id}");
         }
         Step::Retry { id } => {
-            let answer = f.store.retry_call(&key(id)).await.unwrap();
+            let answer = f.store.retry_calls(&[key(id)]).await.unwrap().remove(0);
             let may = |call: &&mut Call| call.lease.is_none() && call.state != CallState::Done;
             let retried = model.calls.get_mut(&id).filter(may);
             assert_eq!(answer, retried.is_some(), "retrying {id}");
@@ -173,11 +173,16 @@ fn waiting_state(attempts: u32) -> CallState {
 async fn accept(group: Vec<(usize, bool)>, f: &Fixture, model: &mut Model) {
     let new = |(id, changed): &(usize, bool)| NewCall {
         key: key(*id),
+        kind: CallKind::Call,
         fingerprint: format!("{id} {changed}"),
+        // Some have one of their own, some share one.
+        title: match id % 3 {
+            0 => CallTitle::Own(format!("GET {id}")),
+            shared => CallTitle::Shared(format!("POST {shared}").into()),
+        },
         destination: DESTINATIONS[destination(*id)].into(),
         content: Bytes::from(id.to_string()),
         due: Due::In(Duration::ZERO),
-        timeout: Duration::from_secs(3600),
     };
     let calls = vec![group.iter().map(new).collect()];
     let answer = f.store.accept_calls(calls, 1 << 30, soon()).await.unwrap().groups.remove(0);
@@ -209,7 +214,7 @@ async fn accept(group: Vec<(usize, bool)>, f: &Fixture, model: &mut Model) {
 
 async fn claim(limit: usize, f: &Fixture, model: &mut Model) {
     let free: Vec<usize> = (0..DESTINATIONS.len()).map(|at| model.free(at)).collect();
-    let given = f.store.claim_calls(Lane::HOME, limit, LIMITS).await.unwrap().calls;
+    let given = f.store.claim_calls(Lane::HOME, limit, LIMITS, LEASE).await.unwrap().calls;
     assert_eq!(given.len(), limit.min(free.iter().sum()), "of {free:?}");
     let mut of_each = [0; DESTINATIONS.len()];
     for leased in given {
@@ -259,7 +264,12 @@ async fn settle(id: usize, outcome: CallOutcome, f: &Fixture, model: &mut Model)
 async fn compare(f: &Fixture, model: &Model) {
     for id in 0..IDS {
         let shown = f.store.call(&key(id)).await.unwrap();
-        let shown = shown.map(|status| (status.state, status.attempts, status.due_ms.is_some()));
+        if let Some((status, content)) = &shown {
+            assert_eq!(content, id.to_string().as_bytes());
+            let title = if id % 3 == 0 { format!("GET {id}") } else { format!("POST {}", id % 3) };
+            assert_eq!(status.title, title);
+        }
+        let shown = shown.map(|(call, _)| (call.state, call.attempts, call.due_ms.is_some()));
         let expected = model.calls.get(&id).map(|call| {
             let waits = matches!(call.state, CallState::Waiting | CallState::Failing);
             (call.state, call.attempts, waits)
@@ -268,11 +278,34 @@ async fn compare(f: &Fixture, model: &Model) {
     }
 }
 
+/// Checks what the store counts, and lists.
+async fn compare_all(f: &Fixture, model: &Model) {
+    let counts = f.store.call_counts(CallKind::Call).await.unwrap();
+    let is_over = |call: &&Call| matches!(call.state, CallState::Done | CallState::Dead);
+    let dead = model.calls.values().filter(|call| call.state == CallState::Dead).count();
+    let over = model.calls.values().filter(is_over).count();
+    assert_eq!((counts.waiting as usize, counts.dead as usize), (model.calls.len() - over, dead));
+    assert_eq!(counts.bytes > 0, !model.calls.is_empty());
+    let (mut listed, mut before) = (Vec::new(), u64::MAX);
+    loop {
+        let page = f.store.calls_before(before, 5).await.unwrap();
+        assert!(page.iter().map(|call| call.position).is_sorted_by(|one, next| one > next));
+        before = page.last().map_or(0, |call| call.position);
+        listed.extend(page.iter().map(|call| call.key.id.as_str().parse::<usize>().unwrap()));
+        if page.len() < 5 {
+            break;
+        }
+    }
+    listed.sort_unstable();
+    assert_eq!(listed, model.calls.keys().copied().collect::<Vec<_>>());
+}
+
 async fn agrees(steps: Vec<Step>, f: &Fixture) {
     let mut model = Model::default();
     for step in steps {
         take(step, f, &mut model).await;
         compare(f, &model).await;
+        compare_all(f, &model).await;
     }
 }
 

@@ -19,6 +19,7 @@ fn process(id: &str, role: &str, deliveries: Option<PlacesInUse>) -> Process {
         version: "1.2.3".into(),
         since: 1_700_000_000_000,
         deliveries,
+        calls: deliveries,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use fred::types::Value;
 use tokio::time::Instant;
 
@@ -11,13 +12,13 @@ use super::lanes::lane_of_text;
 use super::link::Resend;
 use super::reply::Reply;
 use super::{RedisStore, ms};
-use crate::bus::call::{CallId, Due};
+use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_LEASE_MARGIN, CALL_OVERHEAD, CALLS_AT_ONCE, FORGOTTEN_FOR_ROOM};
+use crate::store::calls::{CALL_OVERHEAD, CALLS_AT_ONCE, FORGOTTEN_FOR_ROOM};
 use crate::store::{
-    Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory,
-    CallOutcome, CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits,
-    Lane, LeasedCall, NewCall, StoreError, StoreResult,
+    Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallCounts, CallKey, CallLease,
+    CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
+    DestinationLimits, Lane, LeasedCall, NewCall, StoreError, StoreResult,
 };
 
 #[async_trait]
@@ -69,6 +70,7 @@ impl Calls for RedisStore {
         lane: Lane,
         limit: usize,
         limits: DestinationLimits,
+        lease: Duration,
     ) -> StoreResult<CallClaim> {
         let mut claims = self.lane(lane).call_claims.lock().await;
         claims.last += 1;
@@ -76,7 +78,7 @@ impl Calls for RedisStore {
             (limit as i64).into(),
             i64::from(limits.in_flight).into(),
             i64::from(limits.probes).into(),
-            ms(CALL_LEASE_MARGIN),
+            ms(lease),
             (CALLS_AT_ONCE as i64).into(),
             self.origin.as_str().into(),
             claims.last.into(),
@@ -88,6 +90,21 @@ impl Calls for RedisStore {
         let next_due = u64::try_from(reply.part()?.integer()?).ok().map(Duration::from_millis);
         let calls = reply.map(leased_call).collect::<StoreResult<_>>()?;
         Ok(CallClaim { calls, next_due })
+    }
+
+    async fn renew_calls(
+        &self,
+        lane: Lane,
+        leases: &[CallLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<CallLease>> {
+        let mut args: Vec<Value> = Vec::with_capacity(1 + 3 * leases.len());
+        args.push(ms(lease));
+        for CallLease { key, fence } in leases {
+            args.extend(key_args(key));
+            args.push(fence.to_string().into());
+        }
+        self.run(&self.scripts.renew_calls, lane, args).await?.pick(leases)
     }
 
     async fn settle_calls(
@@ -122,36 +139,68 @@ impl Calls for RedisStore {
         Ok(settled)
     }
 
-    async fn call(&self, key: &CallKey) -> StoreResult<Option<CallStatus>> {
+    async fn call(&self, key: &CallKey) -> StoreResult<Option<(CallStatus, Bytes)>> {
         let replies = self.run_everywhere(&self.scripts.call_status, &key_args(key)).await?;
-        let known = replies.into_iter().find(Reply::is_list);
-        known.map(|reply| call_status(key, reply)).transpose()
+        let Some(mut known) = replies.into_iter().find(Reply::is_list) else { return Ok(None) };
+        let status = call_status(&mut known)?;
+        Ok(Some((status, known.part()?.bytes()?)))
     }
 
-    async fn retry_call(&self, key: &CallKey) -> StoreResult<bool> {
-        let mut args = key_args(key).to_vec();
-        args.push(self.origin.as_str().into());
-        for lane in Lane::first(self.lane_count().await?) {
-            let retried = self.change(&self.scripts.retry_call, lane, args.clone()).await?;
-            if retried.integer()? > 0 {
-                self.lane(lane).call_alarm.ring_in(Duration::ZERO);
-                return Ok(true);
+    async fn calls_before(&self, position: u64, at_most: usize) -> StoreResult<Vec<CallStatus>> {
+        let at_most = at_most.min(CALLS_AT_ONCE);
+        let args = [position.to_string().into(), (at_most as i64).into()];
+        let mut calls = Vec::new();
+        for lane in self.run_everywhere(&self.scripts.calls_before, &args).await? {
+            for mut call in lane {
+                calls.push(call_status(&mut call)?);
             }
         }
-        Ok(false)
+        calls.sort_unstable_by_key(|call| std::cmp::Reverse(call.position));
+        calls.truncate(at_most);
+        Ok(calls)
     }
 
-    async fn cancel_call(&self, key: &CallKey) -> StoreResult<CallCancelled> {
+    async fn retry_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<bool>> {
+        let mut retried = vec![false; keys.len()];
         for lane in Lane::first(self.lane_count().await?) {
-            let args = key_args(key).to_vec();
-            let cancelled = self.change(&self.scripts.cancel_call, lane, args).await?.text()?;
-            match cancelled.as_str() {
-                "gone" => return Ok(CallCancelled::Gone),
-                "on its way" => return Ok(CallCancelled::OnItsWay),
-                _ => {}
+            let mut args: Vec<Value> = vec![self.origin.as_str().into()];
+            let left = left(keys, &retried, &false, &mut args);
+            let replies = self.change(&self.scripts.retry_calls, lane, args).await?;
+            for (index, reply) in left.into_iter().zip(replies) {
+                retried[index] = reply.integer()? > 0;
+            }
+            self.lane(lane).call_alarm.ring_in(Duration::ZERO);
+        }
+        Ok(retried)
+    }
+
+    async fn cancel_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<CallCancelled>> {
+        let mut cancelled = vec![CallCancelled::Unknown; keys.len()];
+        for lane in Lane::first(self.lane_count().await?) {
+            let mut args = Vec::new();
+            let left = left(keys, &cancelled, &CallCancelled::Unknown, &mut args);
+            let replies = self.change(&self.scripts.cancel_calls, lane, args).await?;
+            for (index, reply) in left.into_iter().zip(replies) {
+                cancelled[index] = match reply.text()?.as_str() {
+                    "gone" => CallCancelled::Gone,
+                    "on its way" => CallCancelled::OnItsWay,
+                    _ => CallCancelled::Unknown,
+                };
             }
         }
-        Ok(CallCancelled::Unknown)
+        Ok(cancelled)
+    }
+
+    async fn call_counts(&self, kind: CallKind) -> StoreResult<CallCounts> {
+        let mut counts = CallCounts::default();
+        for mut lane in
+            self.run_everywhere(&self.scripts.call_counts, &[kind.as_str().into()]).await?
+        {
+            counts.waiting += lane.part()?.unsigned()?;
+            counts.dead += lane.part()?.unsigned()?;
+            counts.bytes += lane.part()?.unsigned()?;
+        }
+        Ok(counts)
     }
 
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize> {
@@ -198,7 +247,9 @@ impl RedisStore {
                     Due::In(delay) => args.extend(["in".into(), ms(delay)]),
                     Due::At(at_ms) => args.extend(["at".into(), (at_ms as i64).into()]),
                 }
-                args.push(ms(call.timeout));
+                args.push(call.kind.as_str().into());
+                args.push(call.title.as_str().into());
+                args.push(i64::from(matches!(call.title, CallTitle::Shared(_))).into());
             }
         }
         let (script, keys) = (&self.scripts.accept_calls, &self.lane(lane).keys);
@@ -249,35 +300,58 @@ fn key_args(key: &CallKey) -> [Value; 2] {
     [key.client.reveal().into(), key.id.as_str().into()]
 }
 
+/// Adds those of the keys to the arguments that nothing has become of yet; returns which they are.
+fn left<T: PartialEq>(
+    keys: &[CallKey],
+    of: &[T],
+    nothing: &T,
+    args: &mut Vec<Value>,
+) -> Vec<usize> {
+    let left: Vec<usize> = (0..keys.len()).filter(|index| of[*index] == *nothing).collect();
+    args.extend(left.iter().flat_map(|index| key_args(&keys[*index])));
+    left
+}
+
+fn kind(reply: Reply) -> StoreResult<CallKind> {
+    let text = reply.text()?;
+    CallKind::parse(&text).ok_or_else(|| StoreError::Corrupt(format!("no kind of call: {text}")))
+}
+
 /// Reads what `claim_calls.lua` writes.
 fn leased_call(mut reply: Reply) -> StoreResult<LeasedCall> {
     let client = ClientToken::from_stored(&reply.part()?.text()?);
     let id = CallId::from_stored(&reply.part()?.text()?);
     Ok(LeasedCall {
         lease: CallLease { key: CallKey { client, id }, fence: reply.part()?.unsigned()? },
+        kind: kind(reply.part()?)?,
         destination: reply.part()?.text()?,
+        title: reply.part()?.text()?,
         content: reply.part()?.bytes()?,
-        timeout: reply.part()?.millis()?,
         attempt: reply.part()?.unsigned()? as u32,
         age: reply.part()?.millis()?,
     })
 }
 
-/// Reads what `call_status.lua` writes.
-fn call_status(key: &CallKey, mut reply: Reply) -> StoreResult<CallStatus> {
-    let (destination, content) = (reply.part()?.text()?, reply.part()?.bytes()?);
+/// Reads what `status_of` in `call.lua` writes.
+fn call_status(reply: &mut Reply) -> StoreResult<CallStatus> {
+    let client = ClientToken::from_stored(&reply.part()?.text()?);
+    let id = CallId::from_stored(&reply.part()?.text()?);
+    let (kind, position) = (kind(reply.part()?)?, reply.part()?.unsigned()?);
+    let destination = reply.part()?.text()?;
     let (over, leased) = (reply.part()?.text()?, reply.part()?.text()?);
     let attempts = reply.part()?.unsigned()? as u32;
     let over = Some(over.as_str()).filter(|over| !over.is_empty());
     Ok(CallStatus {
-        key: key.clone(),
+        key: CallKey { client, id },
+        kind,
+        position,
         destination,
-        content,
         state: CallState::of(over, !leased.is_empty(), attempts),
         attempts,
         accepted_ms: reply.part()?.unsigned()?,
         due_ms: reply.part()?.text()?.parse().ok(),
         status: reply.part()?.text()?.parse().ok(),
         reason: reply.part()?.text()?,
+        title: reply.part()?.text()?,
     })
 }

@@ -122,13 +122,7 @@ impl Queues for RedisStore {
             args.push(queue.as_str().into());
             args.push(fence.to_string().into());
         }
-        let lost = self.run(&self.scripts.renew, lane, args).await?;
-        let lost = lost.map(|position| {
-            let position = position.unsigned()? as usize;
-            let missing = || StoreError::Corrupt("renew: no such lease".into());
-            leases.get(position).cloned().ok_or_else(missing)
-        });
-        lost.collect()
+        self.run(&self.scripts.renew, lane, args).await?.pick(leases)
     }
 
     fn alarm(&self, lane: Lane) -> &Alarm {

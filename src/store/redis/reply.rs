@@ -116,6 +116,14 @@ impl Reply {
     }
 
     /// A row of `topics.lua`.
+    /// Those of a list that it has the positions of.
+    pub fn pick<T: Clone>(self, list: &[T]) -> StoreResult<Vec<T>> {
+        let picked = self.map(|position| {
+            list.get(position.unsigned()? as usize).cloned().ok_or_else(|| unexpected("a position"))
+        });
+        picked.collect()
+    }
+
     pub fn topic(mut self) -> StoreResult<Topic> {
         let name = TopicName::from_stored(&self.part()?.text()?);
         let publisher = self.part()?.text()?;

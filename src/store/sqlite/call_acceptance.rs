@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::bus::call::Due;
 use crate::store::calls::{CALL_OVERHEAD, FORGOTTEN_FOR_ROOM};
-use crate::store::{Accepted, CallKey, NewCall};
+use crate::store::{Accepted, CallKey, CallTitle, NewCall};
 
 /// Makes room for groups; how many dead calls were forgotten for that.
 ///
@@ -22,11 +22,11 @@ pub(super) fn make_room(
         let is_known = db
             .prepare_cached("SELECT 1 FROM calls WHERE client = ?1 AND id = ?2")?
             .exists([call.key.client.reveal(), call.key.id.as_str()])?;
-        new += if is_known { 0 } else { call.content.len() as u64 + CALL_OVERHEAD };
+        new += if is_known { 0 } else { size(call) };
     }
     let is_enough = || -> rusqlite::Result<bool> {
         let taken: u64 = db
-            .prepare_cached("SELECT bytes + ?1 * calls FROM call_room")?
+            .prepare_cached("SELECT sum(bytes + ?1 * calls) FROM call_room")?
             .query_row([CALL_OVERHEAD], |row| row.get(0))?;
         Ok(taken + new <= max_bytes)
     };
@@ -49,6 +49,11 @@ pub(super) fn make_room(
         }
     }
     if is_enough()? { Ok(dead_dropped) } else { Err(full("as many calls are kept as may be")) }
+}
+
+/// What a call takes, about. A shared title counts for each that comes with it, until they are kept.
+fn size(call: &NewCall) -> u64 {
+    (call.content.len() + call.title.as_str().len()) as u64 + CALL_OVERHEAD
 }
 
 /// What SQLite says when there is no room.
@@ -91,20 +96,26 @@ fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> 
         Due::In(delay) => now_ms + delay.as_millis() as i64,
         Due::At(at_ms) => (at_ms as i64).max(now_ms),
     };
+    let (shared_title, title) = match &call.title {
+        CallTitle::Own(title) => (None, title.as_str()),
+        CallTitle::Shared(title) => (Some(title_number(db, title)?), ""),
+    };
     db.prepare_cached(
         "INSERT INTO calls
-             (client, id, fingerprint, destination, content, timeout_ms, accepted_ms, due_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (client, id, kind, fingerprint, destination, accepted_ms, due_ms, shared_title, title, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         call.key.client.reveal(),
         call.key.id.as_str(),
+        call.kind.as_str(),
         call.fingerprint,
         call.destination,
-        &call.content[..],
-        call.timeout.as_millis() as u64,
         now_ms,
-        due_ms
+        due_ms,
+        shared_title,
+        title,
+        &call.content[..],
     ])?;
     db.prepare_cached(
         "INSERT INTO destinations (name, due_ms) VALUES (?1, ?2)
@@ -112,4 +123,16 @@ fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> 
     )?
     .execute(params![call.destination, due_ms])?;
     Ok(())
+}
+
+/// The number of a title that calls share.
+fn title_number(db: &Connection, title: &str) -> rusqlite::Result<i64> {
+    let known = db
+        .prepare_cached("SELECT number FROM call_titles WHERE title = ?1")?
+        .query_row([title], |row| row.get(0))
+        .optional()?;
+    if let Some(number) = known {
+        return Ok(number);
+    }
+    db.prepare_cached("INSERT INTO call_titles (title) VALUES (?1)")?.insert([title])
 }

@@ -11,13 +11,13 @@ use super::SqliteStore;
 use super::batches::from_ms;
 use super::call_acceptance;
 use super::writer::Durability;
-use crate::bus::call::CallId;
+use crate::bus::call::{CallId, CallKind, CallState};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_LEASE_MARGIN, CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
+use crate::store::calls::{CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
 use crate::store::{
-    Acceptance, Alarm, CallCancelled, CallClaim, CallKey, CallLease, CallMemory, CallOutcome,
-    CallSettled, CallSettlement, CallState, CallStatus, Calls, DestinationLimits, Lane, LeasedCall,
-    NewCall, StoreResult,
+    Acceptance, Alarm, CallCancelled, CallClaim, CallCounts, CallKey, CallLease, CallMemory,
+    CallOutcome, CallSettled, CallSettlement, CallStatus, Calls, DestinationLimits, Lane,
+    LeasedCall, NewCall, StoreResult,
 };
 
 #[async_trait]
@@ -45,9 +45,20 @@ impl Calls for SqliteStore {
         _lane: Lane,
         limit: usize,
         limits: DestinationLimits,
+        lease: Duration,
     ) -> StoreResult<CallClaim> {
-        let now_ms = self.clock.now_ms();
-        self.write_lazily(move |db| claim(db, limit, limits, now_ms as i64)).await
+        let now_ms = self.clock.now_ms() as i64;
+        self.write_lazily(move |db| claim(db, limit, limits, lease, now_ms)).await
+    }
+
+    async fn renew_calls(
+        &self,
+        _lane: Lane,
+        leases: &[CallLease],
+        lease: Duration,
+    ) -> StoreResult<Vec<CallLease>> {
+        let (leases, now_ms) = (leases.to_vec(), self.clock.now_ms() as i64);
+        self.write_lazily(move |db| renew(db, leases, now_ms + as_ms(lease))).await
     }
 
     async fn settle_calls(
@@ -64,21 +75,38 @@ impl Calls for SqliteStore {
         Ok(settled)
     }
 
-    async fn call(&self, key: &CallKey) -> StoreResult<Option<CallStatus>> {
+    async fn call(&self, key: &CallKey) -> StoreResult<Option<(CallStatus, Bytes)>> {
         let key = key.clone();
-        self.reader.run(move |db| status(db, &key)).await
+        self.reader.run(move |db| call(db, &key)).await
     }
 
-    async fn retry_call(&self, key: &CallKey) -> StoreResult<bool> {
-        let (key, now_ms) = (key.clone(), self.clock.now_ms() as i64);
-        let retried = self.write(move |db| retry(db, &key, now_ms)).await?;
+    async fn calls_before(&self, position: u64, at_most: usize) -> StoreResult<Vec<CallStatus>> {
+        let position = i64::try_from(position).unwrap_or(i64::MAX);
+        self.reader.run(move |db| calls_before(db, position, at_most.min(CALLS_AT_ONCE))).await
+    }
+
+    async fn retry_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<bool>> {
+        let (keys, now_ms) = (keys.to_vec(), self.clock.now_ms() as i64);
+        let retry_all =
+            move |db: &Connection| keys.iter().map(|key| retry(db, key, now_ms)).collect();
+        let retried = self.write(retry_all).await?;
         self.call_alarm.ring_in(Duration::ZERO);
         Ok(retried)
     }
 
-    async fn cancel_call(&self, key: &CallKey) -> StoreResult<CallCancelled> {
-        let key = key.clone();
-        self.write(move |db| cancel(db, &key)).await
+    async fn cancel_calls(&self, keys: &[CallKey]) -> StoreResult<Vec<CallCancelled>> {
+        let keys = keys.to_vec();
+        self.write(move |db| keys.iter().map(|key| cancel(db, key)).collect()).await
+    }
+
+    async fn call_counts(&self, kind: CallKind) -> StoreResult<CallCounts> {
+        let counts = move |db: &Connection| {
+            db.prepare_cached("SELECT waiting, dead, bytes FROM call_room WHERE kind = ?1")?
+                .query_row([kind.as_str()], |row| {
+                    Ok(CallCounts { waiting: row.get(0)?, dead: row.get(1)?, bytes: row.get(2)? })
+                })
+        };
+        self.reader.run(counts).await
     }
 
     async fn forget_calls(&self, _lane: Lane, memory: CallMemory) -> StoreResult<usize> {
@@ -94,6 +122,10 @@ impl Calls for SqliteStore {
         self.is_watched.store(true, std::sync::atomic::Ordering::Relaxed);
         &self.call_alarm
     }
+}
+
+fn as_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Works out when a destination's next call is due, and forgets one that has none.
@@ -116,6 +148,7 @@ fn claim(
     db: &Connection,
     limit: usize,
     limits: DestinationLimits,
+    lease: Duration,
     now_ms: i64,
 ) -> rusqlite::Result<CallClaim> {
     end_old_leases(db, now_ms)?;
@@ -149,7 +182,7 @@ fn claim(
     candidates.truncate(limit);
     let mut calls = Vec::with_capacity(candidates.len());
     for (_, _, number, index) in &candidates {
-        calls.push(lease(db, *number, now_ms)?);
+        calls.push(lease_call(db, *number, now_ms, lease)?);
         db.prepare_cached("UPDATE destinations SET in_flight = in_flight + 1 WHERE name = ?1")?
             .execute([&due[*index].0])?;
     }
@@ -183,7 +216,7 @@ fn end_old_leases(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
         })?
         .collect::<Result<_, _>>()?;
     for (number, destination, cancelled) in ended {
-        release(db, number, &destination, (!cancelled).then_some(now_ms), 0)?;
+        release(db, number, &destination, (!cancelled).then_some(now_ms), Sign::None)?;
         if cancelled {
             db.prepare_cached("DELETE FROM calls WHERE number = ?1")?.execute([number])?;
         }
@@ -192,42 +225,93 @@ fn end_old_leases(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Ends a lease. The call is due then, if it is made again; `failures` is what the attempt says of its
-/// destination: 1 that it fails, -1 that it works, 0 nothing.
+/// What an attempt says of its destination.
+#[derive(Clone, Copy)]
+enum Sign {
+    Works,
+    Fails,
+    None,
+}
+
+/// Ends a lease. The call is due then, if it is made again.
 fn release(
     db: &Connection,
     number: i64,
     destination: &str,
     due_ms: Option<i64>,
-    failures: i64,
+    sign: Sign,
 ) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE calls SET lease_ms = NULL, due_ms = ?2 WHERE number = ?1")?
         .execute(params![number, due_ms])?;
-    db.prepare_cached(
-        "UPDATE destinations SET in_flight = max(in_flight - 1, 0),
-             failures = CASE ?2 WHEN 0 THEN failures WHEN 1 THEN failures + 1 ELSE 0 END
-         WHERE name = ?1",
-    )?
-    .execute(params![destination, failures])?;
+    db.prepare_cached(match sign {
+        Sign::None => "UPDATE destinations SET in_flight = max(in_flight - 1, 0) WHERE name = ?1",
+        Sign::Works => {
+            "UPDATE destinations SET in_flight = max(in_flight - 1, 0), failures = 0 WHERE name = ?1"
+        }
+        Sign::Fails => {
+            "UPDATE destinations SET in_flight = max(in_flight - 1, 0), failures = failures + 1
+             WHERE name = ?1"
+        }
+    })?
+    .execute([destination])?;
     Ok(())
 }
 
-fn lease(db: &Connection, number: i64, now_ms: i64) -> rusqlite::Result<LeasedCall> {
-    db.prepare_cached(
-        "UPDATE calls SET due_ms = NULL, attempts = attempts + 1,
-             lease_ms = ?2 + timeout_ms + ?3, fence = max(fence + 1, ?2 * 1000)
+fn renew(
+    db: &Connection,
+    leases: Vec<CallLease>,
+    until_ms: i64,
+) -> rusqlite::Result<Vec<CallLease>> {
+    let mut lost = Vec::new();
+    for lease in leases {
+        let CallLease { key, fence } = &lease;
+        let renewed = db
+            .prepare_cached(
+                "UPDATE calls SET lease_ms = ?4
+                 WHERE client = ?1 AND id = ?2 AND fence = ?3 AND lease_ms IS NOT NULL",
+            )?
+            .execute(params![key.client.reveal(), key.id.as_str(), fence, until_ms])?;
+        if renewed == 0 {
+            lost.push(lease);
+        }
+    }
+    Ok(lost)
+}
+
+/// Where a call's title stands.
+const TITLE: &str =
+    "coalesce((SELECT t.title FROM call_titles t WHERE t.number = shared_title), title)";
+
+fn lease_call(
+    db: &Connection,
+    number: i64,
+    now_ms: i64,
+    lease: Duration,
+) -> rusqlite::Result<LeasedCall> {
+    db.prepare_cached(&format!(
+        "UPDATE calls SET due_ms = NULL, attempts = attempts + 1, lease_ms = ?2 + ?3,
+             fence = max(fence + 1, ?2 * 1000)
          WHERE number = ?1
-         RETURNING client, id, fence, destination, content, timeout_ms, attempts, accepted_ms",
-    )?
-    .query_row(params![number, now_ms, CALL_LEASE_MARGIN.as_millis() as u64], |row| {
+         RETURNING client, id, fence, kind, destination, {TITLE}, content, attempts, accepted_ms"
+    ))?
+    .query_row(params![number, now_ms, as_ms(lease)], |row| {
         Ok(LeasedCall {
             lease: CallLease { key: key_from_row(row)?, fence: row.get(2)? },
-            destination: row.get(3)?,
-            content: Bytes::from(row.get::<_, Vec<u8>>(4)?),
-            timeout: Duration::from_millis(row.get(5)?),
-            attempt: row.get(6)?,
-            age: from_ms(now_ms - row.get::<_, i64>(7)?),
+            kind: kind_from_row(row, 3)?,
+            destination: row.get(4)?,
+            title: row.get(5)?,
+            content: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+            attempt: row.get(7)?,
+            age: from_ms(now_ms - row.get::<_, i64>(8)?),
         })
+    })
+}
+
+fn kind_from_row(row: &Row<'_>, column: usize) -> rusqlite::Result<CallKind> {
+    let kind: String = row.get(column)?;
+    CallKind::parse(&kind).ok_or_else(|| {
+        let what = format!("no kind of call: {kind}").into();
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what)
     })
 }
 
@@ -253,15 +337,15 @@ fn settle(
         })
         .optional()?;
     let Some((number, destination, cancelled)) = leased else { return Ok(CallSettled::Stale) };
-    let (due_ms, over, failures) = match settlement.outcome {
-        CallOutcome::Done => (None, Some("done"), -1),
-        CallOutcome::Dead => (None, Some("dead"), 1),
-        CallOutcome::Failed { .. } if cancelled => (None, Some("dead"), 1),
-        CallOutcome::Returned if cancelled => (None, Some("dead"), 0),
-        CallOutcome::Failed { retry_in } => (Some(now_ms + retry_in.as_millis() as i64), None, 1),
-        CallOutcome::Returned => (Some(now_ms), None, 0),
+    let (due_ms, over, sign) = match settlement.outcome {
+        CallOutcome::Done => (None, Some("done"), Sign::Works),
+        CallOutcome::Dead => (None, Some("dead"), Sign::Fails),
+        CallOutcome::Failed { .. } if cancelled => (None, Some("dead"), Sign::Fails),
+        CallOutcome::Returned if cancelled => (None, Some("dead"), Sign::None),
+        CallOutcome::Failed { retry_in } => (Some(now_ms + as_ms(retry_in)), None, Sign::Fails),
+        CallOutcome::Returned => (Some(now_ms), None, Sign::None),
     };
-    release(db, number, &destination, due_ms, failures)?;
+    release(db, number, &destination, due_ms, sign)?;
     if cancelled {
         db.prepare_cached("DELETE FROM calls WHERE number = ?1")?.execute([number])?;
     } else if settlement.outcome == CallOutcome::Returned {
@@ -279,28 +363,48 @@ fn settle(
     Ok(CallSettled::Recorded)
 }
 
-fn status(db: &Connection, key: &CallKey) -> rusqlite::Result<Option<CallStatus>> {
-    db.prepare_cached(
-        "SELECT client, id, destination, content, over, lease_ms IS NOT NULL, attempts, accepted_ms,
-             due_ms, status, reason
-         FROM calls WHERE client = ?1 AND id = ?2",
-    )?
+const STATUS: &str = "client, id, kind, number, destination, over, lease_ms IS NOT NULL, attempts,
+    accepted_ms, due_ms, status, reason";
+
+/// Reads the columns of [`STATUS`], and then the title.
+fn status_from_row(row: &Row<'_>) -> rusqlite::Result<CallStatus> {
+    let (over, is_leased): (Option<String>, bool) = (row.get(5)?, row.get(6)?);
+    let attempts = row.get(7)?;
+    Ok(CallStatus {
+        key: key_from_row(row)?,
+        kind: kind_from_row(row, 2)?,
+        position: row.get(3)?,
+        destination: row.get(4)?,
+        state: CallState::of(over.as_deref(), is_leased, attempts),
+        attempts,
+        accepted_ms: row.get(8)?,
+        due_ms: row.get(9)?,
+        status: row.get(10)?,
+        reason: row.get(11)?,
+        title: row.get(12)?,
+    })
+}
+
+fn call(db: &Connection, key: &CallKey) -> rusqlite::Result<Option<(CallStatus, Bytes)>> {
+    db.prepare_cached(&format!(
+        "SELECT {STATUS}, {TITLE}, content FROM calls WHERE client = ?1 AND id = ?2"
+    ))?
     .query_row([key.client.reveal(), key.id.as_str()], |row| {
-        let (over, is_leased): (Option<String>, bool) = (row.get(4)?, row.get(5)?);
-        let attempts = row.get(6)?;
-        Ok(CallStatus {
-            key: key_from_row(row)?,
-            destination: row.get(2)?,
-            content: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-            state: CallState::of(over.as_deref(), is_leased, attempts),
-            attempts,
-            accepted_ms: row.get(7)?,
-            due_ms: row.get(8)?,
-            status: row.get(9)?,
-            reason: row.get(10)?,
-        })
+        Ok((status_from_row(row)?, row.get::<_, Vec<u8>>(13)?.into()))
     })
     .optional()
+}
+
+fn calls_before(
+    db: &Connection,
+    position: i64,
+    at_most: usize,
+) -> rusqlite::Result<Vec<CallStatus>> {
+    db.prepare_cached(&format!(
+        "SELECT {STATUS}, {TITLE} FROM calls WHERE number < ?1 ORDER BY number DESC LIMIT ?2"
+    ))?
+    .query_map(params![position, at_most as u64], status_from_row)?
+    .collect()
 }
 
 fn retry(db: &Connection, key: &CallKey, now_ms: i64) -> rusqlite::Result<bool> {

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use crate::files::create_private_directory;
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 5] = [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5];
+const MIGRATIONS: [&str; 6] =
+    [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5, FROM_5_TO_6];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
@@ -142,19 +143,25 @@ const FROM_3_TO_4: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What version 5 adds: calls, and what they queue behind. A call is on its way while it has a `lease_ms`,
-/// which says until when, and waits while it has a `due_ms`; `over` is `done` or `dead`. A destination is due
-/// when its first call is that waits; `failures` counts those in a row. `call_room` has how many calls
-/// there are, and what their contents take.
-const FROM_4_TO_5: &str = "
+/// What version 5 added: a first form of calls, which nothing outside could reach yet.
+const FROM_4_TO_5: &str = "";
+
+/// What version 6 has: calls, and what they queue behind. A call is on its way while it has a `lease_ms`,
+/// which says until when, and waits while it has a `due_ms`; `over` is `done` or `dead`. Its title is its own,
+/// or stands in `call_titles` for several. A destination is due when its first call is that waits; `failures`
+/// counts those in a row. `call_room` has how many calls of each kind there are, and what they take.
+const FROM_5_TO_6: &str = "
+    DROP TABLE IF EXISTS calls;
+    DROP TABLE IF EXISTS call_room;
+    DROP TABLE IF EXISTS destinations;
+
     CREATE TABLE calls (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         client TEXT NOT NULL,
         id TEXT NOT NULL,
+        kind TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
         destination TEXT NOT NULL,
-        content BLOB NOT NULL,
-        timeout_ms INTEGER NOT NULL,
         accepted_ms INTEGER NOT NULL,
         due_ms INTEGER,
         lease_ms INTEGER,
@@ -165,18 +172,47 @@ const FROM_4_TO_5: &str = "
         over_ms INTEGER,
         status INTEGER,
         reason TEXT NOT NULL DEFAULT '',
+        shared_title INTEGER,
+        title TEXT NOT NULL,
+        content BLOB NOT NULL,
         UNIQUE (client, id)
     );
     CREATE INDEX calls_by_due ON calls (destination, due_ms) WHERE due_ms IS NOT NULL;
     CREATE INDEX calls_by_lease ON calls (lease_ms) WHERE lease_ms IS NOT NULL;
     CREATE INDEX calls_by_end ON calls (over, over_ms) WHERE over IS NOT NULL;
 
-    CREATE TABLE call_room (calls INTEGER NOT NULL, bytes INTEGER NOT NULL);
-    INSERT INTO call_room VALUES (0, 0);
-    CREATE TRIGGER calls_take_room AFTER INSERT ON calls
-    BEGIN UPDATE call_room SET calls = calls + 1, bytes = bytes + length(new.content); END;
-    CREATE TRIGGER calls_give_room AFTER DELETE ON calls
-    BEGIN UPDATE call_room SET calls = calls - 1, bytes = bytes - length(old.content); END;
+    CREATE TABLE call_titles (
+        number INTEGER PRIMARY KEY, title TEXT NOT NULL UNIQUE, calls INTEGER NOT NULL DEFAULT 0
+    );
+
+    CREATE TABLE call_room (
+        kind TEXT PRIMARY KEY, calls INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+        waiting INTEGER NOT NULL DEFAULT 0, dead INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    INSERT INTO call_room (kind) VALUES ('call'), ('postback'), ('unread');
+    CREATE TRIGGER calls_take_room AFTER INSERT ON calls BEGIN
+        UPDATE call_room SET calls = calls + 1, waiting = waiting + 1,
+            bytes = bytes + length(new.content) + length(new.title)
+        WHERE kind = new.kind;
+        UPDATE call_titles SET calls = calls + 1 WHERE number = new.shared_title;
+    END;
+    CREATE TRIGGER calls_end AFTER UPDATE OF over ON calls WHEN old.over IS NOT new.over BEGIN
+        UPDATE call_room SET waiting = waiting + (new.over IS NULL) - (old.over IS NULL),
+            dead = dead + (new.over IS 'dead') - (old.over IS 'dead')
+        WHERE kind = new.kind;
+    END;
+    CREATE TRIGGER calls_give_room AFTER DELETE ON calls BEGIN
+        UPDATE call_room SET calls = calls - 1,
+            waiting = waiting - (old.over IS NULL), dead = dead - (old.over IS 'dead'),
+            bytes = bytes - length(old.content) - length(old.title)
+        WHERE kind = old.kind;
+        UPDATE call_titles SET calls = calls - 1 WHERE number = old.shared_title;
+        DELETE FROM call_titles WHERE number = old.shared_title AND calls <= 0;
+    END;
+    CREATE TRIGGER call_titles_take_room AFTER INSERT ON call_titles
+    BEGIN UPDATE call_room SET bytes = bytes + length(new.title) WHERE kind = 'postback'; END;
+    CREATE TRIGGER call_titles_give_room AFTER DELETE ON call_titles
+    BEGIN UPDATE call_room SET bytes = bytes - length(old.title) WHERE kind = 'postback'; END;
 
     CREATE TABLE destinations (
         name TEXT PRIMARY KEY,

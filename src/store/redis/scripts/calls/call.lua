@@ -3,7 +3,14 @@
 -- A call's name in sets: no token has a slash.
 local function member_of(client, id) return client .. '/' .. id end
 
+-- What is short, so that Redis keeps it compactly; title and content, one after the other, stand apart.
 local function call_key(member) return P .. 'call:' .. member end
+local function content_key(member) return P .. 'call_content:' .. member end
+-- A title that calls share, and how many do.
+local function title_key(name) return P .. 'call_title:' .. name end
+
+-- All calls, at their positions.
+local CALLS, ROOM = P .. 'calls', P .. 'call_room'
 local function waiting_key(destination) return P .. 'calls_waiting:' .. destination end
 local function destination_key(destination) return P .. 'destination:' .. destination end
 
@@ -36,13 +43,52 @@ local function release(member, destination, says)
   if says == 'fails' then redis.call('HINCRBY', key, 'failures', 1) end
 end
 
+-- Counts more or fewer calls of a kind: `what` is 'calls', 'waiting', 'dead' or 'bytes'.
+local function count(kind, what, more)
+  if more ~= 0 then redis.call('HINCRBY', ROOM, kind .. ' ' .. what, more) end
+end
+
+local function count_state(kind, over, more)
+  if not over then count(kind, 'waiting', more) end
+  if over == 'dead' then count(kind, 'dead', more) end
+end
+
 -- Takes a call away with all that is known of it.
 local function forget(member)
   redis.call('ZREM', P .. 'calls_done', member)
   redis.call('ZREM', P .. 'calls_dead', member)
-  local content = redis.call('HSTRLEN', call_key(member), 'content')
-  if redis.call('DEL', call_key(member)) == 1 then
-    redis.call('HINCRBY', P .. 'call_room', 'calls', -1)
-    redis.call('HINCRBY', P .. 'call_room', 'bytes', -content)
+  redis.call('ZREM', CALLS, member)
+  local c = redis.call('HMGET', call_key(member), 'kind', 'over', 'shared')
+  if not c[1] then return end
+  count(c[1], 'calls', -1)
+  count(c[1], 'bytes', -redis.call('STRLEN', content_key(member)))
+  count_state(c[1], c[2], -1)
+  redis.call('DEL', call_key(member), content_key(member))
+  if c[3] and redis.call('HINCRBY', title_key(c[3]), 'calls', -1) <= 0 then
+    count('postback', 'bytes', -redis.call('HSTRLEN', title_key(c[3]), 'title'))
+    redis.call('DEL', title_key(c[3]))
   end
+end
+
+-- The title of a call that has these fields: how long its own is, and the name of a shared one.
+local function title_of(member, own, shared)
+  if shared then return redis.call('HGET', title_key(shared), 'title') or '' end
+  if tonumber(own) == 0 then return '' end
+  return redis.call('GETRANGE', content_key(member), 0, own - 1)
+end
+
+local function content_of(member, own) return redis.call('GETRANGE', content_key(member), own, -1) end
+
+local STATUS_FIELDS = { 'client', 'id', 'kind', 'destination', 'over', 'leased', 'attempts', 'accepted',
+  'status', 'reason', 'own', 'shared' }
+
+-- A call as it stands: { client, id, kind, position, destination, over or '', leased or '', attempts, accepted,
+-- due or '', status or '', reason, title }, or nil.
+local function status_of(member)
+  local c = redis.call('HMGET', call_key(member), unpack(STATUS_FIELDS))
+  if not c[1] then return nil end
+  local due = redis.call('ZSCORE', waiting_key(c[4]), member)
+  local position = text(number(redis.call('ZSCORE', CALLS, member)) or 0)
+  return { c[1], c[2], c[3], position, c[4], c[5] or '', c[6] or '', c[7], c[8],
+    due and text(tonumber(due)) or '', c[9] or '', c[10] or '', title_of(member, c[11], c[12]) }
 end

@@ -1,13 +1,13 @@
 -- Leases calls that are due: of destinations that are due, each gets one before any gets two.
 --
 -- ARGV: how many at most, how many may be on their way to one destination, how many while its last one has
---       failed, margin of a lease in ms, how many leases are ended and destinations looked at, at most,
+--       failed, length of a lease in ms, how many leases are ended and destinations looked at, at most,
 --       claimer, number of the claim, number of the claimer's last claim that was answered.
--- Returns { milliseconds until the next one is due, or -1, { client, id, fence, destination, content,
--- time-out, attempt, age in ms }… }.
+-- Returns { milliseconds until the next one is due, or -1, { client, id, fence, kind, destination, title, content,
+-- attempt, age in ms }… }.
 
 local limit, in_flight, probes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local margin, at_once = tonumber(ARGV[4]), ARGV[5]
+local length, at_once = tonumber(ARGV[4]), ARGV[5]
 local now = now_ms()
 
 local function give_back(member)
@@ -61,17 +61,18 @@ end
 
 local function lease(member, destination)
   local key = call_key(member)
-  local c = redis.call('HMGET', key, 'client', 'id', 'content', 'timeout', 'accepted', 'fence')
+  local c = redis.call('HMGET', key, 'client', 'id', 'kind', 'accepted', 'fence', 'own', 'shared')
   redis.call('ZREM', waiting_key(destination), member)
   if not c[1] then return nil end
   -- From the clock, so that it is not given out again by a server that lost its last changes.
-  local fence = text(math.max((number(c[6]) or 0) + 1, now_us()))
+  local fence = text(math.max((number(c[5]) or 0) + 1, now_us()))
   local attempt = redis.call('HINCRBY', key, 'attempts', 1)
   redis.call('HSET', key, 'fence', fence, 'leased', 1)
-  redis.call('ZADD', CALLS_LEASED, text(now + tonumber(c[4]) + margin), member)
+  redis.call('ZADD', CALLS_LEASED, text(now + length), member)
   redis.call('HINCRBY', destination_key(destination), 'in_flight', 1)
-  local age = math.max(0, now - tonumber(c[5]))
-  return { c[1], c[2], fence, destination, c[3], c[4], attempt, age }
+  local age = math.max(0, now - tonumber(c[4]))
+  return { c[1], c[2], fence, c[3], destination, title_of(member, c[6], c[7]), content_of(member, c[6]),
+    attempt, age }
 end
 
 local reply, given = { -1 }, {}
@@ -93,7 +94,7 @@ while goes_on and #reply <= limit do
 end
 for _, queue in ipairs(queues) do reschedule(queue.name) end
 if #given > 0 then
-  redis.call('SET', claims, ARGV[7] .. table.concat(given), 'PX', margin)
+  redis.call('SET', claims, ARGV[7] .. table.concat(given), 'PX', length)
 end
 
 -- The next one that has a place: of the destinations that are due and have none, it is known when they do.

@@ -8,7 +8,7 @@ local now = now_ms()
 
 local function settle(member, fence, outcome, status, reason)
   local key = call_key(member)
-  local c = redis.call('HMGET', key, 'fence', 'leased', 'destination', 'cancelled')
+  local c = redis.call('HMGET', key, 'fence', 'leased', 'destination', 'cancelled', 'kind')
   if c[1] ~= fence or not c[2] then return 0 end
   local says = outcome == 'done' and 'works' or outcome == 'returned' and '' or 'fails'
   release(member, c[3], says)
@@ -21,6 +21,8 @@ local function settle(member, fence, outcome, status, reason)
     redis.call('HSET', key, 'status', status, 'reason', reason)
     if outcome == 'done' or outcome == 'dead' then
       redis.call('HSET', key, 'over', outcome)
+      count_state(c[5], nil, -1)
+      count_state(c[5], outcome, 1)
       redis.call('ZADD', P .. 'calls_' .. outcome, text(now), member)
     else
       wait_until(member, c[3], now + tonumber(outcome))
