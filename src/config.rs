@@ -4,6 +4,7 @@
 //! written from it (the last two are checked by a test). A flag has the variable's name, without
 //! `ROUTEMASTER_`, in lower case with hyphens, and wins over the environment.
 
+mod calls;
 pub mod environment;
 mod parse;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod services;
 mod survey;
 mod table;
 
+pub use calls::{CallPauses, CallsKey, Interface, KeyWindow};
 pub use parse::redis_url;
 pub use role::Role;
 pub use services::{ExceptionService, MetricService};
@@ -197,6 +199,12 @@ mod tests {
             ("EXCEPTION_SERVICE_URL", "http://sentry.example/1"),
             ("HONEYBADGER_API_KEY", "two words"),
             ("NEW_RELIC_LICENSE_KEY", "ключ"),
+            ("ROUTEMASTER_PLAIN_BIND", "127.0.0.1"),
+            ("ROUTEMASTER_OPEN", "calls,bus"),
+            ("ROUTEMASTER_CALLS_HEADER", "X Authorization"),
+            ("ROUTEMASTER_CALLS_KEY_WINDOW", "0"),
+            ("ROUTEMASTER_CALL_TIMEOUT", "0.05"),
+            ("ROUTEMASTER_DEAD_LETTER_RETENTION", "30"),
         ] {
             let error = settings(&[(name, value)]).err().map(|error| error.to_string());
             let error = error.unwrap_or_else(|| panic!("{name}={value} was taken"));
@@ -222,6 +230,8 @@ mod tests {
             &[("ROUTEMASTER_REDIS_MIN_FREE", "50MB"), ("ROUTEMASTER_REDIS_URL", "redis://a")],
             &[("ROUTEMASTER_SQLITE_MIN_FREE", "1GB"), ("ROUTEMASTER_SQLITE_MAX_BYTES", "2GB")],
             &[("ROUTEMASTER_CLIENTS", "demo,boss"), ("ROUTEMASTER_ROOT_KEY", "boss")],
+            &[("ROUTEMASTER_CLIENTS", "open")],
+            &[("ROUTEMASTER_CALL_RETRY_MS", "9"), ("ROUTEMASTER_CALL_RETRY_MAX_MS", "8")],
         ] {
             assert!(matches!(settings(pairs), Err(SettingError::Conflict(_))), "{pairs:?}");
         }
@@ -283,6 +293,44 @@ mod tests {
         );
         let error = settings(&[("ROUTEMASTER_REDIS_URL", "HUNTER2")]).err().unwrap();
         assert!(!error.to_string().contains("HUNTER2"), "it may be a password: {error}");
+    }
+
+    #[test]
+    fn the_settings_of_the_call_proxy_are_taken_as_they_stand() {
+        let proxy = settings(&[
+            ("AUTHORIZATION_KEY", "yourauthorizationkey"),
+            ("AUTHORIZATION_HEADER", "Authorization"),
+            ("FAST_PUBLISH", "1"),
+            ("REQUEUE_FAILED_AFTER_MILLISECONDS", "700"),
+            ("MAX_QUEUE_SIZE", "5"),
+        ])
+        .unwrap();
+        let (key, window) = proxy.calls_key().unwrap();
+        assert_eq!((key.reveal(), window), ("yourauthorizationkey", KeyWindow::Any));
+        assert!(!proxy.is_open(Interface::Calls) && proxy.calls_fast);
+        assert_eq!(proxy.calls_header, "authorization");
+        let pause = std::time::Duration::from_millis(700);
+        assert_eq!(proxy.call_pauses(), CallPauses { first: pause, max: pause });
+        assert_eq!(proxy.postback_queue_max, 5);
+        assert!(settings(&[("AUTHORIZATION_KEY", "")]).unwrap().is_open(Interface::Calls));
+        assert!(!settings(&[]).unwrap().is_open(Interface::Calls));
+    }
+
+    #[test]
+    fn the_bus_has_its_own_names_for_them() {
+        let ours = settings(&[
+            ("ROUTEMASTER_CALLS_KEY", "k"),
+            ("AUTHORIZATION_KEY", ""),
+            ("ROUTEMASTER_OPEN", "postbacks"),
+            ("ROUTEMASTER_CALL_RETRY_MAX_MS", "1000"),
+            ("REQUEUE_FAILED_AFTER_MILLISECONDS", "700"),
+        ])
+        .unwrap();
+        let five_minutes = KeyWindow::Within(std::time::Duration::from_secs(300));
+        assert_eq!(ours.calls_key().unwrap().1, five_minutes);
+        assert!(!ours.is_open(Interface::Calls) && ours.is_open(Interface::Postbacks));
+        let pauses = ours.call_pauses();
+        assert_eq!((pauses.first.as_millis(), pauses.max.as_millis()), (1000, 1000));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Group commits: what waits is handed to the store together, and each is answered for when its group is
 //! committed.
 //!
-//! [`group`] is how, whatever it is; [`publishes`] and [`settlements`] are what.
+//! [`group`] is how, whatever it is; [`publishes`], [`settlements`] and [`calls`] are what.
 
+mod calls;
 mod group;
 mod publishes;
 mod settlements;
 
+pub use calls::{AcceptGroups, CallAcceptance, CallSettleGroups, CallSettlements};
 pub use group::GroupCommit;
 pub use publishes::{PublishGroups, Publishes};
 pub use settlements::{SettleGroups, Settlements, Settling};

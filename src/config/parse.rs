@@ -1,6 +1,6 @@
 //! Reads the values of settings. `None` means: not allowed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
-use super::{ExceptionService, MetricService};
+use super::{ExceptionService, Interface, MetricService};
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::token::ClientToken;
 use crate::egress::host_pattern::{self, HostPattern};
@@ -41,6 +41,20 @@ pub fn some_seconds(text: &str) -> Option<Duration> {
 pub fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
     (0.0..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// A whole number with a unit: `90s`, `30m`, `12h` or `7d`, up to ten years.
+pub fn time_span(text: &str) -> Option<Duration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[number.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let seconds = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+    (seconds <= 3650 * 86_400).then(|| Duration::from_secs(seconds))
 }
 
 pub fn milliseconds(text: &str) -> Option<Duration> {
@@ -100,6 +114,15 @@ pub fn path(text: &str) -> Option<PathBuf> {
 
 pub fn readable_file(text: &str) -> Option<PathBuf> {
     std::fs::read(text).is_ok().then(|| text.into())
+}
+
+/// Addresses with their ports, separated by commas.
+pub fn socket_addresses(text: &str) -> Option<Vec<SocketAddr>> {
+    list(text, |text| text.parse().ok())
+}
+
+pub fn interfaces(text: &str) -> Option<Vec<Interface>> {
+    list(text, |text| Interface::ALL.into_iter().find(|interface| interface.name() == text))
 }
 
 /// Networks in their common notation, separated by commas; an address is one of its own.

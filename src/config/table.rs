@@ -1,25 +1,26 @@
 //! The table of all settings. A doc comment is the meaning that operators read.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
+use super::calls::{CallsKey, Interface, KeyWindow};
 use super::parse::{
     acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
-    https_host, https_url, log_level, metric_service, milliseconds, networks, optional, path,
-    points, port, publish_status, readable_file, redis_url, seconds, some_seconds, switch, tokens,
-    visible, within,
+    https_host, https_url, interfaces, log_level, metric_service, milliseconds, networks, optional,
+    path, points, port, publish_status, readable_file, redis_url, seconds, socket_addresses,
+    some_seconds, switch, time_span, tokens, visible, within,
 };
 use super::{ExceptionService, MetricService, Setting, SettingError, Sources, shown};
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::event::DATA_DEPTH_MAX;
-use crate::bus::token::{ClientToken, RootKey};
+use crate::bus::token::{ClientToken, PSEUDO_CLIENTS, RootKey};
 use crate::bus::topic::TopicName;
 use crate::egress::host_pattern::HostPattern;
 use crate::egress::rules::EgressRules;
@@ -46,6 +47,8 @@ macro_rules! settings {
             /// The values of all secret settings as they were given, so that none of them gets into
             /// what leaves the process.
             pub secrets: Vec<String>,
+            /// Whether AUTHORIZATION_KEY is set, but empty.
+            pub authorization_key_is_empty: bool,
         }
 
         /// All settings, in the order in which people read them.
@@ -90,8 +93,12 @@ macro_rules! settings {
                         parsed
                     },)+
                 };
+                let key = (sources.environment)("AUTHORIZATION_KEY");
+                let authorization_key_is_empty = key.is_some_and(|key| key.is_empty());
                 match draft {
-                    Draft { $($field: Some($field),)+ } => Ok(Self { $($field,)+ secrets }),
+                    Draft { $($field: Some($field),)+ } => {
+                        Ok(Self { $($field,)+ secrets, authorization_key_is_empty })
+                    }
                     _ => Err(errors),
                 }
             }
@@ -261,6 +268,77 @@ settings! {
     sqlite_min_free: Option<u64> = "ROUTEMASTER_SQLITE_MIN_FREE", "", BYTES,
         |text| optional(text, bytes);
 
+    /// Plain-HTTP listeners that take calls, postbacks and messages, and answer for the health, and nothing else.
+    plain_bind: Vec<SocketAddr> = "ROUTEMASTER_PLAIN_BIND", "",
+        "addresses with a port such as 127.0.0.1:8008, separated by commas", socket_addresses;
+    /// Plain-HTTP listeners that send everybody to the HTTPS port.
+    redirect_bind: Vec<SocketAddr> = "ROUTEMASTER_REDIRECT_BIND", "",
+        "addresses with a port such as 0.0.0.0:80, separated by commas", socket_addresses;
+    /// Interfaces that may be used without a token.
+    open: Vec<Interface> = "ROUTEMASTER_OPEN", "",
+        "calls, postbacks and messages, separated by commas", interfaces;
+    /// The key with which calls may be made without a token, by the hash that `docs/calls.md` describes.
+    calls_key: Option<CallsKey> = "ROUTEMASTER_CALLS_KEY", secret, "",
+        "1 to 256 characters", |text| optional(text, CallsKey::parse);
+    /// The same under the original's name: the time in a hash is not looked at then, unless
+    /// ROUTEMASTER_CALLS_KEY_WINDOW is set. Set but empty: calls need no authorisation.
+    authorization_key: Option<CallsKey> = "AUTHORIZATION_KEY", secret, "",
+        "1 to 256 characters", |text| optional(text, CallsKey::parse);
+    /// The header that such a hash comes in.
+    calls_header: HeaderName = "ROUTEMASTER_CALLS_HEADER" or "AUTHORIZATION_HEADER", "X-Authorization",
+        "the name of a header", |text| text.parse().ok();
+    /// How far away the time in such a hash may be. Not set: 300, or any with AUTHORIZATION_KEY.
+    calls_key_window: Option<KeyWindow> = "ROUTEMASTER_CALLS_KEY_WINDOW", "",
+        "1 to 86400 seconds, or off", |text| optional(text, KeyWindow::parse);
+    /// Whether `POST /` answers 200 without a word on what it was given, as the original does then.
+    calls_fast: bool = "ROUTEMASTER_CALLS_FAST" or "FAST_PUBLISH", "false", "true or false", switch;
+    /// The largest body of a request with calls, in bytes.
+    max_call: usize = "ROUTEMASTER_MAX_CALL", "1048576", "1024 to 67108864 bytes",
+        |text| within(text, 1024..=67_108_864);
+    /// How much calls and postbacks may take that wait, are dead or were done of late. Those that were done make
+    /// room first, then those that are dead; what waits is refused room rather than dropped.
+    calls_max_bytes: u64 = "ROUTEMASTER_CALLS_MAX_BYTES", "1GiB", BYTES, bytes;
+    /// How many calls one worker makes at once.
+    max_calls: usize = "ROUTEMASTER_MAX_CALLS", "1000", "1 to 100000",
+        |text| within(text, 1..=100_000);
+    /// How many calls all workers together make to one destination at once: one scheme, host and port.
+    calls_per_destination: u32 = "ROUTEMASTER_CALLS_PER_DESTINATION", "16", "1 to 10000",
+        |text| within(text, 1..=10_000).map(|calls| calls as u32);
+    /// How long one attempt at a call may take, redirects included, if the call does not say.
+    call_timeout: Duration = "ROUTEMASTER_CALL_TIMEOUT", "60", "0.1 to 3600 seconds",
+        |text| seconds(text).filter(|time| (0.1..=3600.0).contains(&time.as_secs_f64()));
+    /// The pause before a call is made again; it doubles with each attempt. Not set: 5000.
+    call_retry: Option<Duration> = "ROUTEMASTER_CALL_RETRY_MS", "", "0 to 86400000 milliseconds",
+        |text| optional(text, milliseconds);
+    /// The longest such pause. With equal values, each pause is just as long. Not set: 300000.
+    call_retry_max: Option<Duration> = "ROUTEMASTER_CALL_RETRY_MAX_MS", "", "0 to 86400000 milliseconds",
+        |text| optional(text, milliseconds);
+    /// The original's name for both, if neither is set.
+    call_pause: Option<Duration> = "REQUEUE_FAILED_AFTER_MILLISECONDS", "", "0 to 86400000 milliseconds",
+        |text| optional(text, milliseconds);
+    /// How often a call is made that fails and does not say so itself. 0: without end.
+    call_max_attempts: u32 = "ROUTEMASTER_CALL_MAX_ATTEMPTS", "0", "0 to 1000000 attempts",
+        |text| within(text, 0..=1_000_000).map(|attempts| attempts as u32);
+    /// For how long a call is made again that fails and does not say so itself. 0: without end.
+    call_give_up_after: Duration = "ROUTEMASTER_CALL_GIVE_UP_AFTER_MS", "0", "0 to 31622400000 milliseconds",
+        |text| within(text, 0..=31_622_400_000).map(|ms| Duration::from_millis(ms as u64));
+    /// Whether calls and postbacks may go to http:// URLs.
+    plain_targets: bool = "ROUTEMASTER_PLAIN_TARGETS", "yes", "yes or no", switch;
+    /// How many postbacks may wait.
+    postback_queue_max: u64 = "ROUTEMASTER_POSTBACK_QUEUE_MAX" or "MAX_QUEUE_SIZE", "100000",
+        "1 to 1000000000 postbacks", |text| within(text, 1..=1_000_000_000).map(|count| count as u64);
+    /// The largest body of a request with postbacks, in bytes.
+    max_postbacks: usize = "ROUTEMASTER_MAX_POSTBACKS", "67108864", "1024 to 67108864 bytes",
+        |text| within(text, 1024..=67_108_864);
+    /// What stands in the place of a key that a postback has no value for.
+    postback_default: String = "ROUTEMASTER_POSTBACK_DEFAULT", "", "any text", |text| Some(text.to_owned());
+    /// How often a postback is made that fails. 0: without end.
+    postback_attempts: u32 = "ROUTEMASTER_POSTBACK_ATTEMPTS", "5", "0 to 1000000 attempts",
+        |text| within(text, 0..=1_000_000).map(|attempts| attempts as u32);
+    /// How long what was given up is kept.
+    dead_letter_retention: Duration = "ROUTEMASTER_DEAD_LETTER_RETENTION", "30d",
+        "a time such as 12h or 30d, up to 3650d", time_span;
+
     /// With so many due batches, or more, GET /pulse/scaling takes its time to answer.
     scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
         |text| within(text, 0..=1_000_000_000);
@@ -353,6 +431,18 @@ impl Settings {
                 "ROUTEMASTER_{store}_MIN_FREE ({min_free} bytes) must be less than half of \
                  ROUTEMASTER_{store}_{limit} ({max} bytes)"
             ));
+        }
+        if self.call_retry.zip(self.call_retry_max).is_some_and(|(first, max)| first > max) {
+            conflict(
+                "ROUTEMASTER_CALL_RETRY_MS must not be more than ROUTEMASTER_CALL_RETRY_MAX_MS",
+            );
+        }
+        for reserved in PSEUDO_CLIENTS {
+            if self.clients.iter().any(|client| client.reveal() == reserved) {
+                conflict(&format!(
+                    "ROUTEMASTER_CLIENTS must not have {reserved}: calls that come without a token are its"
+                ));
+            }
         }
         let root = self.root_key.as_ref().map(RootKey::reveal);
         if self.clients.iter().any(|client| Some(client.reveal()) == root) {

@@ -11,5 +11,6 @@ pub mod host_pattern;
 pub mod outbound;
 pub mod pools;
 pub mod resolver;
+pub mod retry_after;
 mod reuse;
 pub mod rules;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -118,16 +118,44 @@ impl OutboundTemplate {
 }
 
 impl Outbound {
-    /// Sends a request; once more, over another connection, if one that had been used before turned out
-    /// to be closed. The answer's body is left to the caller, who bounds it.
+    /// Sends a request that may arrive twice; once more, over another connection, if one that had been used
+    /// before turned out to be closed. The answer's body is left to the caller, who bounds it.
     ///
     /// # Errors
     /// Why there is no answer within `timeout`.
-    pub async fn send(
+    pub async fn send_batch(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.send(request, timeout, |request| {
+            reuse::execute(move || self.0.request(request.clone()))
+        })
+        .await
+    }
+
+    /// Sends a request of which nobody knows what it does when it arrives twice: once more only if nothing of
+    /// it had left when its connection turned out to be closed, which the client knows.
+    ///
+    /// # Errors
+    /// Why there is no answer within `timeout`.
+    pub async fn send_once(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.send(request, timeout, |request| self.0.request(request)).await
+    }
+
+    async fn send<F>(
         &self,
         mut request: Request<Full<Bytes>>,
         timeout: Duration,
-    ) -> Result<Response<Incoming>, SendError> {
+        execute: impl FnOnce(Request<Full<Bytes>>) -> F,
+    ) -> Result<Response<Incoming>, SendError>
+    where
+        F: Future<Output = Result<Response<Incoming>, ClientError>>,
+    {
         let flooded = Arc::new(Notify::new());
         let (count, told) = (AtomicUsize::new(0), flooded.clone());
         on_informational(&mut request, move |_| {
@@ -135,7 +163,7 @@ impl Outbound {
                 told.notify_one();
             }
         });
-        let sending = reuse::execute(|| self.0.request(request.clone()));
+        let sending = execute(request);
         tokio::select! {
             biased;
             () = flooded.notified() => Err(SendError::Flood),
@@ -145,6 +173,30 @@ impl Outbound {
             },
         }
     }
+}
+
+/// How much of an answer's body is read, and for how long, so that its connection can be used again.
+const ANSWER_MAX: usize = 64 * 1024;
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Reads a body as far as that makes sense, and gives back the first bytes of it. If it does not come in time or
+/// is broken off, its connection is not used again, and that is all.
+pub async fn read_beginning(mut body: Incoming, bytes: usize) -> Vec<u8> {
+    let mut beginning = Vec::new();
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(data) = frame.data_ref() else { continue };
+            read += data.len();
+            let missing = bytes.saturating_sub(beginning.len());
+            beginning.extend_from_slice(&data[..data.len().min(missing)]);
+            if read > ANSWER_MAX {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(ANSWER_TIMEOUT, reading).await;
+    beginning
 }
 
 /// Connects within a time, TLS included, and notes that it was done.

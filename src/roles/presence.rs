@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::delivering::Delivering;
 use crate::bus::clock::Clock;
 use crate::bus::process::Process;
 use crate::bus::token::random_hex;
 use crate::config::Role;
 use crate::store::Store;
 use crate::telemetry::host_name;
-use crate::worker::Worker;
 
 /// How often, and for how long that holds.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -22,8 +22,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Presence {
     store: Arc<dyn Store>,
     process: Process,
-    /// Who knows of the deliveries; none in a process that makes none.
-    worker: Option<Arc<Worker>>,
+    /// None in a process that delivers nothing.
+    delivering: Option<Delivering>,
 }
 
 impl Presence {
@@ -32,7 +32,7 @@ impl Presence {
     pub fn new(
         role: Role,
         store: Arc<dyn Store>,
-        worker: Option<Arc<Worker>>,
+        delivering: Option<Delivering>,
     ) -> anyhow::Result<Self> {
         let process = Process {
             id: random_hex()?,
@@ -42,8 +42,9 @@ impl Presence {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: Clock::system().now_ms(),
             deliveries: None,
+            calls: None,
         };
-        Ok(Self { store, process, worker })
+        Ok(Self { store, process, delivering })
     }
 
     /// Says so again and again until the stop, and then says farewell.
@@ -60,7 +61,8 @@ impl Presence {
     }
 
     async fn tell(&mut self, term: Duration) {
-        self.process.deliveries = self.worker.as_ref().map(|worker| worker.deliveries());
+        self.process.deliveries = self.delivering.as_ref().map(|all| all.batches.deliveries());
+        self.process.calls = self.delivering.as_ref().map(|all| all.calls.calls());
         if let Err(error) = self.store.announce(&self.process, term).await {
             tracing::debug!(%error, "failed to say that this process is there; trying again");
         }

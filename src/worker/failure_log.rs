@@ -2,24 +2,29 @@
 //! there were. A subscriber that is dead for a night is no thousand lines.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::bus::token::ClientToken;
-
 /// How many failures of a row are told one by one.
 const TOLD_AT_ONCE: u64 = 3;
-/// How many lines about one subscriber there are in that time, if it fails for ever other reasons.
+/// How many lines about one of them there are in that time, if it fails for ever other reasons.
 const LINES_MAX: u64 = 20;
 /// How long further ones are summed up.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Of how many subscribers failures are summed up; those of others are told one by one.
-const SUBSCRIBERS_MAX: usize = 50_000;
+/// Of how many failures are summed up; those of others are told one by one.
+const ROWS_MAX: usize = 50_000;
 /// After which time without a failure a row is over that nobody has ended.
 const FORGET: Duration = Duration::from_secs(3600);
 
-#[derive(Default)]
-pub struct FailureLog(Mutex<HashMap<ClientToken, Row>>);
+/// Rows of failures, each of whom it is named by.
+pub struct FailureLog<K>(Mutex<HashMap<K, Row>>);
+
+impl<K> Default for FailureLog<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 struct Row {
     /// Of failures in a row; the row is over when there is none.
@@ -42,18 +47,18 @@ pub struct Recovery {
     pub after: Duration,
 }
 
-impl FailureLog {
+impl<K: Clone + Eq + Hash> FailureLog<K> {
     /// Takes note of a failure. Whether to tell of it, and then how many were not told before. Another
     /// reason than before is told at once.
-    pub fn failed(&self, subscriber: &ClientToken, reason: &str, now: Instant) -> Option<u64> {
+    pub fn failed(&self, who: &K, reason: &str, now: Instant) -> Option<u64> {
         let mut rows = self.rows();
-        if rows.len() >= SUBSCRIBERS_MAX && !rows.contains_key(subscriber) {
+        if rows.len() >= ROWS_MAX && !rows.contains_key(who) {
             rows.retain(|_, row| now.saturating_duration_since(row.last) < FORGET);
-            if rows.len() >= SUBSCRIBERS_MAX {
+            if rows.len() >= ROWS_MAX {
                 return Some(0);
             }
         }
-        let row = rows.entry(subscriber.clone()).or_insert(Row {
+        let row = rows.entry(who.clone()).or_insert(Row {
             failures: 0,
             since: now,
             last: now,
@@ -86,9 +91,9 @@ impl FailureLog {
 
     /// Takes note of a success: what it ended, if that is worth a line. A subscriber that fails every other
     /// time is no line for each.
-    pub fn succeeded(&self, subscriber: &ClientToken, now: Instant) -> Option<Recovery> {
+    pub fn succeeded(&self, who: &K, now: Instant) -> Option<Recovery> {
         let mut rows = self.rows();
-        let row = rows.get_mut(subscriber).filter(|row| row.failures > 0)?;
+        let row = rows.get_mut(who).filter(|row| row.failures > 0)?;
         let failures = std::mem::take(&mut row.failures);
         let recent = |at: Instant| now.saturating_duration_since(at) < SILENCE;
         if row.recovered.is_some_and(recent) {
@@ -98,7 +103,7 @@ impl FailureLog {
         Some(Recovery { failures, after: now.saturating_duration_since(row.since) })
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<ClientToken, Row>> {
+    fn rows(&self) -> MutexGuard<'_, HashMap<K, Row>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,6 +111,7 @@ impl FailureLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::token::ClientToken;
 
     #[test]
     fn a_row_of_failures_is_told_at_its_beginning_now_and_again_and_at_its_end() {

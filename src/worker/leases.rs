@@ -1,18 +1,21 @@
 //! The leases that this worker holds, renewed until they are settled.
 //!
 //! A lease that was not renewed in time belongs to somebody else by now, perhaps: its delivery is
-//! broken off, so that a subscriber has one delivery in flight (contract §4).
+//! broken off, so that a subscriber has one delivery in flight (contract §4), and a call is made once at a time.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::store::{Lane, QueueLease, Store, StoreError};
+use async_trait::async_trait;
 
-/// How long a lease holds without being renewed: the queues of a worker that was killed wait so
+use crate::store::{CallLease, Lane, QueueLease, Store, StoreError, StoreResult};
+
+/// How long a lease holds without being renewed: the queues and calls of a worker that was killed wait so
 /// long for another one.
 pub const LEASE: Duration = Duration::from_secs(6);
 const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
@@ -22,20 +25,46 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How many leases one call renews.
 const RENEW_MAX: usize = 1000;
 
+/// What is leased, and can be renewed.
+#[async_trait]
+pub trait Lease: Clone + Eq + Hash + Send + Sync + 'static {
+    /// Prolongs those that still hold; returns those that were lost.
+    async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>>;
+}
+
+#[async_trait]
+impl Lease for QueueLease {
+    async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>> {
+        store.renew_queues(lane, leases, LEASE).await
+    }
+}
+
+#[async_trait]
+impl Lease for CallLease {
+    async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>> {
+        store.renew_calls(lane, leases, LEASE).await
+    }
+}
+
 /// The leases of one lane, each with the time until which it holds. A lease that is lost is taken out.
-#[derive(Default)]
-pub struct Leases {
-    held: Mutex<HashMap<QueueLease, watch::Sender<Instant>>>,
+pub struct Leases<L> {
+    held: Mutex<HashMap<L, watch::Sender<Instant>>>,
+}
+
+impl<L> Default for Leases<L> {
+    fn default() -> Self {
+        Self { held: Mutex::default() }
+    }
 }
 
 /// A lease that is renewed; no more so when this is dropped.
-pub struct HeldLease {
-    leases: Arc<Leases>,
-    lease: QueueLease,
+pub struct HeldLease<L: Lease> {
+    leases: Arc<Leases<L>>,
+    lease: L,
     valid_until: watch::Receiver<Instant>,
 }
 
-impl HeldLease {
+impl<L: Lease> HeldLease<L> {
     /// Completes when the lease is lost or has run out.
     pub async fn lost(&self) {
         let mut valid_until = self.valid_until.clone();
@@ -52,15 +81,15 @@ impl HeldLease {
     }
 }
 
-impl Drop for HeldLease {
+impl<L: Lease> Drop for HeldLease<L> {
     fn drop(&mut self) {
         self.leases.lock().remove(&self.lease);
     }
 }
 
-impl Leases {
+impl<L: Lease> Leases<L> {
     /// Takes charge of a lease that the store was asked for at `asked`.
-    pub fn hold(self: &Arc<Self>, lease: &QueueLease, asked: Instant) -> HeldLease {
+    pub fn hold(self: &Arc<Self>, lease: &L, asked: Instant) -> HeldLease<L> {
         let (until, valid_until) = watch::channel(asked + LEASE);
         self.lock().insert(lease.clone(), until);
         HeldLease { leases: self.clone(), lease: lease.clone(), valid_until }
@@ -70,7 +99,7 @@ impl Leases {
     pub async fn keep_renewed(&self, store: &dyn Store, lane: Lane) {
         loop {
             tokio::time::sleep(RENEW_INTERVAL).await;
-            let leases: Vec<QueueLease> = self.lock().keys().cloned().collect();
+            let leases: Vec<L> = self.lock().keys().cloned().collect();
             for some in leases.chunks(RENEW_MAX) {
                 while !self.renew(store, lane, some).await && self.holds_any(some) {
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -80,16 +109,15 @@ impl Leases {
     }
 
     /// Whether some of these are held and have not run out.
-    fn holds_any(&self, leases: &[QueueLease]) -> bool {
+    fn holds_any(&self, leases: &[L]) -> bool {
         let (held, now) = (self.lock(), Instant::now());
         leases.iter().any(|lease| held.get(lease).is_some_and(|until| *until.borrow() > now))
     }
 
     /// Renews these, if the store answers in time.
-    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[QueueLease]) -> bool {
+    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[L]) -> bool {
         let asked = Instant::now();
-        let renewed =
-            tokio::time::timeout(RENEW_TIMEOUT, store.renew_queues(lane, leases, LEASE)).await;
+        let renewed = tokio::time::timeout(RENEW_TIMEOUT, L::renew(store, lane, leases)).await;
         let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
         match renewed.unwrap_or_else(late) {
             Ok(lost) => {
@@ -109,7 +137,7 @@ impl Leases {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueLease, watch::Sender<Instant>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<L, watch::Sender<Instant>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,11 +1,13 @@
-//! The worker: leases queues that are due, sends their batches, settles the outcomes.
-//!
-//! How a batch is sent ([`courier`]) is kept apart from which one is sent when ([`dispatcher`]).
+//! The worker: leases what is due, sends it, settles the outcomes. Batches of events and single calls are
+//! worked off side by side, each with places of their own, so that neither holds up the other.
 
-mod courier;
-mod dispatcher;
+mod batches;
+mod calls;
 mod failure_log;
 mod leases;
+mod pause;
+mod receivers;
 
-pub use courier::Courier;
-pub use dispatcher::Worker;
+pub use batches::BatchWorker;
+pub use calls::CallWorker;
+pub use receivers::Receivers;

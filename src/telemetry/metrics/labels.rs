@@ -15,6 +15,7 @@ const OTHERS: &str = "(others)";
 
 static TOPICS: LazyLock<Labels> = LazyLock::new(Labels::default);
 static SUBSCRIBERS: LazyLock<Labels> = LazyLock::new(Labels::default);
+static DESTINATIONS: LazyLock<Labels> = LazyLock::new(Labels::default);
 
 /// What a topic's series are tagged with.
 pub fn of_topic(topic: &TopicName) -> String {
@@ -24,6 +25,11 @@ pub fn of_topic(topic: &TopicName) -> String {
 /// What a subscriber's series are tagged with.
 pub fn of_subscriber(subscriber: &ClientToken) -> String {
     SUBSCRIBERS.admit(subscriber.label(), Instant::now())
+}
+
+/// What a destination's series are tagged with.
+pub fn of_destination(destination: &str) -> String {
+    DESTINATIONS.admit(destination.to_owned(), Instant::now())
 }
 
 /// The values that a tag has, and when each was last used.

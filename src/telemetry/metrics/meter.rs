@@ -9,11 +9,12 @@ use metrics::{counter, gauge};
 
 use super::labels;
 use super::names::{
-    EVENTS_ADDED, EVENTS_REMOVED, HEALTH, JOBS_COUNT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS,
-    REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK,
-    REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD, SQLITE_BYTES_USED, SQLITE_HIGH_MARK,
-    SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
+    CALLS_BYTES, CALLS_DEAD_LETTERS, CALLS_WAITING, EVENTS_ADDED, EVENTS_REMOVED, HEALTH,
+    JOBS_COUNT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS,
+    REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK, REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD,
+    SQLITE_BYTES_USED, SQLITE_HIGH_MARK, SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
 };
+use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
 use crate::bus::subscription::SubscriptionStatus;
 use crate::bus::token::ClientToken;
@@ -92,6 +93,16 @@ impl Meter {
         let scaling = self.store.due_batches(self.scaling_deadline).await?;
         gauge!(SCALING_DUE).set(scaling as f64);
         gauge!(SCALING_THRESHOLD).set(self.scaling_threshold as f64);
+        for kind in CallKind::ALL {
+            let counts = self.store.call_counts(kind).await?;
+            for (name, count) in [
+                (CALLS_WAITING, counts.waiting),
+                (CALLS_DEAD_LETTERS, counts.dead),
+                (CALLS_BYTES, counts.bytes),
+            ] {
+                gauge!(name, "kind" => kind.as_str()).set(count as f64);
+            }
+        }
         self.set_usage(&fullest_usage(&*self.store).await?);
         Ok(())
     }

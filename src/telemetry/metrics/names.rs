@@ -74,6 +74,23 @@ metrics! {
     /// began, together, in milliseconds.
     LATENCY_LAST_ATTEMPT: Counter = "routemaster.latency.batches.last_attempt" ["subscriber"];
 
+    /// Calls that were accepted; kind is call, postback, or unread for a body that was taken as it came.
+    CALLS_ACCEPTED: Counter = "routemaster.calls.accepted" ["kind"];
+    /// Attempts at calls; status is success or failure.
+    CALLS_ATTEMPTS: Counter = "routemaster.calls.attempts" ["destination", "status"];
+    /// Calls that are done.
+    CALLS_DONE: Counter = "routemaster.calls.done" ["destination"];
+    /// Calls that were given up.
+    CALLS_DEAD: Counter = "routemaster.calls.dead" ["destination"];
+    /// Dead calls that were forgotten before their time, to make room.
+    CALLS_DROPPED: Counter = "routemaster.calls.dropped" [];
+    /// Calls that are not over: those that wait, and those that are on their way.
+    CALLS_WAITING: Gauge = "routemaster.calls.waiting" ["kind"];
+    /// Calls that were given up and are kept.
+    CALLS_DEAD_LETTERS: Gauge = "routemaster.calls.dead_letters" ["kind"];
+    /// What calls take in the store, in bytes; overhead is not counted.
+    CALLS_BYTES: Gauge = "routemaster.calls.bytes_used" ["kind"];
+
     /// Processes that started or stopped; status is start or stop, type is web or worker. `serve`
     /// is both.
     PROCESS: Counter = "routemaster.process" ["status", "type"];
@@ -124,6 +141,10 @@ metrics! {
     PUBLISH_SECONDS: Histogram = "routemaster.publish.duration_seconds" ["status"];
     /// How long attempts to deliver a batch took; status is success or failure.
     DELIVERY_SECONDS: Histogram = "routemaster.delivery.duration_seconds" ["status"];
+    /// How long attempts at calls took; status is success or failure.
+    CALL_SECONDS: Histogram = "routemaster.calls.duration_seconds" ["status"];
+    /// How long calls had waited when they were made for the first time, from when they were accepted.
+    CALL_WAIT_SECONDS: Histogram = "routemaster.calls.wait_seconds" [];
 }
 
 #[cfg(test)]

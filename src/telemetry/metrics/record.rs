@@ -8,12 +8,14 @@ use metrics::{counter, histogram};
 
 use super::labels;
 use super::names::{
-    DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME, DELIVERY_TIME2,
-    EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT, LATENCY_FIRST_ATTEMPT,
-    LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS, PUBLISH_SECONDS,
+    CALL_SECONDS, CALL_WAIT_SECONDS, CALLS_ACCEPTED, CALLS_ATTEMPTS, CALLS_DEAD, CALLS_DONE,
+    CALLS_DROPPED, DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME,
+    DELIVERY_TIME2, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT,
+    LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS, PUBLISH_SECONDS,
 };
+use crate::bus::call::CallKind;
 use crate::bus::topic::TopicName;
-use crate::store::{Drops, LeasedBatch};
+use crate::store::{Drops, LeasedBatch, LeasedCall};
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
@@ -56,6 +58,40 @@ pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took:
     if acknowledged {
         counter!(LATENCY_LAST_ATTEMPT, "subscriber" => subscriber)
             .increment(rounded_ms(leased.waited + held));
+    }
+}
+
+/// A call was accepted.
+pub fn call_accepted(kind: CallKind) {
+    counter!(CALLS_ACCEPTED, "kind" => kind.as_str()).increment(1);
+}
+
+/// Dead calls were forgotten before their time.
+pub fn calls_dropped(calls: u64) {
+    counter!(CALLS_DROPPED).increment(calls);
+}
+
+/// How an attempt at a call ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    Done,
+    Failed,
+    Dead,
+}
+
+/// An attempt at a call has ended.
+pub fn call_attempted(call: &LeasedCall, end: CallEnd, held: Duration, took: Duration) {
+    let status = if end == CallEnd::Done { "success" } else { "failure" };
+    let destination = labels::of_destination(&call.destination);
+    counter!(CALLS_ATTEMPTS, "destination" => destination.clone(), "status" => status).increment(1);
+    match end {
+        CallEnd::Done => counter!(CALLS_DONE, "destination" => destination).increment(1),
+        CallEnd::Dead => counter!(CALLS_DEAD, "destination" => destination).increment(1),
+        CallEnd::Failed => {}
+    }
+    histogram!(CALL_SECONDS, "status" => status).record(took);
+    if call.attempt == 1 {
+        histogram!(CALL_WAIT_SECONDS).record(call.age + held);
     }
 }
 

@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::courier::{Courier, DeliveryError};
-use super::failure_log::{FailureLog, Recovery};
-use super::leases::{LEASE, Leases};
 use crate::bus::attempt::Failure;
 use crate::bus::health::BackOff;
 use crate::bus::process::PlacesInUse;
@@ -26,23 +24,21 @@ use crate::bus::token::ClientToken;
 use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::store::{
-    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, Store, StoreError,
+    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
 };
 use crate::telemetry::metrics::record;
-use crate::telemetry::sparing::SparingLine;
+use crate::worker::failure_log::{FailureLog, Recovery};
+use crate::worker::leases::{LEASE, Leases};
+use crate::worker::pause::{self, Pause, until_stopped};
+use crate::worker::receivers::{Receivers, no_files};
 
 /// How many queues one look for work leases at most.
 const CLAIM_MAX: usize = 32;
 /// The slow poll: how long a lost wake-up can hold up a batch.
 const POLL: Duration = Duration::from_secs(1);
-/// The pause after a delivery for which there was no file.
-const NO_FILES_PAUSE: Duration = Duration::from_millis(500);
-static NO_FILES: SparingLine = SparingLine::new();
-/// The pause between two tries while the store is not available, from and up to.
-const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Delivers from the store's queues until it is stopped.
-pub struct Worker {
+pub struct BatchWorker {
     store: Arc<dyn Store>,
     courier: Courier,
     back_off: BackOff,
@@ -51,32 +47,30 @@ pub struct Worker {
     max_deliveries: usize,
     /// A place is also held by who looks for work.
     in_flight: AtomicUsize,
-    failures: FailureLog,
+    failures: FailureLog<ClientToken>,
     stop: CancellationToken,
 }
 
 /// Works off the queues of one lane.
 struct Dispatcher {
-    worker: Arc<Worker>,
+    worker: Arc<BatchWorker>,
     lane: Lane,
-    leases: Arc<Leases>,
+    leases: Arc<Leases<QueueLease>>,
     settlements: Settlements,
 }
 
-impl Worker {
+impl BatchWorker {
     /// One that makes so many deliveries at once.
-    ///
-    /// # Errors
-    /// If the settings name a file that cannot be used.
     pub fn new(
         settings: &Settings,
         max_deliveries: usize,
+        receivers: Receivers,
         store: Arc<dyn Store>,
         stop: CancellationToken,
-    ) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             store,
-            courier: Courier::new(settings)?,
+            courier: Courier::new(receivers, settings),
             back_off: BackOff {
                 heal_rate: settings.hp_heal_rate,
                 damage_rate: settings.hp_damage_rate,
@@ -87,13 +81,13 @@ impl Worker {
             in_flight: AtomicUsize::new(0),
             failures: FailureLog::default(),
             stop,
-        }))
+        })
     }
 
     /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds
     /// that wait.
     pub async fn run(self: Arc<Self>) {
-        let Some(lanes) = self.until_stopped(self.lanes()).await else { return };
+        let Some(lanes) = pause::lanes(&*self.store, &self.stop).await else { return };
         let committers = TaskTracker::new();
         let dispatchers = Lane::first(lanes).map(|lane| {
             let settlements = SettleGroups::start(self.store.clone(), lane, LEASE, &committers);
@@ -109,20 +103,6 @@ impl Worker {
     pub fn deliveries(&self) -> PlacesInUse {
         let used = self.in_flight.load(Ordering::Relaxed) as u64;
         PlacesInUse { used, max: self.max_deliveries as u64 }
-    }
-
-    /// How many lanes the store has, as soon as it can be asked.
-    async fn lanes(&self) -> usize {
-        let mut pause = Pause::default();
-        loop {
-            match self.store.lanes().await {
-                Ok(lanes) => return lanes,
-                Err(error) => {
-                    pause.log_first(&error, "failed to look for work; trying on");
-                    pause.sleep().await;
-                }
-            }
-        }
     }
 
     /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
@@ -153,14 +133,7 @@ impl Worker {
             }
             Err(DeliveryError::NoFiles) => {
                 // Nothing is wrong with the subscriber. Others end meanwhile, and give theirs back.
-                if let Some(untold) = NO_FILES.is_due() {
-                    tracing::error!(
-                        untold,
-                        "no delivery can be made: the process has as many files open as it may; raise \
-                         the limit (`ulimit -n`, LimitNOFILE=)"
-                    );
-                }
-                tokio::time::sleep(NO_FILES_PAUSE).await;
+                no_files().await;
                 settlement(BatchOutcome::Returned, leased.health)
             }
             Err(error) => {
@@ -187,14 +160,6 @@ impl Worker {
             tracing::info!(%subscriber, failures, after_ms, "delivers again");
         }
     }
-
-    /// Waits for something, but no longer than until the stop.
-    async fn until_stopped<T>(&self, something: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            output = something => Some(output),
-            () = self.stop.cancelled() => None,
-        }
-    }
 }
 
 impl Dispatcher {
@@ -212,11 +177,11 @@ impl Dispatcher {
     }
 
     async fn take_work(self: &Arc<Self>, deliveries: &TaskTracker) {
-        let Worker { store, places, stop, .. } = &*self.worker;
+        let BatchWorker { store, places, stop, .. } = &*self.worker;
         let alarm = store.alarm(self.lane);
         let mut pause = Pause::default();
         while !stop.is_cancelled() {
-            let place = self.worker.until_stopped(places.clone().acquire_owned()).await;
+            let place = until_stopped(stop, places.clone().acquire_owned()).await;
             // The semaphore is never closed.
             let Some(Ok(place)) = place else { return };
             let limit = CLAIM_MAX.min(1 + places.available_permits());
@@ -229,7 +194,7 @@ impl Dispatcher {
                 Err(error) => {
                     drop(place);
                     pause.log_first(&error, "failed to look for work; trying on");
-                    self.worker.until_stopped(pause.sleep()).await;
+                    until_stopped(stop, pause.sleep()).await;
                     continue;
                 }
             };
@@ -237,7 +202,7 @@ impl Dispatcher {
             self.spawn_deliveries(deliveries, claim.batches, asked, place);
             if !full {
                 alarm.ring_in(claim.next_due.unwrap_or(POLL));
-                self.worker.until_stopped(alarm.wait(POLL)).await;
+                until_stopped(stop, alarm.wait(POLL)).await;
             }
         }
     }
@@ -332,32 +297,4 @@ fn log_failure(
         %error,
         "failed to deliver"
     );
-}
-
-/// A pause that grows with each try, up to a bound.
-#[derive(Default)]
-struct Pause {
-    tries: u32,
-}
-
-impl Pause {
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
-
-    /// Logs the first failure of a row; what follows is more of the same.
-    fn log_first(&self, error: &StoreError, message: &str) {
-        if self.tries == 0 {
-            tracing::error!(%error, "{message}");
-        } else {
-            tracing::debug!(%error, "{message}");
-        }
-    }
-
-    async fn sleep(&mut self) {
-        let (first, longest) = STORE_PAUSE;
-        let pause = first.saturating_mul(1 << self.tries.min(16)).min(longest);
-        self.tries = self.tries.saturating_add(1);
-        tokio::time::sleep(pause).await;
-    }
 }

@@ -1,30 +1,25 @@
 //! Sends one batch to its callback (contract §4).
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::basic;
 use crate::bus::batch::Batch;
 use crate::bus::subscription::Terms;
-use crate::config::{SettingError, Settings};
+use crate::config::Settings;
 use crate::egress::client::USER_AGENT;
-use crate::egress::outbound::{OutboundOptions, OutboundTemplate, SendError};
-use crate::egress::pools::Pools;
-use crate::egress::resolver::CheckedResolver;
-use crate::egress::rules::{Denied, EgressRules};
+use crate::egress::outbound::{SendError, read_beginning};
+use crate::egress::rules::Denied;
 use crate::files;
-use crate::tls::development::{self, DevelopmentCa};
+use crate::worker::receivers::Receivers;
 
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
-    pools: Arc<Pools>,
-    rules: Arc<EgressRules>,
+    receivers: Receivers,
     /// For an answer.
     timeout: Duration,
     acknowledgement: Acknowledgement,
@@ -60,42 +55,9 @@ impl DeliveryError {
     }
 }
 
-/// How much of an answer's body is read, and for how long, so that its connection can be used
-/// again. What an acknowledgement says beyond its status is of no interest.
-const ANSWER_MAX: usize = 64 * 1024;
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-
 impl Courier {
-    /// # Errors
-    /// If a file with certificate authorities cannot be read.
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let mut ca_files: Vec<_> = settings.callback_ca_file.iter().cloned().collect();
-        // A bus that shows the development certificate trusts its siblings as callbacks. Made here
-        // as well, because a worker may be the first to start; it is good for loopback names only.
-        if settings.uses_development_certificate() {
-            match DevelopmentCa::open_or_create(&settings.data_dir) {
-                Ok(_) => ca_files.push(development::ca_path(&settings.data_dir)),
-                Err(error) => tracing::warn!(
-                    error = format!("{error:#}"),
-                    "callbacks with a development certificate will be refused"
-                ),
-            }
-        }
-        let rules = Arc::new(settings.egress_rules());
-        let resolver = Arc::new(CheckedResolver::new(rules.clone()));
-        let template = OutboundTemplate::new(OutboundOptions {
-            ca_files,
-            verify: settings.ssl_verify,
-            connect_timeout: settings.connect_timeout,
-            resolver: resolver.clone(),
-        });
-        // All that can be wrong with it comes from the settings.
-        let template = template.map_err(|error| {
-            let what = "ROUTEMASTER_CALLBACK_CA_FILE is not allowed";
-            SettingError::Conflict(format!("{what}: {error:#}"))
-        });
-        let (pools, timeout) = (Pools::new(template?, resolver), settings.timeout);
-        Ok(Self { pools, rules, timeout, acknowledgement: settings.ack })
+    pub fn new(receivers: Receivers, settings: &Settings) -> Self {
+        Self { receivers, timeout: settings.timeout, acknowledgement: settings.ack }
     }
 
     /// POSTs a batch; `Ok` is an acknowledgement.
@@ -104,10 +66,10 @@ impl Courier {
             return Err(DeliveryError::Unusable);
         }
         // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
-        self.rules.check(terms.callback.as_url())?;
+        self.receivers.rules.check(terms.callback.as_url())?;
         let request = request(terms, batch).map_err(|_| DeliveryError::Unusable)?;
-        let client = self.pools.client_for(terms.callback.as_url());
-        let response = client.send(request, self.timeout).await.map_err(|error| {
+        let client = self.receivers.pools.client_for(terms.callback.as_url());
+        let response = client.send_batch(request, self.timeout).await.map_err(|error| {
             match files::are_used_up_by(&error) || files::are_used_up() {
                 true => DeliveryError::NoFiles,
                 // The URL stands beside the error in the log.
@@ -115,8 +77,8 @@ impl Courier {
             }
         })?;
         let status = response.status();
-        // Not in time, or broken off: then the connection is not used again, and that is all.
-        let _ = tokio::time::timeout(ANSWER_TIMEOUT, drain(response.into_body())).await;
+        // What an acknowledgement says beyond its status is of no interest.
+        read_beginning(response.into_body(), 0).await;
         match status {
             status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(()),
             status if status.is_success() => Err(DeliveryError::Misunderstood(status)),
@@ -141,14 +103,4 @@ fn request(terms: &Terms, batch: &Batch) -> http::Result<Request<Full<Bytes>>> {
         request = request.header(header::AUTHORIZATION, authorization);
     }
     request.body(Full::new(batch.to_json()))
-}
-
-async fn drain(mut body: Incoming) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > ANSWER_MAX {
-            return;
-        }
-    }
 }

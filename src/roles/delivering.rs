@@ -1,0 +1,55 @@
+//! What a process delivers with: put together from the settings.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::store::Store;
+use crate::worker::{BatchWorker, CallWorker, Receivers};
+
+/// Both workers of a process.
+#[derive(Clone)]
+pub struct Delivering {
+    pub batches: Arc<BatchWorker>,
+    pub calls: Arc<CallWorker>,
+}
+
+impl Delivering {
+    /// How much the settings want done at once.
+    pub fn places(settings: &Settings) -> usize {
+        settings.max_deliveries + settings.max_calls
+    }
+
+    /// What makes so many deliveries and calls at once, each in its share.
+    ///
+    /// # Errors
+    /// If the settings name a file that cannot be used.
+    pub fn new(
+        settings: &Settings,
+        places: usize,
+        store: &Arc<dyn Store>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let calls = (settings.max_calls * places / Self::places(settings)).max(1);
+        let deliveries = places.saturating_sub(calls).max(1);
+        let receivers = Receivers::new(settings)?;
+        let (store, stop) = (store.clone(), stop.clone());
+        Ok(Self {
+            batches: BatchWorker::new(
+                settings,
+                deliveries,
+                receivers.clone(),
+                store.clone(),
+                stop.clone(),
+            ),
+            calls: CallWorker::new(settings, calls, receivers, store, stop),
+        })
+    }
+
+    pub fn run(self, parts: &mut JoinSet<anyhow::Result<()>>) {
+        parts.spawn(super::always_well(self.batches.run()));
+        parts.spawn(super::always_well(self.calls.run()));
+    }
+}

@@ -1,0 +1,341 @@
+//! Takes calls that are due and makes each by itself, many at a time.
+//!
+//! The store bounds how many go to one destination at once, so that one which hangs holds few places. Each
+//! lane has a dispatcher of its own, as for batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::courier::{Answer, CallCourier, CallError};
+use super::verdict::{FailedAttempt, Rules};
+use crate::bus::attempt::Failure;
+use crate::bus::call::{CallRequest, Order, Persistence};
+use crate::bus::process::PlacesInUse;
+use crate::commit::{CallSettleGroups, CallSettlements};
+use crate::config::Settings;
+use crate::store::{
+    CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, LeasedCall, Store,
+};
+use crate::telemetry::metrics::record::{self, CallEnd};
+use crate::worker::failure_log::{FailureLog, Recovery};
+use crate::worker::leases::{LEASE, Leases};
+use crate::worker::pause::{self, Pause, until_stopped};
+use crate::worker::receivers::{Receivers, no_files};
+
+/// How many calls one look for work leases at most.
+const CLAIM_MAX: usize = 128;
+/// The slow poll: how long a lost wake-up can hold up a call.
+const POLL: Duration = Duration::from_secs(1);
+/// How many calls go to a destination at once while its last one has failed.
+const PROBES: u32 = 2;
+/// How much of an answer stands in the log, in characters.
+const LOGGED: usize = 200;
+
+/// Makes calls until it is stopped.
+pub struct CallWorker {
+    store: Arc<dyn Store>,
+    courier: CallCourier,
+    rules: Rules,
+    limits: DestinationLimits,
+    timeout: Duration,
+    postbacks: Persistence,
+    postback_default: String,
+    /// One permit for each call that may be on its way.
+    places: Arc<Semaphore>,
+    max_calls: usize,
+    in_flight: AtomicUsize,
+    failures: FailureLog<String>,
+    stop: CancellationToken,
+}
+
+/// Works off the calls of one lane.
+struct Dispatcher {
+    worker: Arc<CallWorker>,
+    lane: Lane,
+    leases: Arc<Leases<CallLease>>,
+    settlements: CallSettlements,
+}
+
+impl CallWorker {
+    /// One that makes so many calls at once.
+    pub fn new(
+        settings: &Settings,
+        max_calls: usize,
+        receivers: Receivers,
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let in_flight = settings.calls_per_destination;
+        Arc::new(Self {
+            store,
+            courier: CallCourier::new(receivers, settings.plain_targets),
+            rules: Rules::of(settings),
+            limits: DestinationLimits { in_flight, probes: PROBES.min(in_flight) },
+            timeout: settings.call_timeout,
+            postbacks: Persistence {
+                requeue: true,
+                max_attempts: Some(settings.postback_attempts),
+                give_up_after: None,
+            },
+            postback_default: settings.postback_default.clone(),
+            places: Arc::new(Semaphore::new(max_calls)),
+            max_calls,
+            in_flight: AtomicUsize::new(0),
+            failures: FailureLog::default(),
+            stop,
+        })
+    }
+
+    /// Works until it is stopped, then waits for the calls on their way. The caller bounds that wait.
+    pub async fn run(self: Arc<Self>) {
+        let Some(lanes) = pause::lanes(&*self.store, &self.stop).await else { return };
+        let committers = TaskTracker::new();
+        let dispatchers = Lane::first(lanes).map(|lane| {
+            let settlements = CallSettleGroups::start(self.store.clone(), lane, &committers);
+            let (worker, leases) = (self.clone(), Arc::default());
+            Arc::new(Dispatcher { worker, lane, leases, settlements }).run()
+        });
+        join_all(dispatchers).await;
+        committers.close();
+        committers.wait().await;
+    }
+
+    /// How many calls are on their way, and may be.
+    pub fn calls(&self) -> PlacesInUse {
+        let used = self.in_flight.load(Ordering::Relaxed) as u64;
+        PlacesInUse { used, max: self.max_calls as u64 }
+    }
+
+    /// Makes a call that the store was asked for at `asked`, and judges the outcome.
+    async fn make(&self, leased: &LeasedCall, asked: Instant) -> CallSettlement {
+        let settlement = |outcome| CallSettlement {
+            lease: leased.lease.clone(),
+            outcome,
+            status: None,
+            reason: String::new(),
+        };
+        if self.stop.is_cancelled() {
+            return settlement(CallOutcome::Returned);
+        }
+        let postbacks = (self.postbacks, self.postback_default.as_str());
+        let order = match Order::read(leased.kind, &leased.title, &leased.content, postbacks) {
+            Ok(order) => order,
+            Err(error) => {
+                let reason = error.to_string();
+                let id = leased.lease.key.id.as_str();
+                tracing::warn!(client = %leased.lease.key.client, id, error = reason, "gave a call up");
+                record::call_attempted(leased, CallEnd::Dead, Duration::ZERO, Duration::ZERO);
+                return CallSettlement { reason, ..settlement(CallOutcome::Dead) };
+            }
+        };
+        let Order { request, persistence, timeout } = order;
+        let shown = Shown { leased, url: request.url.clone(), method: request.method.clone() };
+        let (started, timeout) = (Instant::now(), timeout.unwrap_or(self.timeout));
+        let made = self.attempt(request, leased, timeout).await;
+        let took = started.elapsed();
+        if matches!(made, Err(CallError::NoFiles)) {
+            no_files().await;
+            return settlement(CallOutcome::Returned);
+        }
+        let age = leased.age + asked.elapsed();
+        let judged = self.judge(made, persistence, leased.attempt, age);
+        let end = match judged.outcome {
+            CallOutcome::Done => CallEnd::Done,
+            CallOutcome::Dead => CallEnd::Dead,
+            CallOutcome::Failed { .. } | CallOutcome::Returned => CallEnd::Failed,
+        };
+        record::call_attempted(leased, end, started - asked, took);
+        self.log(&shown, &judged, took);
+        let status = judged.status.map(|status| status.as_u16());
+        CallSettlement { status, reason: judged.reason, ..settlement(judged.outcome) }
+    }
+
+    async fn attempt(
+        &self,
+        request: CallRequest,
+        leased: &LeasedCall,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        let id = leased.lease.key.id.as_str();
+        self.courier.make(request, id, leased.attempt, timeout).await
+    }
+
+    fn judge(
+        &self,
+        made: Result<Answer, CallError>,
+        persistence: Persistence,
+        attempt: u32,
+        age: Duration,
+    ) -> Judged {
+        let (status, answer, retry_after, reason) = match made {
+            Ok(Answer { status, beginning, .. }) if status.is_success() => {
+                let outcome = CallOutcome::Done;
+                return Judged {
+                    outcome,
+                    status: Some(status),
+                    answer: beginning,
+                    reason: String::new(),
+                };
+            }
+            Ok(Answer { status, beginning, retry_after }) => {
+                (Some(status), beginning, retry_after, format!("it answered {status}"))
+            }
+            Err(error) => (None, Vec::new(), None, error.to_string()),
+        };
+        let failed = FailedAttempt { attempt, age, retry_after };
+        let outcome = self.rules.after_failure(persistence, failed, fastrand::f64());
+        Judged { outcome, status, answer, reason: Failure::new(None, &reason).reason }
+    }
+
+    /// A line for each call that is done or fails; of failures in a row, the first ones and then one in a while.
+    fn log(&self, shown: &Shown<'_>, judged: &Judged, took: Duration) {
+        let (leased, now) = (shown.leased, std::time::Instant::now());
+        let destination = &leased.destination;
+        let status = judged.status.map(|status| status.as_u16());
+        let answer: String = String::from_utf8_lossy(&judged.answer).chars().take(LOGGED).collect();
+        let (client, id) = (&leased.lease.key.client, leased.lease.key.id.as_str());
+        let (took_ms, attempt) = (took.as_millis() as u64, leased.attempt);
+        let Shown { method, url, .. } = shown;
+        if judged.outcome == CallOutcome::Done {
+            if let Some(Recovery { failures, after }) = self.failures.succeeded(destination, now) {
+                let after_ms = after.as_millis() as u64;
+                tracing::info!(destination, failures, after_ms, "a destination takes calls again");
+            }
+            tracing::info!(%client, id, method, url, status, took_ms, attempt, answer, "made a call");
+            return;
+        }
+        let Some(untold) = self.failures.failed(destination, &judged.reason, now) else { return };
+        let retry_in_ms = match judged.outcome {
+            CallOutcome::Failed { retry_in } => Some(retry_in.as_millis() as u64),
+            _ => None,
+        };
+        tracing::warn!(
+            %client, id, method, url, status, took_ms, attempt, answer, retry_in_ms,
+            untold = (untold > 0).then_some(untold),
+            error = judged.reason,
+            "{}", if retry_in_ms.is_some() { "a call failed" } else { "a call failed and is given up" }
+        );
+    }
+}
+
+/// What the log shows of a call.
+struct Shown<'a> {
+    leased: &'a LeasedCall,
+    method: String,
+    url: String,
+}
+
+/// What an attempt came to.
+struct Judged {
+    outcome: CallOutcome,
+    status: Option<StatusCode>,
+    /// The beginning of the answer.
+    answer: Vec<u8>,
+    reason: String,
+}
+
+impl Dispatcher {
+    async fn run(self: Arc<Self>) {
+        let calls = TaskTracker::new();
+        let work = async {
+            self.take_work(&calls).await;
+            calls.close();
+            calls.wait().await;
+        };
+        tokio::select! {
+            () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
+            () = work => {}
+        }
+    }
+
+    async fn take_work(self: &Arc<Self>, calls: &TaskTracker) {
+        let CallWorker { store, places, limits, stop, .. } = &*self.worker;
+        let alarm = store.call_alarm(self.lane);
+        let mut pause = Pause::default();
+        while !stop.is_cancelled() {
+            let place = until_stopped(stop, places.clone().acquire_owned()).await;
+            // The semaphore is never closed.
+            let Some(Ok(place)) = place else { return };
+            let limit = CLAIM_MAX.min(1 + places.available_permits());
+            let asked = Instant::now();
+            let claim = match store.claim_calls(self.lane, limit, *limits, LEASE).await {
+                Ok(claim) => {
+                    pause.reset();
+                    claim
+                }
+                Err(error) => {
+                    drop(place);
+                    pause.log_first(&error, "failed to look for calls; trying on");
+                    until_stopped(stop, pause.sleep()).await;
+                    continue;
+                }
+            };
+            let full = claim.calls.len() == limit;
+            self.spawn_calls(calls, claim.calls, asked, place);
+            if !full {
+                alarm.ring_in(claim.next_due.unwrap_or(POLL));
+                until_stopped(stop, alarm.wait(POLL)).await;
+            }
+        }
+    }
+
+    fn spawn_calls(
+        self: &Arc<Self>,
+        calls: &TaskTracker,
+        claimed: Vec<LeasedCall>,
+        asked: Instant,
+        first_place: OwnedSemaphorePermit,
+    ) {
+        let mut place = Some(first_place);
+        for call in claimed {
+            // As for batches: a few more than allowed are better than leases that run out.
+            let places = &self.worker.places;
+            let place = place.take().or_else(|| places.clone().try_acquire_owned().ok());
+            let dispatcher = self.clone();
+            calls.spawn(async move {
+                let in_flight = &dispatcher.worker.in_flight;
+                in_flight.fetch_add(1, Ordering::Relaxed);
+                dispatcher.work_off(call, asked).await;
+                in_flight.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
+            });
+        }
+    }
+
+    async fn work_off(&self, leased: LeasedCall, asked: Instant) {
+        let held = self.leases.hold(&leased.lease, asked);
+        let id = leased.lease.key.id.as_str();
+        let settlement = tokio::select! {
+            settlement = self.worker.make(&leased, asked) => settlement,
+            () = held.lost() => {
+                tracing::warn!(id, "broke off a call: its lease was lost");
+                return;
+            }
+        };
+        if self.settle(settlement).await == CallSettled::Stale {
+            tracing::warn!(id, "a call ended after its lease was lost");
+        }
+    }
+
+    /// Reports an outcome, for as long as it takes: what is not reported is made again.
+    async fn settle(&self, settlement: CallSettlement) -> CallSettled {
+        let mut pause = Pause::default();
+        loop {
+            match self.settlements.commit(settlement.clone()).await {
+                Ok(settled) => return settled,
+                Err(error) => {
+                    pause.log_first(&error, "failed to settle a call; trying on");
+                    pause.sleep().await;
+                }
+            }
+        }
+    }
+}
