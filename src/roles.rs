@@ -1,10 +1,12 @@
 //! The roles a process can have: `web` takes publishes, `worker` delivers, `serve` does both.
 
+mod delivering;
 mod presence;
 mod serving;
 mod warnings;
 mod welcome;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +19,18 @@ use tokio_util::task::TaskTracker;
 use crate::bus::clock::Clock;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::files::FileShares;
+use crate::http::Server;
 use crate::signals;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
 use crate::upkeep;
-use crate::worker::Worker;
 
+use delivering::Delivering;
 use presence::Presence;
-pub use serving::server_options;
 use serving::{Serving, api};
+pub use serving::{places, server_options};
 pub use warnings::{Warning, of as warnings_about};
 pub use welcome::url_of;
 
@@ -56,7 +59,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let reload = signals::notify_on_hangup()?;
     let serves = Serving::of(role, &settings).is_some();
     let connections = if serves { settings.max_connections } else { 0 };
-    let deliveries = if role == Role::Web { 0 } else { settings.max_deliveries };
+    let deliveries = if role == Role::Web { 0 } else { Delivering::places(&settings) };
     let files = FileShares::of_this_process(connections, deliveries)?;
     let store = open_checked_store(&settings).await?;
     let tasks = TaskTracker::new();
@@ -77,33 +80,39 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let mut parts = JoinSet::new();
     parts.spawn(upkeep(&settings, &store, &full, &stop));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
-    let worker = match role {
+    let delivering = match role {
         Role::Web => None,
-        _ => Some(Worker::new(&settings, files.deliveries, store.clone(), stop.clone())?),
+        _ => Some(Delivering::new(&settings, files.deliveries, &store, &stop)?),
     };
-    let presence = Presence::new(role, store.clone(), worker.clone())?;
+    let presence = Presence::new(role, store.clone(), delivering.clone())?;
     parts.spawn(always_well(presence.keep_telling(stop.clone())));
-    if let Some(worker) = worker {
-        parts.spawn(always_well(worker.run()));
+    if let Some(delivering) = delivering {
+        delivering.run(&mut parts);
     }
-    let address = served.as_ref().map(|(server, _)| server.local_address()).transpose()?;
+    let first = served.as_ref().and_then(|(servers, _)| servers.first());
+    let address = first.map(Server::local_address).transpose()?;
+    let plain = served.iter().flat_map(|(servers, _)| &servers[1..]).map(Server::local_address);
+    let plain: Vec<SocketAddr> = plain.collect::<Result<_, _>>()?;
     let told = match (role, address) {
         (Role::Serve | Role::Web, Some(address)) => {
-            welcome::print_web(&settings, &*store, address, role)
+            welcome::print_web(&settings, &*store, address, &plain, role)
         }
         (_, address) => welcome::print_worker(&settings, &*store, address),
     };
     if let Err(error) = told {
         tracing::warn!(error = format!("{error:#}"), "standard output cannot be written; going on");
     }
-    if let Some((server, authentication)) = served {
-        let serve = server.serve(stop.clone());
-        parts.spawn(async move {
+    if let Some((servers, authentication)) = served {
+        let stopped = stop.clone();
+        parts.spawn(always_well(async move {
             tokio::select! {
-                served = serve => served,
-                () = authentication.keep_fresh() => Ok(()),
+                () = authentication.keep_fresh() => {}
+                () = stopped.cancelled() => {}
             }
-        });
+        }));
+        for server in servers {
+            parts.spawn(server.serve(stop.clone()));
+        }
     }
     tasks.close();
     record_process(role, "start");
@@ -140,7 +149,8 @@ fn upkeep(
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    always_well(upkeep::run(store.clone(), settings.budget(), full.clone(), stop.clone()))
+    let (budget, retention) = (settings.budget(), settings.dead_letter_retention);
+    always_well(upkeep::run(store.clone(), budget, retention, full.clone(), stop.clone()))
 }
 
 /// Ends the process when its store can never work again, so that its supervisor starts it anew.

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use routemaster::config::Settings;
 use routemaster::http::{Server, Site, TransportRules};
-use routemaster::roles::{server_options, url_of};
+use routemaster::roles::{places, server_options, url_of};
 use routemaster::signals;
 
 /// Serves HTTPS as `web` does, but accepts each request as soon as it is read, until a signal stops it.
@@ -20,11 +20,16 @@ use routemaster::signals;
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = signals::stop_on_signal(Duration::ZERO)?;
     let address = SocketAddr::new(settings.bind, settings.port);
-    let transport =
-        TransportRules { trust_proxy: false, binds_browsers: false, is_answered_plain: |_| false };
+    let transport = TransportRules {
+        trust_proxy: false,
+        binds_browsers: false,
+        is_answered_plain: |_| false,
+        ignores_slash: |_| false,
+    };
     let router = Router::new().fallback(async |_body: Bytes| StatusCode::NO_CONTENT);
     let site = Site { router, short_way: None, transport, in_flight: Arc::default() };
-    let options = server_options(&settings, address, "PORT", usize::MAX)?;
+    let options =
+        server_options(&settings, address, "choose another PORT", places(&settings, usize::MAX))?;
     let server = Server::bind(options, site, Arc::default()).await?;
     let url = url_of(&settings, server.local_address()?);
     let mut out = std::io::stdout().lock();

@@ -1,14 +1,22 @@
 //! What the bus answers to over HTTP: a folder for each contract, and their description for programs.
 
 pub mod bus;
+mod calls;
+mod extract;
 pub mod openapi;
+mod postbacks;
+mod router;
+mod state;
+
+pub use router::{ignores_slash, metrics_router, plain_router, redirecting_router, router};
+pub use state::Api;
 
 /// The OpenAPI document of everything that a bus serves, as JSON for programs and people.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn openapi_document() -> serde_json::Result<String> {
-    openapi::document(bus::described_routes())
+    openapi::document(router::described_routes())
 }
 
 #[cfg(test)]

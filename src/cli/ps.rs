@@ -8,13 +8,13 @@ use super::monitoring;
 use super::table::{Screen, Table, print, print_json};
 use super::words::age;
 use crate::bus::clock::Clock;
-use crate::bus::process::Process;
+use crate::bus::process::{PlacesInUse, Process};
 use crate::note;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct PsArgs {
-    /// Print a JSON array of {"id", "role", "host", "pid", "version", "since", "deliveries"}.
+    /// Print a JSON array of {"id", "role", "host", "pid", "version", "since", "deliveries", "calls"}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -22,8 +22,8 @@ pub struct PsArgs {
 }
 
 const AFTER_HELP: &str = "\
-BUSY is how many deliveries a worker makes just now, of how many at most. A process that was
-killed is listed for 15 s more.
+BUSY is how many deliveries a worker makes just now, of how many at most, CALLS how many calls. A
+process that was killed is listed for 15 s more.
 
 Examples:
   routemaster ps
@@ -37,15 +37,25 @@ pub async fn run(args: PsArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&processes);
     }
-    let columns = ["ROLE", "HOST", "PID", "VERSION", "UP", "BUSY"];
-    let mut table = Table::new(Screen::stdout(), &columns, &[2, 4, 5]);
+    let columns = ["ROLE", "HOST", "PID", "VERSION", "UP", "BUSY", "CALLS"];
+    let mut table = Table::new(Screen::stdout(), &columns, &[2, 4, 5, 6]);
     let now_ms = Clock::system().now_ms();
     for process in &processes {
-        let Process { role, host, pid, version, since, deliveries, .. } = process;
-        let busy =
-            deliveries.map_or("-".into(), |places| format!("{} of {}", places.used, places.max));
+        let Process { role, host, pid, version, since, deliveries, calls, .. } = process;
+        let busy = |places: &Option<PlacesInUse>| {
+            places.map_or("-".into(), |places| format!("{} of {}", places.used, places.max))
+        };
+        let (deliveries, calls) = (busy(deliveries), busy(calls));
         let up = age(now_ms.saturating_sub(*since) as i64);
-        table.row([role.clone(), host.clone(), pid.to_string(), version.clone(), up, busy]);
+        table.row([
+            role.clone(),
+            host.clone(),
+            pid.to_string(),
+            version.clone(),
+            up,
+            deliveries,
+            calls,
+        ]);
     }
     print(&table.text())?;
     if !processes.iter().any(Process::is_worker) {

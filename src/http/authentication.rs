@@ -88,21 +88,38 @@ impl Authentication {
         }
         // Counted before the store is asked: guessing must not be work for it.
         let from = self.client_address(headers, peer);
-        if let Some(address) = from {
-            self.limits.failed_authentication(address).inspect_err(|_| {
-                if let Some(untold) = GUESSING.is_due() {
-                    tracing::warn!(from = %address, untold, "refused too many sign-ins");
-                }
-            })?;
-        }
+        self.count_failure(from)?;
         let caller = self.tokens.caller(authorization).await;
         if let Err(Refusal::Unauthorized) = caller {
-            tracing::warn!(
-                from = from.map(tracing::field::display),
-                "refused a sign-in: unknown token"
-            );
+            tell_refused(from, "unknown token");
         }
         caller
+    }
+
+    /// Refuses somebody whose credentials are wrong.
+    ///
+    /// # Errors
+    /// Always: too many if there were from that address.
+    pub fn refuse(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        why: &'static str,
+    ) -> Result<Caller, Refusal> {
+        let from = self.client_address(headers, peer);
+        self.count_failure(from)?;
+        tell_refused(from, why);
+        Err(Refusal::Unauthorized)
+    }
+
+    fn count_failure(&self, from: Option<IpAddr>) -> Result<(), Refusal> {
+        let Some(address) = from else { return Ok(()) };
+        let counted = self.limits.failed_authentication(address).inspect_err(|_| {
+            if let Some(untold) = GUESSING.is_due() {
+                tracing::warn!(from = %address, untold, "refused too many sign-ins");
+            }
+        });
+        Ok(counted?)
     }
 
     /// A client as a caller may see it in monitoring: the whole token for its holder and for root. For others
@@ -136,7 +153,17 @@ impl Authentication {
     }
 }
 
+fn tell_refused(from: Option<IpAddr>, why: &'static str) {
+    tracing::warn!(from = from.map(tracing::field::display), "refused a sign-in: {why}");
+}
+
 static GUESSING: SparingLine = SparingLine::new();
+
+/// Whether an `Authorization` header is of the scheme Basic.
+pub fn is_basic(authorization: &[u8]) -> bool {
+    let scheme = authorization.split(|byte| *byte == b' ').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"basic")
+}
 
 /// Decodes `Basic <base64>`; `None` if it is not of that form.
 pub fn basic_credentials(authorization: &[u8]) -> Option<String> {

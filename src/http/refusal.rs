@@ -1,6 +1,6 @@
 //! What goes wrong with a request, and the answer each gets.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::in_flight::NoRoom;
@@ -61,7 +61,7 @@ impl Refusal {
     }
 
     /// The line for the client. What the store said is for the operator only.
-    fn reason(&self) -> String {
+    pub fn reason(&self) -> String {
         let Self::Store(error) = self else { return self.to_string() };
         if let Some(untold) = STORE_FAILED.is_due() {
             match error {
@@ -87,24 +87,29 @@ static STORE_FAILED: SparingLine = SparingLine::new();
 const PAUSE_SECONDS: u64 = 1;
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="routemaster""#);
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let retry_after = match &self {
+impl Refusal {
+    /// What the answer has beside its status and its line.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        let retry_after = match self {
             Self::TooMany(too_many) => Some(too_many.seconds()),
             Self::NoRoom(_) | Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
                 Some(PAUSE_SECONDS)
             }
             _ => None,
         };
-        let mut response = (status, format!("{}\n", self.reason())).into_response();
-        let headers = response.headers_mut();
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
-        }
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        response
+        headers
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status(), self.headers(), format!("{}\n", self.reason())).into_response()
     }
 }

@@ -15,7 +15,7 @@ use tower::service_fn;
 
 use super::acceptor::Acceptor;
 use super::connection::{LEAVE, OpenRequests};
-use super::places::{PlaceLimits, Places};
+use super::places::Places;
 use super::service::{ConnectionService, Site};
 use super::transport::Transport;
 use crate::files;
@@ -39,11 +39,12 @@ const LEAVE_LOOK: Duration = Duration::from_millis(10);
 /// Where a server listens, and what its connections may do.
 pub struct ServerOptions {
     pub address: SocketAddr,
-    /// The setting that the port comes from, for whoever must choose another one.
-    pub port_setting: &'static str,
+    /// For whoever must choose another address: what to change.
+    pub advice: &'static str,
     /// `None` where a proxy ends TLS: everything is plain.
     pub certificate: Option<CertificateFiles>,
-    pub places: PlaceLimits,
+    /// Servers of one process share them.
+    pub places: Arc<Places>,
     pub first_request_timeout: Duration,
     pub idle_timeout: Duration,
     pub shutdown_timeout: Duration,
@@ -76,10 +77,10 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let load = |files| FreshCertificate::load(files).map_err(UnusableCertificate);
         let certificate = options.certificate.clone().map(load).transpose()?;
-        let (address, setting) = (options.address, options.port_setting);
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("failed to listen on {address}: choose another {setting} or ROUTEMASTER_BIND")
-        })?;
+        let (address, advice) = (options.address, options.advice);
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("failed to listen on {address}: {advice}"))?;
         Ok(Self { options, site, listener, certificate, reload })
     }
 
@@ -91,9 +92,8 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let options = self.options;
         let tls = self.certificate.as_ref().map(FreshCertificate::config);
-        let places = Places::new(options.places);
         let (first_request, idle) = (options.first_request_timeout, options.idle_timeout);
-        let acceptor = Acceptor::new(tls, places, first_request, idle, stop.clone());
+        let acceptor = Acceptor::new(tls, options.places, first_request, idle, stop.clone());
         let reloading = async {
             match self.certificate {
                 Some(certificate) => certificate.keep_fresh(&self.reload).await,

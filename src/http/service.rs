@@ -21,7 +21,7 @@ use super::connection::{OpenRequest, OpenRequests};
 use super::cross_site;
 use super::in_flight::{BytesInFlight, Held, NoRoom, Requester};
 use super::refusal::Refusal;
-use super::transport::{HSTS, Transport, TransportRules, join_slashes, redirect};
+use super::transport::{HSTS, Transport, TransportRules, drop_slash, join_slashes, redirect};
 use super::unread::{self, RequestBody};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -64,6 +64,9 @@ impl ConnectionService {
     async fn answer(&self, mut request: Request<RequestBody>) -> Response {
         let Site { router, short_way, transport, .. } = &*self.site;
         join_slashes(request.uri_mut());
+        if request.uri().path().ends_with('/') && (transport.ignores_slash)(request.uri().path()) {
+            drop_slash(request.uri_mut());
+        }
         let is_https = transport.is_https(self.transport, request.headers());
         if !is_https && !(transport.is_answered_plain)(request.uri().path()) {
             return redirect(&request);

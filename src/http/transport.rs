@@ -25,6 +25,8 @@ pub struct TransportRules {
     pub binds_browsers: bool,
     /// Which paths are answered over plain HTTP; all others are redirected.
     pub is_answered_plain: fn(&str) -> bool,
+    /// Of which paths a slash at the end does not matter.
+    pub ignores_slash: fn(&str) -> bool,
 }
 
 impl TransportRules {
@@ -56,10 +58,22 @@ pub fn join_slashes(uri: &mut Uri) {
     if let Some(query) = uri.query() {
         path = path + "?" + query;
     }
+    set_path(uri, &path);
+}
+
+/// Takes the slash at the end of a path away.
+pub fn drop_slash(uri: &mut Uri) {
+    let path = uri.path().trim_end_matches('/');
+    let path = if path.is_empty() { "/" } else { path };
+    let path = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    set_path(uri, &path);
+}
+
+fn set_path(uri: &mut Uri, path: &str) {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = path.parse().ok();
-    if let Ok(joined) = Uri::from_parts(parts) {
-        *uri = joined;
+    if let Ok(changed) = Uri::from_parts(parts) {
+        *uri = changed;
     }
 }
 
@@ -91,13 +105,25 @@ fn may_be_strict_about(host: &str) -> bool {
 
 /// Sends a request to the same host, port, path and query, over HTTPS.
 pub fn redirect<B>(request: &Request<B>) -> Response {
+    redirect_as(request, |authority| authority.to_string())
+}
+
+/// Sends a request to the same host, path and query, over HTTPS on this port.
+pub fn redirect_to_port<B>(request: &Request<B>, port: u16) -> Response {
+    redirect_as(request, |authority| match port {
+        443 => authority.host().to_owned(),
+        port => format!("{}:{port}", authority.host()),
+    })
+}
+
+fn redirect_as<B>(request: &Request<B>, place: impl Fn(&Authority) -> String) -> Response {
     let authority = host_of(request).and_then(|host| host.parse::<Authority>().ok());
     let without_user = |authority: &Authority| !authority.as_str().contains('@');
     let Some(authority) = authority.filter(without_user) else {
         return Refusal::bad_request("plain HTTP without a Host: use https://").into_response();
     };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let location = format!("https://{authority}{path}");
+    let location = format!("https://{}{path}", place(&authority));
     // The rest of the request is not read: the connection has no further use.
     let headers = [(header::LOCATION, location), (header::CONNECTION, "close".into())];
     (StatusCode::PERMANENT_REDIRECT, headers).into_response()

@@ -7,16 +7,16 @@ use axum::Router;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::api::bus::{Api, PublishWay, is_health, metrics_router, router};
-use crate::api::openapi_document;
+use crate::api::bus::{PublishWay, is_health};
+use crate::api::{self, Api, openapi_document};
 use crate::bus::clock::Clock;
-use crate::commit::PublishGroups;
+use crate::commit::{AcceptGroups, PublishGroups};
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::http::authentication::{Authentication, Tokens};
 use crate::http::body::BodyLimits;
 use crate::http::in_flight::BytesInFlight;
 use crate::http::limits::Limits;
-use crate::http::places::PlaceLimits;
+use crate::http::places::{PlaceLimits, Places};
 use crate::http::{Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate};
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
@@ -42,34 +42,29 @@ impl Serving {
         }
     }
 
-    /// A server that is bound to its address.
+    /// What serves it, bound to its addresses; the first one on the port.
     ///
     /// # Errors
-    /// If it cannot be had; the error says what to change.
+    /// If one cannot be had; the error says what to change.
     pub async fn bind(
         self,
         api: Arc<Api>,
         max_connections: usize,
         reload: Arc<Notify>,
-    ) -> anyhow::Result<Server> {
+    ) -> anyhow::Result<Vec<Server>> {
         let settings = api.settings.clone();
-        let (port, port_setting) = match self {
-            Self::Api => (settings.port, "PORT"),
-            Self::Metrics => {
-                (settings.metrics_port.unwrap_or_default(), "ROUTEMASTER_METRICS_PORT")
-            }
-        };
-        let site = match self {
-            Self::Api => {
-                let way: Arc<dyn ShortWay> = Arc::new(PublishWay(api.clone()));
-                let in_flight = api.bodies.in_flight.clone();
-                site(&settings, router(api), Some(way), in_flight)
-            }
-            Self::Metrics => site(&settings, metrics_router(api), None, Arc::default()),
+        let places = places(&settings, max_connections);
+        let (port, advice, site) = match self {
+            Self::Api => (settings.port, "choose another PORT or ROUTEMASTER_BIND", api_site(&api)),
+            Self::Metrics => (
+                settings.metrics_port.unwrap_or_default(),
+                "choose another ROUTEMASTER_METRICS_PORT or ROUTEMASTER_BIND",
+                site(&settings, api::metrics_router(api.clone()), Arc::default()),
+            ),
         };
         let address = SocketAddr::new(settings.bind, port);
-        let options = server_options(&settings, address, port_setting, max_connections)?;
-        Server::bind(options, site, reload).await.map_err(|error| {
+        let options = server_options(&settings, address, advice, places.clone())?;
+        let first = Server::bind(options, site, reload.clone()).await.map_err(|error| {
             match error.downcast::<UnusableCertificate>() {
                 Ok(unusable) => {
                     let what = "ROUTEMASTER_TLS_CERT with ROUTEMASTER_TLS_KEY is not allowed";
@@ -77,25 +72,67 @@ impl Serving {
                 }
                 Err(error) => error,
             }
-        })
+        })?;
+        let tls_port = first.local_address()?.port();
+        let mut servers = vec![first];
+        if self == Self::Api {
+            for plain in plain_sites(&api, tls_port) {
+                let (address, advice) = (plain.address, plain.advice);
+                let mut options = server_options(&settings, address, advice, places.clone())?;
+                options.certificate = None;
+                servers.push(Server::bind(options, plain.site, reload.clone()).await?);
+            }
+        }
+        Ok(servers)
     }
 }
 
-/// How the settings want a server at this address, which serves at most so many connections.
+/// What is served without TLS at an address.
+struct PlainSite {
+    address: SocketAddr,
+    advice: &'static str,
+    site: Site,
+}
+
+fn api_site(api: &Arc<Api>) -> Site {
+    let way: Arc<dyn ShortWay> = Arc::new(PublishWay(api.clone()));
+    let site = site(&api.settings, api::router(api.clone()), api.bodies.in_flight.clone());
+    Site { short_way: Some(way), ..site }
+}
+
+/// What the originals' clients find where they spoke plain HTTP, and the way from there to HTTPS.
+fn plain_sites(api: &Arc<Api>, tls_port: u16) -> Vec<PlainSite> {
+    let in_flight = &api.bodies.in_flight;
+    let plain = |address: &SocketAddr, advice, router| {
+        let mut site = site(&api.settings, router, in_flight.clone());
+        site.transport.is_answered_plain = |_| true;
+        PlainSite { address: *address, advice, site }
+    };
+    let taking = api.settings.plain_bind.iter().map(|address| {
+        plain(address, "choose another ROUTEMASTER_PLAIN_BIND", api::plain_router(api.clone()))
+    });
+    let redirecting = api.settings.redirect_bind.iter().map(|address| {
+        let router = api::redirecting_router(api.clone(), tls_port);
+        plain(address, "choose another ROUTEMASTER_REDIRECT_BIND", router)
+    });
+    taking.chain(redirecting).collect()
+}
+
+/// How the settings want a server at this address.
 ///
 /// # Errors
 /// If there is to be a development certificate, and none can be made.
 pub fn server_options(
     settings: &Settings,
     address: SocketAddr,
-    port_setting: &'static str,
-    max_connections: usize,
+    advice: &'static str,
+    places: Arc<Places>,
 ) -> anyhow::Result<ServerOptions> {
     Ok(ServerOptions {
         address,
-        port_setting,
+        advice,
         certificate: if settings.tls { Some(certificate_files(settings)?) } else { None },
-        places: places(settings, max_connections),
+        places,
         first_request_timeout: settings.first_request_timeout,
         idle_timeout: settings.idle_timeout,
         shutdown_timeout: settings.shutdown_timeout,
@@ -103,15 +140,15 @@ pub fn server_options(
 }
 
 /// How many connections are served, of at most so many.
-fn places(settings: &Settings, at_most: usize) -> PlaceLimits {
+pub fn places(settings: &Settings, at_most: usize) -> Arc<Places> {
     let total = settings.max_connections.min(at_most);
     // Behind a proxy all come from one address.
     let half = (!settings.trust_proxy).then_some(total.div_ceil(2));
-    PlaceLimits {
+    Places::new(PlaceLimits {
         total,
         per_address: settings.max_connections_per_address.or(half),
         trusted: settings.trusted_networks.clone(),
-    }
+    })
 }
 
 /// The certificate that is set, else the development certificate.
@@ -126,18 +163,14 @@ pub fn certificate_files(settings: &Settings) -> anyhow::Result<CertificateFiles
     Ok(CertificateFiles { certificate, key })
 }
 
-fn site(
-    settings: &Settings,
-    router: Router,
-    short_way: Option<Arc<dyn ShortWay>>,
-    in_flight: Arc<BytesInFlight>,
-) -> Site {
+fn site(settings: &Settings, router: Router, in_flight: Arc<BytesInFlight>) -> Site {
     let transport = TransportRules {
         trust_proxy: settings.trust_proxy,
         binds_browsers: !settings.uses_development_certificate(),
         is_answered_plain: is_health,
+        ignores_slash: api::ignores_slash,
     };
-    Site { router, short_way, transport, in_flight }
+    Site { router, short_way: None, transport, in_flight }
 }
 
 /// What the API works with.
@@ -161,6 +194,7 @@ pub fn api(
         settings: settings.clone(),
         store: store.clone(),
         publishes: PublishGroups::start(store.clone(), full, tasks),
+        calls: AcceptGroups::start(store.clone(), settings.calls_max_bytes, tasks),
         authentication: Arc::new(authentication),
         bodies: BodyLimits {
             max: settings.max_body,

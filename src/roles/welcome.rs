@@ -24,6 +24,7 @@ pub fn print_web(
     settings: &Settings,
     store: &dyn Store,
     address: SocketAddr,
+    plain: &[SocketAddr],
     role: Role,
 ) -> anyhow::Result<()> {
     let url = url_of(settings, address);
@@ -33,6 +34,9 @@ pub fn print_web(
     writeln!(out, "  clients  {}", clients(settings))?;
     let worker = if role == Role::Serve { "in this process" } else { "not in this process" };
     writeln!(out, "  worker   {worker}")?;
+    for address in plain {
+        writeln!(out, "  plain    http://{address}")?;
+    }
     if allows_default_client(settings) && settings.uses_development_certificate() {
         print_first_steps(&mut out, settings, &url, address.port())?;
     }

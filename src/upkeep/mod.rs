@@ -1,7 +1,9 @@
 //! What one process does for all of them, whatever its role: it drops events when the store runs
-//! out of room ([`autodrop`], contract §6), and those that their subscribers do not want any more.
+//! out of room ([`autodrop`], contract §6), those that their subscribers do not want any more, and calls that were
+//! over long ago.
 
 pub mod autodrop;
+mod calls;
 mod retention;
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Budget, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
+use calls::OldCalls;
 use retention::Retention;
 
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
@@ -28,11 +31,13 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 pub async fn run(
     store: Arc<dyn Store>,
     budget: Budget,
+    dead_letter_retention: Duration,
     full: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
     let mut retention = Retention::new(store.clone());
+    let mut old_calls = OldCalls::new(store.clone(), dead_letter_retention);
     let mut autodrops = Vec::new();
     // A look keeps its time however many refusals there are: on a full disk they come without end.
     let mut looks = tokio::time::interval(INTERVAL);
@@ -44,6 +49,7 @@ pub async fn run(
             _ = looks.tick() => {
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
+                    old_calls.forget().await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
                         autodrop.look(Cause::Look).await;
                     }

@@ -12,7 +12,6 @@ fn an_unknown_route_is_404() {
         let server = bus.serve().await;
         for client in [server.client("demo"), server.client(ROOT)] {
             for path in [
-                "/",
                 "/nowhere",
                 "/topic",
                 "/topics/",

@@ -2,7 +2,7 @@
 //! talks to it over real TLS, and does so on both stores unless no store takes part in it.
 //!
 //! The modules stand in the order of the contract: running it, transport and authentication,
-//! publishing, subscribing, delivery, monitoring, exceptions; then the API's description, the commands,
+//! publishing, subscribing, delivery, monitoring, calls and postbacks, exceptions; then the API's description, the commands,
 //! clients in use, trouble, backup, crashes, order and races.
 
 // A harness fails by panicking: that is how a test says what went wrong.
@@ -41,6 +41,10 @@ mod failures;
 
 mod autodrop;
 mod retention;
+
+mod calls;
+mod plain_listeners;
+mod postbacks;
 
 mod log_lines;
 mod metrics;

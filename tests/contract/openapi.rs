@@ -87,6 +87,11 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     let server = bus.serve().await;
     let subscription = json!({"topics": ["widgets"], "callback": "https://a.example/events"});
     let token = json!({"name": "billing", "token": "billing--1"});
+    let call = json!({"url": "https://a.example", "id": "one", "delay": 3_600_000});
+    let postbacks = json!({"endpoint": {"method": "GET", "url": "https://a.example"}, "data": []});
+    let hanging = bus.receiver().await;
+    hanging.answer(Answer::Hang);
+    let hanging_call = json!({"url": hanging.url(), "id": "two"});
     let mut seen = BTreeSet::new();
     for (method, path, token, body, status) in [
         ("get", "/health", "", None, 200),
@@ -121,7 +126,24 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("delete", "/topics/widgets", "demo", None, 204),
         ("post", "/topics/widgets", "demo", Some(&event(2)), 204),
         ("delete", "/topic/widgets", "demo", None, 204),
+        ("post", "/", "demo", Some(&call), 202),
+        ("post", "/calls", "demo", Some(&call), 202),
+        ("get", "/calls", "demo", None, 200),
+        ("get", "/calls/one", "demo", None, 200),
+        ("delete", "/calls/one", "demo", None, 204),
+        ("post", "/calls", "demo", Some(&call), 202),
+        ("post", "/calls/one/retry", "demo", None, 204),
+        ("post", "/calls", "demo", Some(&hanging_call), 202),
+        ("get", "/dead_letters", "demo", None, 200),
+        ("post", "/calls/retry?confirm=0&until=0", "demo", None, 200),
+        ("delete", "/calls?confirm=0&until=0", "demo", None, 200),
+        ("post", "/ingest.php", "demo", Some(&postbacks), 200),
+        ("post", "/postbacks", "demo", Some(&postbacks), 200),
+        ("delete", "/calls/two", "demo", None, 202),
     ] {
+        if (method, path) == ("delete", "/calls/two") {
+            hanging.attempts(1).await;
+        }
         let client = if token.is_empty() { server.anonymous() } else { server.client(token) };
         send(&client, method, path, body).await.expect(status);
         let path = description().path_of(path).unwrap_or_else(|| panic!("{path}: no such path"));
@@ -139,6 +161,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
             Some(&event(3)),
             200,
         ),
+        ("ROUTEMASTER_CALLS_FAST", "yes", "post", "/", "demo", Some(&call), 200),
     ] {
         let bus = Bus::new(&store).set(name, value);
         let server = bus.serve().await;
@@ -159,6 +182,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     // Who needs no token is told so, and nobody else.
     for (method, path, operation) in description().operations() {
         let path = path.replace("{name}", "x").replace("{topic}", "x").replace("{token}", "x");
+        let path = path.replace("{id}", "x");
         let open = operation["security"] == json!([{}]);
         let status = if open { 200 } else { 401 };
         send(&server.anonymous(), method, &path, None).await.expect(status);

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::state::Shared;
 use crate::api::openapi::tags::TOKENS;
+use crate::api::state::Shared;
 use crate::bus::json::parse_object;
 use crate::bus::token::{ApiToken, ClientToken, ServiceName};
 use crate::http::audit::Actor;

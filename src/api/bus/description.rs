@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
+use crate::api::state::Shared;
 
 /// This description of the API, in the format OpenAPI 3.1.
 #[utoipa::path(

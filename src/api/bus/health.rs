@@ -5,8 +5,8 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
+use crate::api::state::Shared;
 
 /// Whether a path asks for the health of the process, which is answered over plain HTTP too: load
 /// balancers and kubelets ask so.

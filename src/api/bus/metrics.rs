@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
+use crate::api::state::Shared;
 use crate::http::authentication::Caller;
 use crate::http::refusal::Refusal;
 

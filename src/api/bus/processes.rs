@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
+use crate::api::state::Shared;
 use crate::bus::process::Process;
 use crate::http::authentication::Caller;
 use crate::http::refusal::Refusal;

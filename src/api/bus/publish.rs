@@ -8,10 +8,10 @@ use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 
-use super::state::{Api, Shared};
 use super::topics::{OWNED, TOO_MANY};
 use crate::api::openapi::schemas::Publish;
 use crate::api::openapi::tags::PUBLISHING;
+use crate::api::state::{Api, Shared};
 use crate::bus::event::{DataLimits, parse_publish};
 use crate::bus::topic::TopicName;
 use crate::http::authentication::Caller;

@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 
-use super::state::Shared;
 use crate::api::openapi::tags::MONITORING;
+use crate::api::state::Shared;
 use crate::http::authentication::Caller;
 use crate::http::refusal::Refusal;
 

@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::state::{Api, Shared};
 use super::topics::{TOO_MANY, unknown_topic};
 use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
+use crate::api::state::{Api, Shared};
 use crate::bus::attempt::FailedAttempt;
 use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::ClientToken;

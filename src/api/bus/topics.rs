@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::state::Shared;
 use crate::api::openapi::tags::{MONITORING, PUBLISHING};
+use crate::api::state::Shared;
 use crate::bus::topic::TopicName;
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;

@@ -14,7 +14,7 @@ use utoipa::openapi::{
     RefOr, Response, ResponseBuilder, Schema, SecurityRequirement, ServerBuilder, Tag, Type,
 };
 
-use super::tags::{DELIVERY, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS};
+use super::tags::{CALLS, DELIVERY, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS};
 use super::webhook;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
@@ -54,7 +54,7 @@ fn describe_the_bus(document: &mut OpenApi) {
     let here = "The bus that this document came from; https://localhost:17890 unless it is set up \
         otherwise.";
     document.servers = Some(vec![ServerBuilder::new().url("/").description(Some(here)).build()]);
-    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, MONITORING, TOKENS];
+    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, CALLS, MONITORING, TOKENS];
     document.tags = Some(tags.map(Tag::new).into());
     document.security = Some(vec![SecurityRequirement::new::<_, [_; 0], String>("token", [])]);
     webhook::describe(document);
@@ -129,7 +129,10 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn complete(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     for (status, response) in responses.iter_mut() {
-        if let (RefOr::T(own), Some(shared)) = (&*response, error_response(status)) {
+        if let (RefOr::T(own), Some(shared)) = (&*response, error_response(status))
+            // Others than the bus's own have a shape of theirs.
+            && own.content.is_empty()
+        {
             *response = refer_to(shared, &own.description);
         }
     }

@@ -5,3 +5,4 @@ pub const SUBSCRIBING: &str = "Subscribing";
 pub const MONITORING: &str = "Monitoring";
 pub const TOKENS: &str = "Tokens";
 pub const DELIVERY: &str = "Delivery";
+pub const CALLS: &str = "Calls";

@@ -22,8 +22,10 @@ pub fn check(processes: Option<&[Process]>) -> Vec<Finding> {
         ));
     }
     for process in processes {
-        if let Some(places) = process.deliveries.filter(|places| places.used >= places.max) {
-            let found = format!("makes {} deliveries, as many as it may", places.used);
+        let busy = [("deliveries", process.deliveries), ("calls", process.calls)];
+        for (what, places) in busy {
+            let Some(places) = places.filter(|places| places.used >= places.max) else { continue };
+            let found = format!("makes {} {what}, as many as it may", places.used);
             let advice = "start another worker, or raise ROUTEMASTER_MAX_DELIVERIES: queues wait for a \
                           place";
             let about = format!("{} {}", process.host, process.pid);
@@ -62,6 +64,7 @@ mod tests {
             version: version.into(),
             since: 0,
             deliveries: deliveries.map(|(used, max)| PlacesInUse { used, max }),
+            calls: None,
         }
     }
 

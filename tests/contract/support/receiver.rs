@@ -28,6 +28,8 @@ pub enum Answer {
     Status(u16),
     /// A redirect to this URL.
     Redirect(String),
+    /// This status, and to come back after so many seconds.
+    RetryAfter(u16, &'static str),
     /// 200, but only when this time is over.
     After(Duration),
     /// 200 as soon as [`Receiver::release`] is called.
@@ -67,7 +69,7 @@ impl Attempt {
 
     /// Whether the bus may take the batch as delivered.
     fn acknowledged(&self) -> bool {
-        !matches!(self.answer, Answer::Redirect(_) | Answer::Hang)
+        !matches!(self.answer, Answer::Redirect(_) | Answer::RetryAfter(..) | Answer::Hang)
             && !matches!(self.answer, Answer::Status(status) if status != 200 && status != 204)
     }
 }
@@ -269,6 +271,10 @@ async fn receive(
     shared.attempts.send_modify(|attempts| attempts.push(attempt));
     match answer {
         Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Answer::RetryAfter(status, seconds) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, [("retry-after", seconds)]).into_response()
+        }
         Answer::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
         Answer::After(delay) => {
             tokio::time::sleep(delay).await;

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
-use crate::commit::Publishes;
+use crate::commit::{CallAcceptance, Publishes};
 use crate::config::Settings;
 use crate::egress::rules::EgressRules;
 use crate::http::authentication::Authentication;
@@ -20,6 +20,7 @@ pub struct Api {
     pub settings: Arc<Settings>,
     pub store: Arc<dyn Store>,
     pub publishes: Publishes,
+    pub calls: CallAcceptance,
     pub authentication: Arc<Authentication>,
     pub bodies: BodyLimits,
     pub egress_rules: EgressRules,

@@ -1,0 +1,250 @@
+//! `POST /calls` and, for the original's clients, `POST /`: calls are accepted (contract §9).
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use url::Url;
+use utoipa::ToSchema;
+
+use super::owner;
+use super::refusal::{self, CallRefusal};
+use crate::api::openapi::tags::CALLS;
+use crate::api::state::{Api, Shared};
+use crate::bus::call::{Call, CallId, CallKind, Dialect, Due, NoCall};
+use crate::bus::token::ClientToken;
+use crate::http::body::{Body, BodyLimits};
+use crate::http::in_flight::Holder;
+use crate::http::refusal::Refusal;
+use crate::store::{Accepted, CallKey, CallTitle, NewCall};
+
+/// How many calls one request may bring.
+const CALLS_MAX: usize = 10_000;
+/// What calls queue behind that were taken unread and cannot be made.
+const NOWHERE: &str = "nowhere";
+const CONFLICT: &str = "another call has this id: nothing was stored";
+
+/// What was accepted.
+#[derive(Serialize, ToSchema)]
+pub struct CallAccepted {
+    /// Always false.
+    error: bool,
+    /// `Accepted`.
+    message: &'static str,
+    /// Of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Of an array of calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ids: Option<Vec<String>>,
+}
+
+/// Accept a call, or several.
+///
+/// The bus makes each until it is answered with 2xx, as its `requeue` says. Of an array, all are accepted or
+/// none. A call with an `id`, or with the header `Idempotency-Key`, is accepted once: bringing the same again
+/// within 24 h, or before it is over, changes nothing.
+#[utoipa::path(
+    post,
+    path = "/calls",
+    operation_id = "accept_calls",
+    tag = CALLS,
+    request_body(content = serde_json::Value, description = "a call, or an array of up to 10,000"),
+    responses(
+        (status = 202, description = "stored", body = CallAccepted),
+        (status = 400, description = "a rule is broken; one line a fault", body = refusal::Body),
+        (status = 413, description = "larger than `ROUTEMASTER_MAX_CALL`", body = refusal::Body),
+        (
+            status = 422,
+            description = "no JSON object; or the id belongs to a call with another content",
+            body = refusal::Body,
+        ),
+        CallRefusal,
+    ),
+)]
+pub async fn accept(State(api): State<Shared>, request: Request) -> Result<Response, CallRefusal> {
+    let Brought { owner, headers, body } = Brought::read(&api, request).await?;
+    let key = idempotency_key(&headers)?;
+    let is_array = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if !is_array {
+        let call = Call::parse(&body.bytes, Dialect::Ours)?;
+        check_target(&api, &call).map_err(CallRefusal::bad_request)?;
+        let made = key.map(|key| CallId::of_key(&owner, key, None));
+        let call = new_call(&owner, &call, made)?;
+        return accept_one(&api, call).await;
+    }
+    let calls = parse_all(&api, &body.bytes)?;
+    let count = calls.len();
+    let calls = calls.iter().enumerate().map(|(index, call)| {
+        let made = key.map(|key| CallId::of_key(&owner, key, Some((index, count))));
+        new_call(&owner, call, made)
+    });
+    let calls = calls.collect::<Result<Vec<_>, _>>()?;
+    let ids = calls.iter().map(|call| call.key.id.to_string()).collect();
+    if !calls.is_empty() && api.calls.commit(calls).await?.contains(&Accepted::Conflict) {
+        return Err(CallRefusal::unprocessable(CONFLICT));
+    }
+    Ok(answer(None, Some(ids)))
+}
+
+/// Accept a call as the original does.
+///
+/// It reads the five fields that the original knows. With `ROUTEMASTER_CALLS_FAST`, any body that is not empty
+/// is answered with `200`.
+#[utoipa::path(
+    post,
+    path = "/",
+    operation_id = "accept_call_as_the_original",
+    tag = CALLS,
+    request_body(content = serde_json::Value, description = "a call"),
+    responses(
+        (status = 202, description = "stored", body = CallAccepted),
+        (status = 200, description = "the same, with `ROUTEMASTER_CALLS_FAST`"),
+        (status = 400, description = "a rule is broken; one line a fault", body = refusal::Body),
+        (status = 413, description = "larger than `ROUTEMASTER_MAX_CALL`", body = refusal::Body),
+        (status = 422, description = "no JSON object", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn as_the_original(
+    State(api): State<Shared>,
+    request: Request,
+) -> Result<Response, CallRefusal> {
+    let Brought { owner, headers, body } = Brought::read(&api, request).await?;
+    if api.settings.calls_fast {
+        if !body.bytes.is_empty() {
+            api.calls.commit(vec![unread_call(&owner, &body.bytes)?]).await?;
+        }
+        return Ok(StatusCode::OK.into_response());
+    }
+    let call = Call::parse(&body.bytes, Dialect::Original)?;
+    check_target(&api, &call).map_err(CallRefusal::bad_request)?;
+    let made = idempotency_key(&headers)?.map(|key| CallId::of_key(&owner, key, None));
+    accept_one(&api, new_call(&owner, &call, made)?).await
+}
+
+async fn accept_one(api: &Api, call: NewCall) -> Result<Response, CallRefusal> {
+    let id = call.key.id.to_string();
+    if api.calls.commit(vec![call]).await?.contains(&Accepted::Conflict) {
+        return Err(CallRefusal::unprocessable(CONFLICT));
+    }
+    Ok(answer(Some(id), None))
+}
+
+fn answer(id: Option<String>, ids: Option<Vec<String>>) -> Response {
+    let accepted = CallAccepted { error: false, message: "Accepted", id, ids };
+    // Nothing in it can fail to be written.
+    let body = serde_json::to_string(&accepted).unwrap_or_default();
+    (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, refusal::JSON)], body).into_response()
+}
+
+/// A request with calls, read as far as that does not depend on what is in it.
+struct Brought {
+    owner: ClientToken,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl Brought {
+    async fn read(api: &Api, request: Request) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let owner = owner::of_calls(api, &parts).await?;
+        api.authentication.limits.publish(&owner)?;
+        let limits = BodyLimits { max: api.settings.max_call, ..api.bodies.clone() };
+        let body = limits.read(&parts.headers, body, Holder::Client(owner.clone())).await?;
+        Ok(Self { owner, headers: parts.headers, body })
+    }
+}
+
+fn parse_all(api: &Api, body: &[u8]) -> Result<Vec<Call>, CallRefusal> {
+    let all: Vec<&RawValue> =
+        serde_json::from_slice(body).map_err(|e| CallRefusal::unprocessable(e.to_string()))?;
+    if all.len() > CALLS_MAX {
+        return Err(CallRefusal::bad_request(format!("an array of more than {CALLS_MAX} calls")));
+    }
+    let parse = |(index, json): (usize, &&RawValue)| {
+        let at = |fault: &str| format!("[{index}]: {fault}");
+        let call =
+            Call::parse(json.get().as_bytes(), Dialect::Ours).map_err(|none| match none {
+                NoCall::NotAnObject(reason) => CallRefusal::bad_request(at(&reason)),
+                NoCall::Faulty(faults) => {
+                    let lines: Vec<String> = faults.iter().map(|fault| at(fault)).collect();
+                    CallRefusal::bad_request(lines.join("\n"))
+                }
+            })?;
+        check_target(api, &call).map_err(|fault| CallRefusal::bad_request(at(&fault)))?;
+        Ok(call)
+    };
+    all.iter().enumerate().map(parse).collect()
+}
+
+/// Whether calls may go there, as far as the URL says.
+fn check_target(api: &Api, call: &Call) -> Result<(), String> {
+    check_url(api, &call.request.url).map_err(|reason| format!("`url`: {reason}"))
+}
+
+/// Whether the bus may send to a URL, as far as that says so itself.
+pub fn check_url(api: &Api, url: &str) -> Result<(), String> {
+    let url = Url::parse(url).map_err(|error| error.to_string())?;
+    if url.scheme() == "http" && !api.settings.plain_targets {
+        return Err("must be https:// (ROUTEMASTER_PLAIN_TARGETS=no)".into());
+    }
+    api.egress_rules.check(&url).map_err(|denied| denied.to_string())
+}
+
+/// The header that names what a request brings.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, CallRefusal> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let wrong = "the header `Idempotency-Key` must be 1 to 255 visible ASCII characters";
+    key.map(Some).ok_or_else(|| CallRefusal::bad_request(wrong))
+}
+
+/// The call's own id comes before one that is made from a key.
+fn new_call(
+    owner: &ClientToken,
+    call: &Call,
+    of_key: Option<CallId>,
+) -> Result<NewCall, CallRefusal> {
+    let id = match call.id.clone().or(of_key) {
+        Some(id) => id,
+        None => made_id()?,
+    };
+    Ok(NewCall {
+        key: CallKey { client: owner.clone(), id },
+        kind: CallKind::Call,
+        fingerprint: call.fingerprint(),
+        destination: call.request.destination(),
+        title: CallTitle::Own(call.request.title()),
+        content: call.content(),
+        due: call.due,
+    })
+}
+
+/// A body that nobody was told anything about: if there is a call in it, that.
+fn unread_call(owner: &ClientToken, body: &Bytes) -> Result<NewCall, CallRefusal> {
+    if let Ok(call) = Call::parse(body, Dialect::Original) {
+        return new_call(owner, &call, None);
+    }
+    Ok(NewCall {
+        key: CallKey { client: owner.clone(), id: made_id()? },
+        kind: CallKind::Unread,
+        fingerprint: String::new(),
+        destination: NOWHERE.into(),
+        title: CallTitle::Own(String::new()),
+        content: body.clone(),
+        due: Due::In(std::time::Duration::ZERO),
+    })
+}
+
+/// An id for a call that has none.
+pub fn made_id() -> Result<CallId, CallRefusal> {
+    CallId::made().map_err(|error| {
+        tracing::error!(error = format!("{error:#}"), "failed to make an id");
+        CallRefusal::status(StatusCode::INTERNAL_SERVER_ERROR, "no id can be made: see the log")
+    })
+}

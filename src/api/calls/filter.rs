@@ -1,0 +1,100 @@
+//! Which calls a query asks for, and a walk through them.
+
+use std::time::{Duration, Instant};
+
+use axum::http::Uri;
+
+use crate::api::state::Api;
+use crate::bus::call::CallState;
+use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
+use crate::http::authentication::Caller;
+use crate::http::query;
+use crate::http::refusal::Refusal;
+
+use crate::store::{CALLS_AT_ONCE, CallFilter, CallStatus, StoreResult};
+
+/// A page that would take longer ends with what it has.
+const PAGE_TIME: Duration = Duration::from_secs(1);
+
+/// Reads what all requests about many calls have in their query. A client sees its own.
+///
+/// # Errors
+/// If a value means nothing.
+pub fn read(uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
+    let time = |name| query::number(uri, name, 0..=u64::MAX / 2);
+    let state = query::text(uri, "state").map(|state| {
+        let wrong = || {
+            let states = CallState::ALL.map(CallState::as_str).join(", ");
+            Refusal::bad_request(format!("`state` must be one of {states}"))
+        };
+        CallState::parse(&state).ok_or_else(wrong)
+    });
+    Ok(CallFilter {
+        state: state.transpose()?,
+        destination: query::text(uri, "destination"),
+        client: client(uri, caller)?,
+        since_ms: time("since")?,
+        until_ms: time("until")?,
+    })
+}
+
+/// Whose calls are asked for: a client's own, and of root's choice.
+///
+/// # Errors
+/// If a client asks for another one's.
+pub fn client(uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, Refusal> {
+    let asked = query::text(uri, "client");
+    let asked = asked.map(|text| {
+        let is_pseudo = PSEUDO_CLIENTS.contains(&text.as_str());
+        let parsed = if is_pseudo {
+            Some(ClientToken::from_stored(&text))
+        } else {
+            ClientToken::parse(&text).ok()
+        };
+        parsed.ok_or_else(|| Refusal::bad_request("`client` must be a token"))
+    });
+    let asked = asked.transpose()?;
+    match caller {
+        Caller::Root => Ok(asked),
+        Caller::Client(own) if asked.as_ref().is_none_or(|asked| asked == own) => {
+            Ok(Some(own.clone()))
+        }
+        Caller::Client(_) => Err(Refusal::Forbidden("calls of another client need the root key")),
+    }
+}
+
+/// Some of the calls that match, the newest first.
+pub struct Page {
+    pub calls: Vec<CallStatus>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<u64>,
+}
+
+/// Up to `limit` calls before a position that match; fewer also if looking for them takes long.
+///
+/// # Errors
+/// If the store cannot be asked.
+pub async fn page(api: &Api, filter: &CallFilter, before: u64, limit: usize) -> StoreResult<Page> {
+    let (started, mut before) = (Instant::now(), before);
+    let mut calls: Vec<CallStatus> = Vec::new();
+    loop {
+        let looked_at = api.store.calls_before(before, CALLS_AT_ONCE).await?;
+        let is_end = looked_at.len() < CALLS_AT_ONCE;
+        for call in looked_at {
+            // All newer ones were accepted later.
+            before = call.position;
+            if filter.matches(&call) {
+                calls.push(call);
+            }
+            if calls.len() == limit {
+                return Ok(Page { calls, next: Some(before) });
+            }
+        }
+        if is_end {
+            return Ok(Page { calls, next: None });
+        }
+        if started.elapsed() >= PAGE_TIME {
+            return Ok(Page { calls, next: Some(before) });
+        }
+    }
+}

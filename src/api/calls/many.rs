@@ -1,0 +1,155 @@
+//! `POST /calls/retry` and `DELETE /calls`: something is done to all calls that match, once their number is
+//! confirmed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::filter;
+use super::refusal::{self, CallRefusal};
+use crate::api::openapi::tags::CALLS;
+use crate::api::state::{Api, Shared};
+use crate::http::audit::Actor;
+use crate::http::authentication::Caller;
+use crate::http::query;
+use crate::http::refusal::Refusal;
+
+use crate::store::{CALLS_AT_ONCE, CallCancelled, CallFilter, CallKey, StoreResult};
+
+/// What was done to many.
+#[derive(Serialize, ToSchema)]
+pub struct CallsChanged {
+    /// How many it was done to.
+    changed: u64,
+}
+
+/// Make all calls that match due at once, also dead ones.
+#[utoipa::path(
+    post,
+    path = "/calls/retry",
+    operation_id = "retry_calls",
+    tag = CALLS,
+    params(
+        ("confirm" = u64, Query, description = "how many match, as `GET /calls?…&count=true` tells"),
+        ("until" = u64, Query, description = "accepted before then, in ms since the epoch"),
+        ("state" = Option<String>, Query),
+        ("destination" = Option<String>, Query),
+        ("client" = Option<String>, Query),
+        ("since" = Option<u64>, Query),
+    ),
+    responses(
+        (status = 200, description = "done", body = CallsChanged),
+        (status = 400, description = "a value in the query means nothing", body = refusal::Body),
+        (status = 403, description = "calls of another client", body = refusal::Body),
+        (status = 409, description = "another number matches, and nothing was done", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn retry(
+    State(api): State<Shared>,
+    actor: Result<Actor, Refusal>,
+    uri: Uri,
+) -> Result<Json<CallsChanged>, CallRefusal> {
+    let actor = actor?;
+    let filter = confirmed(&api, &actor.caller, &uri).await?;
+    let changed = each(&api, &filter, Act::Retry).await?;
+    actor.did("retried calls", changed);
+    Ok(Json(CallsChanged { changed }))
+}
+
+/// End all calls that match: they are never made again.
+#[utoipa::path(
+    delete,
+    path = "/calls",
+    operation_id = "cancel_calls",
+    tag = CALLS,
+    params(
+        ("confirm" = u64, Query, description = "how many match, as `GET /calls?…&count=true` tells"),
+        ("until" = u64, Query, description = "accepted before then, in ms since the epoch"),
+        ("state" = Option<String>, Query),
+        ("destination" = Option<String>, Query),
+        ("client" = Option<String>, Query),
+        ("since" = Option<u64>, Query),
+    ),
+    responses(
+        (status = 200, description = "done", body = CallsChanged),
+        (status = 400, description = "a value in the query means nothing", body = refusal::Body),
+        (status = 403, description = "calls of another client", body = refusal::Body),
+        (status = 409, description = "another number matches, and nothing was done", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn cancel(
+    State(api): State<Shared>,
+    actor: Result<Actor, Refusal>,
+    uri: Uri,
+) -> Result<Json<CallsChanged>, CallRefusal> {
+    let actor = actor?;
+    let filter = confirmed(&api, &actor.caller, &uri).await?;
+    let changed = each(&api, &filter, Act::Cancel).await?;
+    actor.did("cancelled calls", changed);
+    Ok(Json(CallsChanged { changed }))
+}
+
+/// What the query asks for, if it confirms how many that are.
+async fn confirmed(api: &Api, caller: &Caller, uri: &Uri) -> Result<CallFilter, CallRefusal> {
+    let filter = filter::read(uri, caller)?;
+    let confirmed = query::number(uri, "confirm", 0..=u64::MAX)?;
+    let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
+    let filter = CallFilter { until_ms: Some(until), ..filter };
+    let is_bounded = query::text(uri, "until").is_some();
+    let count = count(api, &filter).await?;
+    if confirmed != Some(count) || !is_bounded {
+        return Err(CallRefusal::count(count, until));
+    }
+    Ok(filter)
+}
+
+/// How many calls match.
+///
+/// # Errors
+/// If the store cannot be asked.
+pub async fn count(api: &Api, filter: &CallFilter) -> StoreResult<u64> {
+    each(api, filter, Act::Count).await
+}
+
+/// What is done to calls.
+#[derive(Clone, Copy)]
+enum Act {
+    Count,
+    Retry,
+    Cancel,
+}
+
+impl Act {
+    /// To how many it was done.
+    async fn on(self, api: &Api, keys: &[CallKey]) -> StoreResult<usize> {
+        Ok(match self {
+            Self::Count => keys.len(),
+            Self::Retry => {
+                let retried = api.store.retry_calls(keys).await?;
+                retried.into_iter().filter(|retried| *retried).count()
+            }
+            Self::Cancel => {
+                let cancelled = api.store.cancel_calls(keys).await?;
+                cancelled.into_iter().filter(|end| *end != CallCancelled::Unknown).count()
+            }
+        })
+    }
+}
+
+/// Does something to all calls that match, in portions; to how many.
+async fn each(api: &Api, filter: &CallFilter, act: Act) -> StoreResult<u64> {
+    let (mut acted, mut before) = (0, Some(u64::MAX));
+    while let Some(position) = before {
+        let page = filter::page(api, filter, position, CALLS_AT_ONCE).await?;
+        before = page.next;
+        let keys: Vec<CallKey> = page.calls.into_iter().map(|call| call.key).collect();
+        if !keys.is_empty() {
+            acted += act.on(api, &keys).await? as u64;
+        }
+    }
+    Ok(acted)
+}

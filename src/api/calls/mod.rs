@@ -1,0 +1,55 @@
+//! Calls (contract §9): accepting them, and looking after those that were accepted.
+
+mod accept;
+mod dead_letters;
+mod filter;
+mod hash;
+mod list;
+mod many;
+mod one;
+pub mod owner;
+pub mod refusal;
+mod shown;
+
+use axum::Router;
+use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::state::Shared;
+pub use accept::{check_url, made_id};
+use refusal::CallRefusal;
+
+/// All routes about calls, as they describe themselves.
+pub fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default()
+        .routes(routes!(accept::as_the_original))
+        .routes(routes!(accept::accept, list::list, many::cancel))
+        .routes(routes!(many::retry))
+        .routes(routes!(one::show, one::cancel))
+        .routes(routes!(one::retry))
+        .routes(routes!(dead_letters::list))
+}
+
+/// All routes about calls, with the shape that their errors have.
+pub fn router() -> Router<Shared> {
+    shaped(routes())
+}
+
+/// The routes that the original's clients use.
+pub fn accepting_router() -> Router<Shared> {
+    shaped(
+        OpenApiRouter::default()
+            .routes(routes!(accept::as_the_original))
+            .routes(routes!(accept::accept)),
+    )
+}
+
+fn shaped(routes: OpenApiRouter<Shared>) -> Router<Shared> {
+    Router::from(routes).method_not_allowed_fallback(async || {
+        CallRefusal::status(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this route has other methods: see Allow",
+        )
+    })
+}

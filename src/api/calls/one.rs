@@ -1,0 +1,151 @@
+//! `/calls/:id`: one call is shown, retried or cancelled.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use bytes::Bytes;
+
+use super::filter;
+use super::refusal::{self, CallRefusal};
+use super::shown::Shown;
+use crate::api::openapi::tags::CALLS;
+use crate::api::state::{Api, Shared};
+use crate::bus::call::{CallId, CallState, Order, Persistence};
+use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
+use crate::http::audit::Actor;
+use crate::http::authentication::Caller;
+use crate::http::refusal::Refusal;
+use crate::store::{CallCancelled, CallKey, CallStatus};
+
+/// Show a call.
+#[utoipa::path(
+    get,
+    path = "/calls/{id}",
+    operation_id = "show_call",
+    tag = CALLS,
+    params(
+        ("id" = String, Path),
+        ("client" = Option<String>, Query, description = "whose; for root"),
+    ),
+    responses(
+        (status = 200, description = "the call", body = Shown),
+        (status = 403, description = "a call of another client", body = refusal::Body),
+        (status = 404, description = "there is no such call", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn show(
+    State(api): State<Shared>,
+    caller: Result<Caller, Refusal>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<Shown>, CallRefusal> {
+    let caller = caller?;
+    let (call, content) = find(&api, &caller, &id, &uri).await?;
+    let postbacks = Persistence {
+        requeue: true,
+        max_attempts: Some(api.settings.postback_attempts).filter(|attempts| *attempts > 0),
+        give_up_after: None,
+    };
+    let default = &api.settings.postback_default;
+    let order = Order::read(call.kind, &call.title, &content, (postbacks, default));
+    let shown = Shown::new(&call, &caller, &api.authentication);
+    Ok(Json(shown.with_request(order, &content)))
+}
+
+/// Make a call due at once; a dead one lives again.
+#[utoipa::path(
+    post,
+    path = "/calls/{id}/retry",
+    operation_id = "retry_call",
+    tag = CALLS,
+    params(
+        ("id" = String, Path),
+        ("client" = Option<String>, Query, description = "whose; for root"),
+    ),
+    responses(
+        (status = 204, description = "it is due"),
+        (status = 403, description = "a call of another client", body = refusal::Body),
+        (status = 404, description = "there is no such call", body = refusal::Body),
+        (status = 409, description = "it is done, or on its way", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn retry(
+    State(api): State<Shared>,
+    actor: Result<Actor, Refusal>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, CallRefusal> {
+    let actor = actor?;
+    let (call, _) = find(&api, &actor.caller, &id, &uri).await?;
+    if api.store.retry_calls(std::slice::from_ref(&call.key)).await?.contains(&true) {
+        actor.did("retried a call", &call.key.id);
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let reason = match call.state {
+        CallState::Done => "it is done: it is not made again",
+        _ => "it is on its way",
+    };
+    Err(CallRefusal::status(StatusCode::CONFLICT, reason))
+}
+
+/// End a call: it is never made again.
+#[utoipa::path(
+    delete,
+    path = "/calls/{id}",
+    operation_id = "cancel_call",
+    tag = CALLS,
+    params(
+        ("id" = String, Path),
+        ("client" = Option<String>, Query, description = "whose; for root"),
+    ),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 202, description = "it is on its way, and is not repeated"),
+        (status = 403, description = "a call of another client", body = refusal::Body),
+        (status = 404, description = "there is no such call", body = refusal::Body),
+        CallRefusal,
+    ),
+)]
+pub async fn cancel(
+    State(api): State<Shared>,
+    actor: Result<Actor, Refusal>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, CallRefusal> {
+    let actor = actor?;
+    let (call, _) = find(&api, &actor.caller, &id, &uri).await?;
+    let cancelled = api.store.cancel_calls(std::slice::from_ref(&call.key)).await?;
+    let status = match cancelled.first() {
+        Some(CallCancelled::Gone) => StatusCode::NO_CONTENT,
+        Some(CallCancelled::OnItsWay) => StatusCode::ACCEPTED,
+        Some(CallCancelled::Unknown) | None => return Err(CallRefusal::not_found()),
+    };
+    actor.did("cancelled a call", &call.key.id);
+    Ok(status)
+}
+
+/// The call of this id: a client's own; root's choice, or else one of those that came without a token.
+async fn find(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    uri: &Uri,
+) -> Result<(CallStatus, Bytes), CallRefusal> {
+    let id = CallId::parse(id).ok_or_else(CallRefusal::not_found)?;
+    let pseudo_clients = || PSEUDO_CLIENTS.map(ClientToken::from_stored).to_vec();
+    let named = filter::client(uri, caller)?;
+    let is_named = named.is_some();
+    for client in named.map_or_else(pseudo_clients, |client| vec![client]) {
+        let key = CallKey { client, id: id.clone() };
+        if let Some(found) = api.store.call(&key).await? {
+            return Ok(found);
+        }
+    }
+    if is_named {
+        return Err(CallRefusal::not_found());
+    }
+    let hint = "no call that came without a token has this id: say whose it is with `?client=`";
+    Err(CallRefusal::status(StatusCode::NOT_FOUND, hint))
+}

@@ -1,0 +1,77 @@
+//! What a process answers to: the routes of all contracts, each with its own way of refusing.
+
+use axum::Router;
+use axum::extract::Request;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use super::state::Shared;
+use super::{bus, calls, postbacks};
+use crate::http::redirect_to_port;
+use crate::http::refusal::Refusal;
+
+/// What a process with the API answers to.
+pub fn router(api: Shared) -> Router {
+    let bus = refusing(bus::routes().into());
+    let all = bus.merge(calls::router()).merge(postbacks::router());
+    all.with_state(api)
+}
+
+/// What a listener without TLS answers to: what the originals' clients send, and health.
+pub fn plain_router(api: Shared) -> Router {
+    let health = refusing(bus::health_routes().into());
+    let all = health.merge(calls::accepting_router()).merge(postbacks::router());
+    all.with_state(api)
+}
+
+/// What a process without the API answers to.
+pub fn metrics_router(api: Shared) -> Router {
+    refusing(bus::metrics_routes().into()).with_state(api)
+}
+
+/// What a listener answers to that sends everybody to the HTTPS port.
+pub fn redirecting_router(api: Shared, tls_port: u16) -> Router {
+    let health = Router::from(bus::health_routes());
+    let all = health.fallback(async move |request: Request| redirect_to_port(&request, tls_port));
+    all.with_state(api)
+}
+
+/// The routes as they describe themselves.
+pub fn described_routes() -> OpenApi {
+    bus::routes().merge(calls::routes()).merge(postbacks::routes()).into_openapi()
+}
+
+/// Whether a trailing slash of this path does not matter (contract §8).
+pub fn ignores_slash(path: &str) -> bool {
+    ["/calls", "/dead_letters", "/ingest.php", "/postbacks"]
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
+}
+
+fn refusing(routes: Router<Shared>) -> Router<Shared> {
+    routes
+        .fallback(async || Refusal::NotFound("there is no such route".into()))
+        .method_not_allowed_fallback(async || {
+            Refusal::MethodNotAllowed("this route has other methods: see Allow")
+        })
+}
+
+/// Gives a route a second path, which is described as the same.
+pub fn also_at(
+    alias: &str,
+    (schemas, mut paths, methods): UtoipaMethodRouter<Shared>,
+) -> UtoipaMethodRouter<Shared> {
+    if let Some((path, item)) = paths.paths.first_key_value() {
+        let mut item = item.clone();
+        let all = [("GET", &mut item.get), ("POST", &mut item.post), ("DELETE", &mut item.delete)];
+        for (method, operation) in all {
+            if let Some(operation) = operation {
+                operation.summary = Some(format!("The same as `{method} {path}`."));
+                operation.description = None;
+                operation.operation_id.get_or_insert_default().push_str("_alias");
+            }
+        }
+        paths.paths.insert(alias.to_owned(), item);
+    }
+    (schemas, paths, methods)
+}
