@@ -101,6 +101,16 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Makes a directory and a file in it if they are not there, for their owner's eyes only.
+pub fn create_private_file(directory: &Path, path: &Path) -> io::Result<()> {
+    create_private_directory(directory)?;
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
 /// Bytes that may still be written where a directory is.
 pub fn free_space(directory: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(directory)?;

@@ -14,6 +14,7 @@ pub mod files;
 pub mod tls;
 
 pub mod egress;
+pub mod journal;
 pub mod store;
 
 pub mod config;

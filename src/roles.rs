@@ -20,12 +20,14 @@ use crate::bus::clock::Clock;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::files::FileShares;
 use crate::http::Server;
+use crate::journal::{Journal, Recorder, SqliteJournal};
 use crate::signals;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
 use crate::upkeep;
+use crate::worker::Attempts;
 
 use delivering::Delivering;
 use presence::Presence;
@@ -69,9 +71,11 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     // Everything that can fail comes before the first word of success.
     let metrics = Metrics::start(&settings, &store, shows_metrics(role, &settings))?;
     let full = Arc::new(Notify::new());
+    let journal = open_journal(&settings)?;
     let served = match Serving::of(role, &settings) {
         Some(serving) => {
-            let api = api(&settings, &store, &full, &tasks, metrics.exposition())?;
+            let exposition = metrics.exposition();
+            let api = api(&settings, &store, journal.clone(), &full, &tasks, exposition)?;
             let authentication = api.authentication.clone();
             Some((serving.bind(api, files.connections, reload).await?, authentication))
         }
@@ -82,7 +86,10 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     let delivering = match role {
         Role::Web => None,
-        _ => Some(Delivering::new(&settings, files.deliveries, &store, &stop)?),
+        _ => {
+            let attempts = attempts(&settings, journal, &tasks);
+            Some(Delivering::new(&settings, files.deliveries, attempts, &store, &stop)?)
+        }
     };
     let presence = Presence::new(role, store.clone(), delivering.clone())?;
     parts.spawn(always_well(presence.keep_telling(stop.clone())));
@@ -159,6 +166,24 @@ async fn end_with_the_store(store: Arc<dyn Store>, stop: CancellationToken) -> a
         error = store.broken() => Err(error.into()),
         () = stop.cancelled() => Ok(()),
     }
+}
+
+/// Who tells the journal of attempts.
+fn attempts(settings: &Settings, journal: Arc<dyn Journal>, tasks: &TaskTracker) -> Attempts {
+    let (mode, bounds) = (settings.journal, settings.journal_bounds());
+    let recorder = Recorder::start(journal, mode, bounds, tasks, record::journal_left_out);
+    Attempts::new(recorder, settings.journal_body)
+}
+
+/// Prepares the journal of the settings, over a connection of its own.
+///
+/// # Errors
+/// If it cannot be used; the error says what to change.
+pub fn open_journal(settings: &Settings) -> anyhow::Result<Arc<dyn Journal>> {
+    Ok(match settings.redis() {
+        Some(redis) => Arc::new(open_redis(redis, Access::Use)?),
+        None => Arc::new(SqliteJournal::open(&settings.data_dir)?),
+    })
 }
 
 /// What a store is opened for.

@@ -1,15 +1,18 @@
-//! What handlers take from a request: who calls, and the body.
+//! What handlers take from a request: who calls, whose things are meant, and the body.
 
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::http::Uri;
 use axum::http::request::Parts;
 
 use super::state::Shared;
+use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::in_flight::Requester;
+use crate::http::query;
 use crate::http::refusal::Refusal;
 
 impl FromRequestParts<Shared> for Caller {
@@ -46,5 +49,30 @@ impl FromRequest<Shared> for Body {
         let (parts, body) = request.into_parts();
         let requester = parts.extensions.get::<Requester>().cloned().unwrap_or_default();
         api.bodies.read(&parts.headers, body, requester.holder()).await
+    }
+}
+
+/// Whose things a query asks for: a client's own, and of root's choice.
+///
+/// # Errors
+/// If a client asks for another one's.
+pub fn named_client(uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, Refusal> {
+    let asked = query::text(uri, "client");
+    let asked = asked.map(|text| {
+        let is_pseudo = PSEUDO_CLIENTS.contains(&text.as_str());
+        let parsed = if is_pseudo {
+            Some(ClientToken::from_stored(&text))
+        } else {
+            ClientToken::parse(&text).ok()
+        };
+        parsed.ok_or_else(|| Refusal::bad_request("`client` must be a token"))
+    });
+    let asked = asked.transpose()?;
+    match caller {
+        Caller::Root => Ok(asked),
+        Caller::Client(own) if asked.as_ref().is_none_or(|asked| asked == own) => {
+            Ok(Some(own.clone()))
+        }
+        Caller::Client(_) => Err(Refusal::Forbidden("what is another client's needs the root key")),
     }
 }

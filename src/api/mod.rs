@@ -3,6 +3,7 @@
 pub mod bus;
 mod calls;
 mod extract;
+mod journal;
 pub mod openapi;
 mod postbacks;
 mod router;

@@ -6,13 +6,13 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::state::Shared;
-use super::{bus, calls, postbacks};
+use super::{bus, calls, journal, postbacks};
 use crate::http::redirect_to_port;
 use crate::http::refusal::Refusal;
 
 /// What a process with the API answers to.
 pub fn router(api: Shared) -> Router {
-    let bus = refusing(bus::routes().into());
+    let bus = refusing(bus::routes().merge(journal::routes()).into());
     let all = bus.merge(calls::router()).merge(postbacks::router());
     all.with_state(api)
 }
@@ -38,12 +38,13 @@ pub fn redirecting_router(api: Shared, tls_port: u16) -> Router {
 
 /// The routes as they describe themselves.
 pub fn described_routes() -> OpenApi {
-    bus::routes().merge(calls::routes()).merge(postbacks::routes()).into_openapi()
+    let routes = bus::routes().merge(journal::routes());
+    routes.merge(calls::routes()).merge(postbacks::routes()).into_openapi()
 }
 
 /// Whether a trailing slash of this path does not matter (contract §8).
 pub fn ignores_slash(path: &str) -> bool {
-    ["/calls", "/dead_letters", "/ingest.php", "/postbacks"]
+    ["/calls", "/dead_letters", "/journal", "/ingest.php", "/postbacks"]
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
 }

@@ -12,6 +12,7 @@ use crate::egress::rules::EgressRules;
 use crate::http::authentication::Authentication;
 use crate::http::body::BodyLimits;
 use crate::http::refusal::Refusal;
+use crate::journal::Journal;
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
 
@@ -19,6 +20,7 @@ use crate::telemetry::metrics::Exposition;
 pub struct Api {
     pub settings: Arc<Settings>,
     pub store: Arc<dyn Store>,
+    pub journal: Arc<dyn Journal>,
     pub publishes: Publishes,
     pub calls: CallAcceptance,
     pub authentication: Arc<Authentication>,

@@ -153,10 +153,25 @@ impl fmt::Debug for CallId {
 }
 
 impl CallRequest {
+    /// The values of headers that only the receiver may see.
+    pub fn credentials(&self) -> Vec<String> {
+        let is_secret = |(name, _): &&(String, String)| is_secret_header(name);
+        self.headers.iter().filter(is_secret).map(|(_, value)| value.clone()).collect()
+    }
+
     /// What it queues behind.
     pub fn destination(&self) -> String {
         destination(&self.url)
     }
+}
+
+/// Parts of names of headers whose values carry credentials.
+const SECRET_PARTS: [&str; 8] =
+    ["auth", "cookie", "token", "secret", "key", "password", "credential", "signature"];
+
+/// Whether nobody but the receiver may see the value of a header, by its name in lower case.
+pub fn is_secret_header(name: &str) -> bool {
+    SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
 /// What calls to a URL queue behind: its scheme, host and port.

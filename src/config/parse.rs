@@ -15,6 +15,7 @@ use super::{ExceptionService, Interface, MetricService};
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::token::ClientToken;
 use crate::egress::host_pattern::{self, HostPattern};
+use crate::journal::JournalMode;
 
 pub fn port(text: &str) -> Option<u16> {
     text.parse().ok()
@@ -214,6 +215,15 @@ pub fn acknowledgement(text: &str) -> Option<Acknowledgement> {
     match text.to_ascii_lowercase().as_str() {
         "200,204" => Some(Acknowledgement::OkOrNoContent),
         "2xx" => Some(Acknowledgement::AnySuccess),
+        _ => None,
+    }
+}
+
+pub fn journal_mode(text: &str) -> Option<JournalMode> {
+    match text.to_ascii_lowercase().as_str() {
+        "all" => Some(JournalMode::All),
+        "failures" => Some(JournalMode::Failures),
+        "off" => Some(JournalMode::Off),
         _ => None,
     }
 }

@@ -13,9 +13,9 @@ use url::Url;
 use super::calls::{CallsKey, Interface, KeyWindow};
 use super::parse::{
     acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
-    https_host, https_url, interfaces, log_level, metric_service, milliseconds, networks, optional,
-    path, points, port, publish_status, readable_file, redis_url, seconds, socket_addresses,
-    some_seconds, switch, time_span, tokens, visible, within,
+    https_host, https_url, interfaces, journal_mode, log_level, metric_service, milliseconds,
+    networks, optional, path, points, port, publish_status, readable_file, redis_url, seconds,
+    socket_addresses, some_seconds, switch, time_span, tokens, visible, within,
 };
 use super::{ExceptionService, MetricService, Setting, SettingError, Sources, shown};
 use crate::bus::attempt::Acknowledgement;
@@ -24,6 +24,7 @@ use crate::bus::token::{ClientToken, PSEUDO_CLIENTS, RootKey};
 use crate::bus::topic::TopicName;
 use crate::egress::host_pattern::HostPattern;
 use crate::egress::rules::EgressRules;
+use crate::journal::{JournalBounds, JournalMode};
 use crate::store::redis::RedisOptions;
 use crate::store::{Budget, Lane};
 use crate::tls::CertificateFiles;
@@ -296,8 +297,10 @@ settings! {
     max_call: usize = "ROUTEMASTER_MAX_CALL", "1048576", "1024 to 67108864 bytes",
         |text| within(text, 1024..=67_108_864);
     /// How much calls and postbacks may take that wait, are dead or were done of late. Those that were done make
-    /// room first, then those that are dead; what waits is refused room rather than dropped.
-    calls_max_bytes: u64 = "ROUTEMASTER_CALLS_MAX_BYTES", "1GiB", BYTES, bytes;
+    /// room first, then those that are dead; what waits is refused room rather than dropped. It comes on top of
+    /// what events may take. Not set: 1GiB on SQLite, 64MiB on Redis.
+    calls_max_bytes: Option<u64> = "ROUTEMASTER_CALLS_MAX_BYTES", "", BYTES,
+        |text| optional(text, bytes);
     /// How many calls one worker makes at once.
     max_calls: usize = "ROUTEMASTER_MAX_CALLS", "1000", "1 to 100000",
         |text| within(text, 1..=100_000);
@@ -335,6 +338,17 @@ settings! {
     /// How often a postback is made that fails. 0: without end.
     postback_attempts: u32 = "ROUTEMASTER_POSTBACK_ATTEMPTS", "5", "0 to 1000000 attempts",
         |text| within(text, 0..=1_000_000).map(|attempts| attempts as u32);
+    /// Which attempts at batches, calls and postbacks stand in the journal.
+    journal: JournalMode = "ROUTEMASTER_JOURNAL", "all", "all, failures or off", journal_mode;
+    /// How long they stand there.
+    journal_retention: Duration = "ROUTEMASTER_JOURNAL_RETENTION", "7d",
+        "a time such as 12h or 30d, up to 3650d", time_span;
+    /// How much they may take, beside events and calls. Not set: 1GiB on SQLite, 64MiB on Redis.
+    journal_max_bytes: Option<u64> = "ROUTEMASTER_JOURNAL_MAX_BYTES", "", BYTES,
+        |text| optional(text, bytes);
+    /// How much of an answer stands in the journal.
+    journal_body: usize = "ROUTEMASTER_JOURNAL_BODY", "1024", "0 to 65536 bytes",
+        |text| within(text, 0..=65_536);
     /// How long what was given up is kept.
     dead_letter_retention: Duration = "ROUTEMASTER_DEAD_LETTER_RETENTION", "30d",
         "a time such as 12h or 30d, up to 3650d", time_span;
@@ -477,6 +491,22 @@ impl Settings {
         }
         let max = self.sqlite_max_bytes;
         Budget { max, min_free: self.sqlite_min_free.unwrap_or(max / 10) }
+    }
+
+    /// How much room calls may take, in bytes.
+    pub fn calls_room(&self) -> u64 {
+        self.calls_max_bytes.unwrap_or(self.room_beside_events())
+    }
+
+    /// How much the journal keeps.
+    pub fn journal_bounds(&self) -> JournalBounds {
+        let max_bytes = self.journal_max_bytes.unwrap_or(self.room_beside_events());
+        JournalBounds { retention: self.journal_retention, max_bytes }
+    }
+
+    /// Of a disk there is more than of memory.
+    fn room_beside_events(&self) -> u64 {
+        if self.redis_url.is_some() { 64 << 20 } else { 1 << 30 }
     }
 
     /// Where the bus may send to.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::worker::{BatchWorker, CallWorker, Receivers};
+use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers};
 
 /// Both workers of a process.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ impl Delivering {
     pub fn new(
         settings: &Settings,
         places: usize,
+        attempts: Attempts,
         store: &Arc<dyn Store>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -41,10 +42,11 @@ impl Delivering {
                 settings,
                 deliveries,
                 receivers.clone(),
+                attempts.clone(),
                 store.clone(),
                 stop.clone(),
             ),
-            calls: CallWorker::new(settings, calls, receivers, store, stop),
+            calls: CallWorker::new(settings, calls, receivers, attempts, store, stop),
         })
     }
 

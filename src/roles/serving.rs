@@ -18,6 +18,7 @@ use crate::http::in_flight::BytesInFlight;
 use crate::http::limits::Limits;
 use crate::http::places::{PlaceLimits, Places};
 use crate::http::{Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate};
+use crate::journal::Journal;
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
 use crate::tls::CertificateFiles;
@@ -180,6 +181,7 @@ fn site(settings: &Settings, router: Router, in_flight: Arc<BytesInFlight>) -> S
 pub fn api(
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
+    journal: Arc<dyn Journal>,
     full: &Arc<Notify>,
     tasks: &TaskTracker,
     exposition: Option<Exposition>,
@@ -193,8 +195,9 @@ pub fn api(
     Ok(Arc::new(Api {
         settings: settings.clone(),
         store: store.clone(),
+        journal,
         publishes: PublishGroups::start(store.clone(), full, tasks),
-        calls: AcceptGroups::start(store.clone(), settings.calls_max_bytes, tasks),
+        calls: AcceptGroups::start(store.clone(), settings.calls_room(), tasks),
         authentication: Arc::new(authentication),
         bodies: BodyLimits {
             max: settings.max_body,

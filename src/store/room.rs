@@ -23,10 +23,22 @@ pub struct Usage {
     pub cpu: Option<(Duration, Duration)>,
 }
 
+impl Usage {
+    /// What is left for events, where so many bytes are others' that have room of their own.
+    pub fn without(self, others: u64) -> Self {
+        Self {
+            used: self.used.saturating_sub(others),
+            limit: self.limit.map(|limit| limit.saturating_sub(others)),
+            ..self
+        }
+    }
+}
+
 /// The room that is taken, and how some is made.
 #[async_trait]
 pub trait Room: Lanes {
-    /// How much room is taken up where a lane is; several lanes may share it.
+    /// How much room is taken up where a lane is; several lanes may share it. Calls and the journal do not
+    /// count: they have room of their own.
     async fn usage(&self, lane: Lane) -> StoreResult<Usage>;
 
     /// The lanes that share the room of this one, itself among them.

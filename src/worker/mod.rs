@@ -1,6 +1,7 @@
 //! The worker: leases what is due, sends it, settles the outcomes. Batches of events and single calls are
 //! worked off side by side, each with places of their own, so that neither holds up the other.
 
+mod attempts;
 mod batches;
 mod calls;
 mod failure_log;
@@ -8,6 +9,7 @@ mod leases;
 mod pause;
 mod receivers;
 
+pub use attempts::Attempts;
 pub use batches::BatchWorker;
 pub use calls::CallWorker;
 pub use receivers::Receivers;

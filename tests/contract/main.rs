@@ -43,6 +43,7 @@ mod autodrop;
 mod retention;
 
 mod calls;
+mod journal;
 mod plain_listeners;
 mod postbacks;
 

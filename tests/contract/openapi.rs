@@ -99,6 +99,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("get", "/health/ping.json", "", None, 200),
         ("get", "/openapi.json", "", None, 200),
         ("get", "/processes", "demo", None, 200),
+        ("get", "/journal", "demo", None, 200),
         ("get", "/pulse", "demo", None, 204),
         ("get", "/pulse/scaling", "demo", None, 204),
         ("get", "/metrics", "demo", None, 200),

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use axum::http::Uri;
 
+use crate::api::extract::named_client;
 use crate::api::state::Api;
 use crate::bus::call::CallState;
-use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::authentication::Caller;
 use crate::http::query;
 use crate::http::refusal::Refusal;
@@ -32,35 +32,10 @@ pub fn read(uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
     Ok(CallFilter {
         state: state.transpose()?,
         destination: query::text(uri, "destination"),
-        client: client(uri, caller)?,
+        client: named_client(uri, caller)?,
         since_ms: time("since")?,
         until_ms: time("until")?,
     })
-}
-
-/// Whose calls are asked for: a client's own, and of root's choice.
-///
-/// # Errors
-/// If a client asks for another one's.
-pub fn client(uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, Refusal> {
-    let asked = query::text(uri, "client");
-    let asked = asked.map(|text| {
-        let is_pseudo = PSEUDO_CLIENTS.contains(&text.as_str());
-        let parsed = if is_pseudo {
-            Some(ClientToken::from_stored(&text))
-        } else {
-            ClientToken::parse(&text).ok()
-        };
-        parsed.ok_or_else(|| Refusal::bad_request("`client` must be a token"))
-    });
-    let asked = asked.transpose()?;
-    match caller {
-        Caller::Root => Ok(asked),
-        Caller::Client(own) if asked.as_ref().is_none_or(|asked| asked == own) => {
-            Ok(Some(own.clone()))
-        }
-        Caller::Client(_) => Err(Refusal::Forbidden("calls of another client need the root key")),
-    }
 }
 
 /// Some of the calls that match, the newest first.

@@ -5,9 +5,10 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
 
-use super::filter;
 use super::refusal::{self, CallRefusal};
 use super::shown::Shown;
+use crate::api::extract::named_client;
+use crate::api::journal;
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::{Api, Shared};
 use crate::bus::call::{CallId, CallState, Order, Persistence};
@@ -50,7 +51,8 @@ pub async fn show(
     let default = &api.settings.postback_default;
     let order = Order::read(call.kind, &call.title, &content, (postbacks, default));
     let shown = Shown::new(&call, &caller, &api.authentication);
-    Ok(Json(shown.with_request(order, &content)))
+    let attempts = journal::attempts_at(&api, &call.key.client, call.key.id.as_str()).await?;
+    Ok(Json(shown.with_request(order, &content, attempts)))
 }
 
 /// Make a call due at once; a dead one lives again.
@@ -135,7 +137,7 @@ async fn find(
 ) -> Result<(CallStatus, Bytes), CallRefusal> {
     let id = CallId::parse(id).ok_or_else(CallRefusal::not_found)?;
     let pseudo_clients = || PSEUDO_CLIENTS.map(ClientToken::from_stored).to_vec();
-    let named = filter::client(uri, caller)?;
+    let named = named_client(uri, caller)?;
     let is_named = named.is_some();
     for client in named.map_or_else(pseudo_clients, |client| vec![client]) {
         let key = CallKey { client, id: id.clone() };

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::bus::call::{NotKept, Order};
+use crate::api::journal::Attempt;
+use crate::bus::call::{NotKept, Order, is_secret_header};
 use crate::http::authentication::{Authentication, Caller};
 use crate::store::CallStatus;
 
@@ -13,9 +14,6 @@ use crate::store::CallStatus;
 const BODY_SHOWN: usize = 1024;
 /// Stands in the place of what only the receiver may see.
 const HIDDEN: &str = "…";
-/// Parts of names of headers whose values carry credentials.
-const SECRET_PARTS: [&str; 8] =
-    ["auth", "cookie", "token", "secret", "key", "password", "credential", "signature"];
 
 /// A call.
 #[derive(Serialize, ToSchema)]
@@ -52,6 +50,10 @@ pub struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     request: Option<ShownRequest>,
+    /// The attempts that the journal still has, up to the last 500; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    history: Option<Vec<Attempt>>,
 }
 
 impl Shown {
@@ -71,6 +73,7 @@ impl Shown {
             status: call.status,
             error: call.reason.clone(),
             request: None,
+            history: None,
         }
     }
 }
@@ -101,7 +104,13 @@ pub struct ShownRequest {
 
 impl Shown {
     /// The same with what is sent; for what is no call, with what was accepted.
-    pub fn with_request(mut self, order: Result<Order, NotKept>, content: &[u8]) -> Self {
+    pub fn with_request(
+        mut self,
+        order: Result<Order, NotKept>,
+        content: &[u8],
+        history: Vec<Attempt>,
+    ) -> Self {
+        self.history = Some(history);
         let beginning = |text: &str| text.chars().take(BODY_SHOWN).collect();
         let Ok(Order { request, persistence, timeout }) = order else {
             self.request = Some(ShownRequest {
@@ -117,8 +126,8 @@ impl Shown {
         // Lists have a postback's endpoint.
         self.url = request.url;
         let shown = |(name, value): (String, String)| {
-            let is_secret = SECRET_PARTS.iter().any(|part| name.contains(part));
-            (name, if is_secret { HIDDEN.into() } else { value })
+            let value = if is_secret_header(&name) { HIDDEN.into() } else { value };
+            (name, value)
         };
         self.request = Some(ShownRequest {
             headers: request.headers.into_iter().map(shown).collect(),

@@ -10,6 +10,7 @@ mod calls_model;
 mod directory;
 pub(crate) mod fixture;
 mod imports;
+mod journal;
 mod model;
 mod parallel;
 mod processes;

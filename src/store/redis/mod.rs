@@ -10,6 +10,7 @@ mod connection;
 mod directory;
 mod duties;
 mod imports;
+mod journal;
 mod lanes;
 mod link;
 mod options;
@@ -75,6 +76,8 @@ struct RedisLane {
     server_time: ServerTime,
     alarm: Arc<Alarm>,
     call_alarm: Arc<Alarm>,
+    /// The lanes that share its server, and when that was asked.
+    neighbours: tokio::sync::Mutex<Option<(Instant, Vec<Lane>)>>,
     /// Held during a claim, so that this process makes one after the other.
     claims: tokio::sync::Mutex<Claims>,
     call_claims: tokio::sync::Mutex<Claims>,
@@ -91,6 +94,7 @@ impl RedisStore {
             server_time: ServerTime::default(),
             alarm: Arc::default(),
             call_alarm: Arc::default(),
+            neighbours: tokio::sync::Mutex::default(),
             claims: tokio::sync::Mutex::default(),
             call_claims: tokio::sync::Mutex::default(),
         });

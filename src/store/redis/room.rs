@@ -1,16 +1,26 @@
 //! The room that is taken, and dropping so that there is some.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use fred::types::Value;
+use tokio::time::Instant;
 
 use super::link::Resend;
 use super::{RedisStore, server_check};
+use crate::store::calls::CALL_OVERHEAD;
 use crate::store::{DROP_STEP, Drops, ITEM_OVERHEAD, Lane, Room, StoreResult, Usage};
 
 #[async_trait]
 impl Room for RedisStore {
     async fn usage(&self, lane: Lane) -> StoreResult<Usage> {
-        server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)
+        let usage = server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)?;
+        let mut others = 0;
+        for neighbour in self.known_neighbours(lane).await? {
+            let args = vec![(CALL_OVERHEAD as i64).into()];
+            others += self.run(&self.scripts.others, neighbour, args).await?.unsigned()?;
+        }
+        Ok(usage.without(others))
     }
 
     async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {
@@ -48,5 +58,23 @@ impl Room for RedisStore {
     async fn drop_expired(&self, lane: Lane) -> StoreResult<Drops> {
         let args = vec![(DROP_STEP as i64).into(), (ITEM_OVERHEAD as i64).into()];
         self.run(&self.scripts.drop_expired, lane, args).await?.drops()
+    }
+}
+
+/// How long is believed which lanes share a server, where that need not be exact.
+const NEIGHBOURS_KNOWN: Duration = Duration::from_secs(10);
+
+impl RedisStore {
+    /// As [`Room::neighbours`], without asking each time.
+    async fn known_neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {
+        let mut known = self.lane(lane).neighbours.lock().await;
+        if let Some((asked, lanes)) = &*known
+            && asked.elapsed() < NEIGHBOURS_KNOWN
+        {
+            return Ok(lanes.clone());
+        }
+        let lanes = self.neighbours(lane).await?;
+        *known = Some((Instant::now(), lanes.clone()));
+        Ok(lanes)
     }
 }

@@ -24,12 +24,7 @@ pub(super) fn make_room(
             .exists([call.key.client.reveal(), call.key.id.as_str()])?;
         new += if is_known { 0 } else { size(call) };
     }
-    let is_enough = || -> rusqlite::Result<bool> {
-        let taken: u64 = db
-            .prepare_cached("SELECT sum(bytes + ?1 * calls) FROM call_room")?
-            .query_row([CALL_OVERHEAD], |row| row.get(0))?;
-        Ok(taken + new <= max_bytes)
-    };
+    let is_enough = || -> rusqlite::Result<bool> { Ok(taken(db)? + new <= max_bytes) };
     let mut dead_dropped = 0;
     for over in ["done", "dead"] {
         for _ in 0..FORGOTTEN_FOR_ROOM {
@@ -49,6 +44,12 @@ pub(super) fn make_room(
         }
     }
     if is_enough()? { Ok(dead_dropped) } else { Err(full("as many calls are kept as may be")) }
+}
+
+/// What all calls take, about, in bytes.
+pub(super) fn taken(db: &Connection) -> rusqlite::Result<u64> {
+    db.prepare_cached("SELECT sum(bytes + ?1 * calls) FROM call_room")?
+        .query_row([CALL_OVERHEAD], |row| row.get(0))
 }
 
 /// What a call takes, about. A shared title counts for each that comes with it, until they are kept.

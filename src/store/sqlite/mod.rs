@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use super::{Alarm, Lanes, Store, StoreError, StoreResult, Usage};
 use crate::bus::clock::Clock;
 use crate::bus::token::random_hex;
+use crate::files::create_private_file;
 use reader::Reader;
 use watcher::Watcher;
 use writer::{Durability, SyncLog, Writer};
@@ -176,7 +177,7 @@ impl SqliteStore {
     pub fn open(directory: &Path, clock: Clock) -> anyhow::Result<Self> {
         use anyhow::Context;
         let path = directory.join(FILE);
-        schema::create_private(directory, &path)
+        create_private_file(directory, &path)
             .with_context(|| format!("failed to create {}", path.display()))?;
         let open = || -> anyhow::Result<(Connection, Connection, SyncLog)> {
             let connection = schema::connect(&path)?;

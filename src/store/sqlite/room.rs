@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, housekeeping, trim};
+use super::{SqliteStore, call_acceptance, housekeeping, trim};
 use crate::store::{Drops, Lane, Room, StoreResult, Usage};
 
 /// How many portions of removed subscribers' items go with one look for expired ones.
@@ -11,7 +11,8 @@ const REMOVED_PORTIONS: usize = 10;
 #[async_trait]
 impl Room for SqliteStore {
     async fn usage(&self, _lane: Lane) -> StoreResult<Usage> {
-        self.reader.run(housekeeping::usage).await
+        let usage = self.reader.run(housekeeping::usage).await?;
+        Ok(usage.without(self.reader.run(call_acceptance::taken).await?))
     }
 
     async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {

@@ -8,8 +8,6 @@ use anyhow::{Context, bail};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::files::create_private_directory;
-
 /// What makes each version of the tables out of the one before, from an empty file on.
 const MIGRATIONS: [&str; 6] =
     [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5, FROM_5_TO_6];
@@ -226,17 +224,6 @@ const FROM_5_TO_6: &str = "
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy
 /// store's pages are written many times over, and go into the file once.
 const LOG_PAGES: u32 = 4_000;
-
-/// Makes the directory and the file if they are not there, for their owner's eyes only: tokens
-/// and uuids are in it. SQLite gives the files beside it the same permissions.
-pub fn create_private(directory: &Path, path: &Path) -> io::Result<()> {
-    create_private_directory(directory)?;
-    let mut options = fs::OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
 
 /// Opens the file as every connection here needs it.
 pub fn connect(path: &Path) -> anyhow::Result<Connection> {

@@ -91,6 +91,9 @@ metrics! {
     /// What calls take in the store, in bytes; overhead is not counted.
     CALLS_BYTES: Gauge = "routemaster.calls.bytes_used" ["kind"];
 
+    /// Attempts that were left out of the journal because it could not take them in time.
+    JOURNAL_LEFT_OUT: Counter = "routemaster.journal.left_out" [];
+
     /// Processes that started or stopped; status is start or stop, type is web or worker. `serve`
     /// is both.
     PROCESS: Counter = "routemaster.process" ["status", "type"];

@@ -10,8 +10,9 @@ use super::labels;
 use super::names::{
     CALL_SECONDS, CALL_WAIT_SECONDS, CALLS_ACCEPTED, CALLS_ATTEMPTS, CALLS_DEAD, CALLS_DONE,
     CALLS_DROPPED, DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME,
-    DELIVERY_TIME2, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, LATENCY_COUNT,
-    LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS, PUBLISH_SECONDS,
+    DELIVERY_TIME2, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, JOURNAL_LEFT_OUT,
+    LATENCY_COUNT, LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS,
+    PUBLISH_SECONDS,
 };
 use crate::bus::call::CallKind;
 use crate::bus::topic::TopicName;
@@ -92,6 +93,13 @@ pub fn call_attempted(call: &LeasedCall, end: CallEnd, held: Duration, took: Dur
     histogram!(CALL_SECONDS, "status" => status).record(took);
     if call.attempt == 1 {
         histogram!(CALL_WAIT_SECONDS).record(call.age + held);
+    }
+}
+
+/// Attempts were left out of the journal.
+pub fn journal_left_out(entries: u64) {
+    if entries > 0 {
+        counter!(JOURNAL_LEFT_OUT).increment(entries);
     }
 }
 

@@ -60,8 +60,17 @@ impl Courier {
         Self { receivers, timeout: settings.timeout, acknowledgement: settings.ack }
     }
 
-    /// POSTs a batch; `Ok` is an acknowledgement.
-    pub async fn deliver(&self, terms: &Terms, batch: &Batch) -> Result<(), DeliveryError> {
+    /// POSTs a batch; `Ok` is an acknowledgement, with its status. `beginning` gets so many of the first bytes
+    /// of the answer as it has room for.
+    ///
+    /// # Errors
+    /// Why it was not acknowledged.
+    pub async fn deliver(
+        &self,
+        terms: &Terms,
+        batch: &Batch,
+        beginning: &mut Vec<u8>,
+    ) -> Result<StatusCode, DeliveryError> {
         if terms.callback.is_unusable() {
             return Err(DeliveryError::Unusable);
         }
@@ -77,10 +86,9 @@ impl Courier {
             }
         })?;
         let status = response.status();
-        // What an acknowledgement says beyond its status is of no interest.
-        read_beginning(response.into_body(), 0).await;
+        *beginning = read_beginning(response.into_body(), beginning.capacity()).await;
         match status {
-            status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(()),
+            status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(status),
             status if status.is_success() => Err(DeliveryError::Misunderstood(status)),
             status => Err(DeliveryError::Refused(status)),
         }

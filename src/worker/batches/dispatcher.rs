@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::courier::{Courier, DeliveryError};
 use crate::bus::attempt::Failure;
+use crate::bus::basic;
 use crate::bus::health::BackOff;
 use crate::bus::process::PlacesInUse;
 use crate::bus::token::ClientToken;
@@ -27,6 +29,7 @@ use crate::store::{
     BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
 };
 use crate::telemetry::metrics::record;
+use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::pause::{self, Pause, until_stopped};
@@ -48,6 +51,7 @@ pub struct BatchWorker {
     /// A place is also held by who looks for work.
     in_flight: AtomicUsize,
     failures: FailureLog<ClientToken>,
+    attempts: Attempts,
     stop: CancellationToken,
 }
 
@@ -65,6 +69,7 @@ impl BatchWorker {
         settings: &Settings,
         max_deliveries: usize,
         receivers: Receivers,
+        attempts: Attempts,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -80,6 +85,7 @@ impl BatchWorker {
             max_deliveries,
             in_flight: AtomicUsize::new(0),
             failures: FailureLog::default(),
+            attempts,
             stop,
         })
     }
@@ -121,13 +127,15 @@ impl BatchWorker {
         let started = Instant::now();
         let held = started - asked;
         record::attempted(leased, held);
-        let delivered = self.courier.deliver(&leased.terms, &leased.batch).await;
+        let mut answer = Vec::with_capacity(self.attempts.beginning());
+        let delivered = self.courier.deliver(&leased.terms, &leased.batch, &mut answer).await;
         let took = started.elapsed();
         if !matches!(delivered, Err(DeliveryError::NoFiles)) {
             record::delivered(leased, delivered.is_ok(), held, took);
         }
         match delivered {
-            Ok(()) => {
+            Ok(status) => {
+                self.tell_journal(leased, Some(status), None, took, &answer, None);
                 self.log_recovery(&leased.lease.subscriber);
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
             }
@@ -142,6 +150,8 @@ impl BatchWorker {
                 let retry_in =
                     self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
                 let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
+                let next_in = Some(retry_in);
+                self.tell_journal(leased, error.status(), Some(&reason), took, &answer, next_in);
                 let now = std::time::Instant::now();
                 if let Some(untold) = self.failures.failed(subscriber, &reason, now) {
                     log_failure(leased, &error, took, retry_in, untold);
@@ -151,6 +161,25 @@ impl BatchWorker {
                 BatchSettlement { failure, ..settlement(BatchOutcome::Failed { retry_in }, health) }
             }
         }
+    }
+
+    fn tell_journal(
+        &self,
+        leased: &LeasedBatch,
+        status: Option<StatusCode>,
+        error: Option<&str>,
+        took: Duration,
+        answer: &[u8],
+        next_in: Option<Duration>,
+    ) {
+        let uuid = leased.terms.uuid.as_ref();
+        let secrets = uuid.map_or_else(Vec::new, |uuid| {
+            vec![uuid.clone(), basic::authorization(uuid.as_bytes(), uuid.as_bytes())]
+        });
+        let bytes = leased.batch.items.iter().map(|item| item.len()).sum();
+        let (status, secrets) = (status.map(|status| status.as_u16()), &secrets);
+        let ended = Ended { status, error, took, bytes, answer, secrets, next_in };
+        self.attempts.of_batch(leased, &ended);
     }
 
     fn log_recovery(&self, subscriber: &ClientToken) {

@@ -20,8 +20,6 @@ use crate::worker::receivers::Receivers;
 
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 10;
-/// How much of an answer is kept, in bytes.
-const BEGINNING: usize = 1024;
 /// What only the origin may see that it was meant for.
 const CREDENTIALS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
@@ -38,6 +36,8 @@ pub struct CallCourier {
     receivers: Receivers,
     /// Whether `http` URLs are allowed.
     plain_targets: bool,
+    /// How much of an answer is read, in bytes.
+    beginning: usize,
 }
 
 /// What a call was answered with in the end.
@@ -82,8 +82,8 @@ struct Hop {
 }
 
 impl CallCourier {
-    pub fn new(receivers: Receivers, plain_targets: bool) -> Self {
-        Self { receivers, plain_targets }
+    pub fn new(receivers: Receivers, plain_targets: bool, beginning: usize) -> Self {
+        Self { receivers, plain_targets, beginning }
     }
 
     /// Makes a call; whether its answer is a success, the caller judges.
@@ -105,7 +105,9 @@ impl CallCourier {
             let client = self.receivers.pools.client_for(&hop.url);
             let sent = client.send_once(hop.request()?, left).await;
             let response = sent.map_err(|error| unanswered(error, timeout))?;
-            let Some(location) = redirect(&response) else { return Ok(answer(response).await) };
+            let Some(location) = redirect(&response) else {
+                return Ok(self.answer(response).await);
+            };
             let followed = hop.follow(response.status(), &location);
             read_beginning(response.into_body(), 0).await;
             hop = followed?;
@@ -115,6 +117,16 @@ impl CallCourier {
             })?;
         }
         Err(CallError::TooManyRedirects)
+    }
+
+    async fn answer(&self, response: Response<Incoming>) -> Answer {
+        let status = response.status();
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let retry_after = retry_after
+            .filter(|_| matches!(status.as_u16(), 429 | 503))
+            .and_then(|value| retry_after::read(value, SystemTime::now()));
+        let beginning = read_beginning(response.into_body(), self.beginning).await;
+        Answer { status, beginning, retry_after }
     }
 
     /// The resolver never sees an address in a URL, and a rule may be newer than a call.
@@ -135,16 +147,6 @@ fn unanswered(error: SendError, timeout: Duration) -> CallError {
         SendError::TimedOut(_) => SendError::TimedOut(timeout),
         other => other,
     })
-}
-
-async fn answer(response: Response<Incoming>) -> Answer {
-    let status = response.status();
-    let retry_after = response.headers().get(header::RETRY_AFTER);
-    let retry_after = retry_after
-        .filter(|_| matches!(status.as_u16(), 429 | 503))
-        .and_then(|value| retry_after::read(value, SystemTime::now()));
-    let beginning = read_beginning(response.into_body(), BEGINNING).await;
-    Answer { status, beginning, retry_after }
 }
 
 /// Where a response redirects to, if it is one that clients follow.

@@ -25,6 +25,7 @@ use crate::store::{
     CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, LeasedCall, Store,
 };
 use crate::telemetry::metrics::record::{self, CallEnd};
+use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::pause::{self, Pause, until_stopped};
@@ -53,6 +54,7 @@ pub struct CallWorker {
     max_calls: usize,
     in_flight: AtomicUsize,
     failures: FailureLog<String>,
+    attempts: Attempts,
     stop: CancellationToken,
 }
 
@@ -70,13 +72,18 @@ impl CallWorker {
         settings: &Settings,
         max_calls: usize,
         receivers: Receivers,
+        attempts: Attempts,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let in_flight = settings.calls_per_destination;
         Arc::new(Self {
             store,
-            courier: CallCourier::new(receivers, settings.plain_targets),
+            courier: CallCourier::new(
+                receivers,
+                settings.plain_targets,
+                attempts.beginning().max(LOGGED),
+            ),
             rules: Rules::of(settings),
             limits: DestinationLimits { in_flight, probes: PROBES.min(in_flight) },
             timeout: settings.call_timeout,
@@ -90,6 +97,7 @@ impl CallWorker {
             max_calls,
             in_flight: AtomicUsize::new(0),
             failures: FailureLog::default(),
+            attempts,
             stop,
         })
     }
@@ -133,10 +141,13 @@ impl CallWorker {
                 let id = leased.lease.key.id.as_str();
                 tracing::warn!(client = %leased.lease.key.client, id, error = reason, "gave a call up");
                 record::call_attempted(leased, CallEnd::Dead, Duration::ZERO, Duration::ZERO);
+                let nothing = Ended { error: Some(&reason), ..Ended::default() };
+                self.attempts.of_call(leased, leased.title.clone(), &nothing);
                 return CallSettlement { reason, ..settlement(CallOutcome::Dead) };
             }
         };
         let Order { request, persistence, timeout } = order;
+        let (secrets, bytes) = (request.credentials(), request.body.len());
         let shown = Shown { leased, url: request.url.clone(), method: request.method.clone() };
         let (started, timeout) = (Instant::now(), timeout.unwrap_or(self.timeout));
         let made = self.attempt(request, leased, timeout).await;
@@ -155,6 +166,16 @@ impl CallWorker {
         record::call_attempted(leased, end, started - asked, took);
         self.log(&shown, &judged, took);
         let status = judged.status.map(|status| status.as_u16());
+        let ended = Ended {
+            status,
+            error: (judged.outcome != CallOutcome::Done).then_some(&judged.reason),
+            took,
+            bytes,
+            answer: &judged.answer,
+            secrets: &secrets,
+            next_in: judged.retry_in(),
+        };
+        self.attempts.of_call(leased, format!("{} {}", shown.method, shown.url), &ended);
         CallSettlement { status, reason: judged.reason, ..settlement(judged.outcome) }
     }
 
@@ -213,10 +234,7 @@ impl CallWorker {
             return;
         }
         let Some(untold) = self.failures.failed(destination, &judged.reason, now) else { return };
-        let retry_in_ms = match judged.outcome {
-            CallOutcome::Failed { retry_in } => Some(retry_in.as_millis() as u64),
-            _ => None,
-        };
+        let retry_in_ms = judged.retry_in().map(|retry_in| retry_in.as_millis() as u64);
         tracing::warn!(
             %client, id, method, url, status, took_ms, attempt, answer, retry_in_ms,
             untold = (untold > 0).then_some(untold),
@@ -240,6 +258,15 @@ struct Judged {
     /// The beginning of the answer.
     answer: Vec<u8>,
     reason: String,
+}
+
+impl Judged {
+    fn retry_in(&self) -> Option<Duration> {
+        match self.outcome {
+            CallOutcome::Failed { retry_in } => Some(retry_in),
+            CallOutcome::Done | CallOutcome::Dead | CallOutcome::Returned => None,
+        }
+    }
 }
 
 impl Dispatcher {

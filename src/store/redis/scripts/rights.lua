@@ -4,7 +4,7 @@
 -- ARGV: a message that wakes nobody. Returns the commands that are refused.
 
 local hash, list, set = P .. 'rights:hash', P .. 'rights:list', P .. 'rights:set'
-local sorted, value = P .. 'rights:sorted', P .. 'rights:value'
+local sorted, value, stream = P .. 'rights:sorted', P .. 'rights:value', P .. 'rights:stream'
 local refused = {}
 
 local function try(command, ...)
@@ -30,6 +30,10 @@ try('LINDEX', list, 0)
 try('LRANGE', list, 0, -1)
 try('LTRIM', list, 0, -1)
 try('MEMORY', 'USAGE', list)
+try('XADD', stream, '*', 'field', 1)
+try('XLEN', stream)
+try('XREVRANGE', stream, '+', '-')
+try('XTRIM', stream, 'MAXLEN', 1)
 try('SADD', set, 1)
 try('SMEMBERS', set)
 try('SREM', set, 1)
@@ -48,5 +52,5 @@ try('PEXPIRE', value, 1)
 try('PTTL', value)
 try('PUBLISH', P .. 'wake', ARGV[1])
 try('UNLINK', hash, list)
-try('DEL', set, sorted, value, hash, list)
+try('DEL', set, sorted, value, hash, list, stream)
 return refused

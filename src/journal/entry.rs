@@ -1,0 +1,86 @@
+//! What the journal keeps of an attempt.
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::bus::hex::hex;
+use crate::bus::token::ClientToken;
+
+/// What an attempt was made at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    Batch,
+    Call,
+    Postback,
+}
+
+impl EntryKind {
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Call, Self::Postback];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Call => "call",
+            Self::Postback => "postback",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Whose an entry is: a hash of a token, so that the journal holds none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner(String);
+
+impl Owner {
+    pub fn of(token: &ClientToken) -> Self {
+        Self(hex(&digest(&SHA256, token.reveal().as_bytes()).as_ref()[..12]))
+    }
+
+    pub fn nobody() -> Self {
+        Self(String::new())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it ended, in milliseconds since the epoch.
+    pub at_ms: u64,
+    pub kind: EntryKind,
+    /// Of the call, or of the batch.
+    pub id: String,
+    pub owner: Owner,
+    /// The owner as it may be shown to anybody.
+    pub client: String,
+    /// Where it went: of a batch the subscriber, of others the destination.
+    pub target: String,
+    /// Method and URL.
+    pub title: String,
+    /// From 1.
+    pub attempt: u32,
+    pub failed: bool,
+    /// What was answered, if anything was.
+    pub status: Option<u16>,
+    /// Why it failed; empty if it did not.
+    pub error: String,
+    pub took_ms: u64,
+    /// Of the body that was sent.
+    pub bytes: u64,
+    /// The beginning of the answer.
+    pub answer: String,
+    /// When the next attempt is made, in milliseconds since the epoch, if there is one.
+    pub next_ms: Option<u64>,
+}

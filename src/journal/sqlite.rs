@@ -1,0 +1,265 @@
+//! The journal in an SQLite file of its own, with an index for each filter and one for any text.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
+
+use super::{
+    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, Owner,
+};
+use crate::files::create_private_file;
+
+const FILE: &str = "journal.db";
+/// How long another process may hold the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many entries one append takes away at most.
+const FORGET_MAX: u64 = 2_000;
+/// The shortest text that the index finds, and how much of one it is asked for, in characters.
+const INDEXED: usize = 3;
+const TEXT_MAX: usize = 60;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS entries (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL,
+        client TEXT NOT NULL, target TEXT NOT NULL, attempt INTEGER NOT NULL, failed INTEGER NOT NULL,
+        status INTEGER, took_ms INTEGER NOT NULL, bytes INTEGER NOT NULL, next_ms INTEGER,
+        title TEXT NOT NULL, error TEXT NOT NULL, answer TEXT NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS entries_by_id ON entries (id);
+    CREATE INDEX IF NOT EXISTS entries_by_owner ON entries (owner);
+    CREATE INDEX IF NOT EXISTS entries_by_target ON entries (target);
+    CREATE INDEX IF NOT EXISTS entries_by_status ON entries (status) WHERE failed;
+    CREATE INDEX IF NOT EXISTS entries_by_failure ON entries (failed) WHERE failed;
+    CREATE INDEX IF NOT EXISTS entries_by_time ON entries (at_ms);
+    CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(
+        title, error, answer, content='entries', content_rowid='number', tokenize='trigram',
+        detail='none', columnsize=0
+    );
+    CREATE TRIGGER IF NOT EXISTS entries_added AFTER INSERT ON entries BEGIN
+        INSERT INTO texts (rowid, title, error, answer)
+        VALUES (new.number, new.title, new.error, new.answer);
+    END;
+    CREATE TRIGGER IF NOT EXISTS entries_gone AFTER DELETE ON entries BEGIN
+        INSERT INTO texts (texts, rowid, title, error, answer)
+        VALUES ('delete', old.number, old.title, old.error, old.answer);
+    END;
+";
+
+const COLUMNS: &str =
+    "number, at_ms, kind, id, owner, client, target, attempt, failed, status, took_ms,
+    bytes, next_ms, title, error, answer";
+
+/// The journal of those who share a data directory.
+pub struct SqliteJournal {
+    writer: Arc<Mutex<Connection>>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+impl SqliteJournal {
+    /// # Errors
+    /// If its file cannot be used.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        let path = directory.join(FILE);
+        let what = || format!("failed to open the journal {}", path.display());
+        create_private_file(directory, &path).with_context(what)?;
+        let writer = Connection::open(&path).with_context(what)?;
+        writer.busy_timeout(BUSY_TIMEOUT)?;
+        // What the last second wrote may be lost with the machine.
+        writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;")?;
+        writer.execute_batch(TABLES).with_context(what)?;
+        let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        reader.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(Self { writer: Arc::new(Mutex::new(writer)), reader: Arc::new(Mutex::new(reader)) })
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    async fn append(&self, entries: Vec<Entry>, bounds: JournalBounds) -> Result<(), JournalError> {
+        on(&self.writer, move |db| {
+            let transaction = db.transaction()?;
+            for entry in &entries {
+                insert(&transaction, entry)?;
+            }
+            forget(&transaction, bounds, 2 * entries.len() as u64)?;
+            transaction.commit()
+        })
+        .await
+    }
+
+    async fn find(
+        &self,
+        query: &JournalQuery,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<JournalPage, JournalError> {
+        let before = after.map(|after| after.parse::<i64>()).transpose();
+        let before = before.map_err(|_| JournalError::NoPlace)?;
+        let query = query.clone();
+        on(&self.reader, move |db| find(db, &query, before, limit)).await
+    }
+}
+
+/// Does something with a connection, on a thread that may block.
+async fn on<T: Send + 'static>(
+    connection: &Arc<Mutex<Connection>>,
+    act: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, JournalError> {
+    let connection = connection.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        act(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    let done = done.await.map_err(|error| JournalError::Unavailable(error.to_string()))?;
+    done.map_err(|error| JournalError::Unavailable(error.to_string()))
+}
+
+fn insert(db: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO entries (at_ms, kind, id, owner, client, target, attempt, failed, status, took_ms,
+             bytes, next_ms, title, error, answer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(rusqlite::params![
+        entry.at_ms,
+        entry.kind.as_str(),
+        entry.id,
+        entry.owner.as_str(),
+        entry.client,
+        entry.target,
+        entry.attempt,
+        entry.failed,
+        entry.status,
+        entry.took_ms,
+        entry.bytes,
+        entry.next_ms,
+        entry.title,
+        entry.error,
+        entry.answer,
+    ])?;
+    Ok(())
+}
+
+/// Takes the oldest away that are too old, or as many as came if all are too much.
+fn forget(db: &Connection, bounds: JournalBounds, as_many: u64) -> rusqlite::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let before_ms = now.saturating_sub(bounds.retention).as_millis() as u64;
+    let old = "DELETE FROM entries WHERE number IN (
+                   SELECT number FROM entries WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)";
+    db.prepare_cached(old)?.execute([before_ms, FORGET_MAX])?;
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    if pages * pragma("page_size")? > bounds.max_bytes {
+        let oldest = "DELETE FROM entries WHERE number IN (
+                          SELECT number FROM entries ORDER BY number LIMIT ?1)";
+        db.prepare_cached(oldest)?.execute([as_many.clamp(100, FORGET_MAX)])?;
+    }
+    Ok(())
+}
+
+fn find(
+    db: &Connection,
+    query: &JournalQuery,
+    before: Option<i64>,
+    limit: usize,
+) -> rusqlite::Result<JournalPage> {
+    let mut conditions: Vec<String> = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
+    let mut require = |condition: &str, value: Value| {
+        values.push(value);
+        conditions.push(condition.replace('?', &format!("?{}", values.len())));
+    };
+    let number = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+    if let Some(before) = before {
+        require("number < ?", Value::Integer(before));
+    }
+    for (column, value) in [
+        ("kind", query.kind.map(|kind| kind.as_str().to_owned())),
+        ("owner", query.owner.as_ref().map(|owner| owner.as_str().to_owned())),
+        ("target", query.target.clone()),
+        ("id", query.id.clone()),
+    ] {
+        if let Some(value) = value {
+            require(&format!("{column} = ?"), Value::Text(value));
+        }
+    }
+    if let Some(status) = query.status {
+        require("status = ?", Value::Integer(status.into()));
+    }
+    if let Some(failed) = query.failed {
+        // As the index says it.
+        require(if failed { "failed = ?" } else { "+failed = ?" }, Value::Integer(failed.into()));
+    }
+    if let Some(since) = query.since_ms {
+        require("at_ms >= ?", number(since));
+    }
+    if let Some(until) = query.until_ms {
+        require("at_ms < ?", number(until));
+    }
+    if let Some(text) = &query.text {
+        if text.chars().count() >= INDEXED {
+            let parts = Value::Text(parts_of(text));
+            require("number IN (SELECT rowid FROM texts WHERE texts MATCH ?)", parts);
+        }
+        // The index knows which parts stand there, not in which order.
+        let wildcard =
+            format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        require(
+            "(title LIKE ? ESCAPE '\\' OR error LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\')",
+            Value::Text(wildcard),
+        );
+    }
+    let all = if conditions.is_empty() { "1".into() } else { conditions.join(" AND ") };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entries WHERE {all} ORDER BY number DESC LIMIT {}",
+        limit + 1
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), entry_from_row)?;
+    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().map(|(number, _)| *number).filter(|_| more);
+    Ok(JournalPage {
+        next: last.map(|number| number.to_string()),
+        back_to_ms: None,
+        entries: rows.into_iter().map(|(_, entry)| entry).collect(),
+    })
+}
+
+/// Asks the index for all parts of a text, each of three characters.
+fn parts_of(text: &str) -> String {
+    let characters: Vec<char> = text.chars().take(TEXT_MAX).collect();
+    let parts = characters.windows(INDEXED).map(|part| {
+        let part: String = part.iter().collect();
+        format!("\"{}\"", part.replace('"', "\"\""))
+    });
+    parts.collect::<Vec<_>>().join(" AND ")
+}
+
+fn entry_from_row(row: &Row<'_>) -> rusqlite::Result<(i64, Entry)> {
+    let kind: String = row.get(2)?;
+    let entry = Entry {
+        at_ms: row.get(1)?,
+        kind: EntryKind::parse(&kind).unwrap_or(EntryKind::Call),
+        id: row.get(3)?,
+        owner: Owner::from_stored(row.get(4)?),
+        client: row.get(5)?,
+        target: row.get(6)?,
+        attempt: row.get(7)?,
+        failed: row.get(8)?,
+        status: row.get(9)?,
+        took_ms: row.get(10)?,
+        bytes: row.get(11)?,
+        next_ms: row.get(12)?,
+        title: row.get(13)?,
+        error: row.get(14)?,
+        answer: row.get(15)?,
+    };
+    Ok((row.get(0)?, entry))
+}

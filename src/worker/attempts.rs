@@ -1,0 +1,123 @@
+//! What the journal is told of an attempt.
+
+use std::time::Duration;
+
+use crate::bus::call::CallKind;
+use crate::bus::clock::Clock;
+use crate::journal::{Entry, EntryKind, Owner, Recorder};
+use crate::store::{LeasedBatch, LeasedCall};
+
+/// Stands in the place of a secret that an answer repeats.
+const HIDDEN: &str = "…";
+
+/// Tells the journal of attempts.
+#[derive(Clone)]
+pub struct Attempts {
+    recorder: Recorder,
+    clock: Clock,
+    /// How many bytes of an answer are kept.
+    beginning: usize,
+}
+
+/// How an attempt ended.
+#[derive(Default)]
+pub struct Ended<'a> {
+    pub status: Option<u16>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<&'a str>,
+    pub took: Duration,
+    /// Of the body that was sent.
+    pub bytes: usize,
+    /// The beginning of the answer.
+    pub answer: &'a [u8],
+    /// What must not be kept of it.
+    pub secrets: &'a [String],
+    pub next_in: Option<Duration>,
+}
+
+impl Attempts {
+    pub fn new(recorder: Recorder, beginning: usize) -> Self {
+        Self { recorder, clock: Clock::system(), beginning }
+    }
+
+    /// How much of an answer is worth reading, in bytes.
+    pub fn beginning(&self) -> usize {
+        self.beginning
+    }
+
+    pub fn of_batch(&self, leased: &LeasedBatch, ended: &Ended<'_>) {
+        if self.recorder.wants(ended.error.is_some()) {
+            let subscriber = &leased.lease.subscriber;
+            self.recorder.record(Entry {
+                kind: EntryKind::Batch,
+                id: leased.batch.id.to_string(),
+                owner: Owner::of(subscriber),
+                client: subscriber.label(),
+                target: subscriber.label(),
+                title: format!("POST {}", leased.terms.callback.as_str()),
+                attempt: leased.batch.attempt,
+                ..self.entry(ended)
+            });
+        }
+    }
+
+    /// `title` is what was sent, method and URL.
+    pub fn of_call(&self, leased: &LeasedCall, title: String, ended: &Ended<'_>) {
+        if self.recorder.wants(ended.error.is_some()) {
+            let client = &leased.lease.key.client;
+            self.recorder.record(Entry {
+                kind: match leased.kind {
+                    CallKind::Postback => EntryKind::Postback,
+                    CallKind::Call | CallKind::Unread => EntryKind::Call,
+                },
+                id: leased.lease.key.id.to_string(),
+                owner: Owner::of(client),
+                client: client.label(),
+                target: leased.destination.clone(),
+                title,
+                attempt: leased.attempt,
+                ..self.entry(ended)
+            });
+        }
+    }
+
+    /// What any entry has.
+    fn entry(&self, ended: &Ended<'_>) -> Entry {
+        let now_ms = self.clock.now_ms();
+        let answer = &ended.answer[..ended.answer.len().min(self.beginning)];
+        Entry {
+            at_ms: now_ms,
+            kind: EntryKind::Batch,
+            id: String::new(),
+            owner: Owner::nobody(),
+            client: String::new(),
+            target: String::new(),
+            title: String::new(),
+            attempt: 0,
+            failed: ended.error.is_some(),
+            status: ended.status,
+            error: ended.error.unwrap_or_default().to_owned(),
+            took_ms: ended.took.as_millis() as u64,
+            bytes: ended.bytes as u64,
+            answer: without(&String::from_utf8_lossy(answer), ended.secrets),
+            next_ms: ended.next_in.map(|next_in| now_ms + next_in.as_millis() as u64),
+        }
+    }
+}
+
+/// Blanks what must not be seen. What is so short that it stands anywhere is no secret.
+fn without(text: &str, secrets: &[String]) -> String {
+    let worth_hiding = secrets.iter().filter(|secret| secret.len() >= 4);
+    worth_hiding.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_repeats_of_a_secret_is_blanked() {
+        let secrets = ["s3cr3t".to_owned(), "ab".to_owned()];
+        assert_eq!(without("abc s3cr3t s3cr3ts", &secrets), "abc … …s");
+    }
+}
