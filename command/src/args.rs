@@ -4,9 +4,12 @@ mod help;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::autodrop::AutodropArgs;
+use routemaster::cli::call::CallArgs;
+use routemaster::cli::calls::{CallsArgs, DeadLettersArgs};
 use routemaster::cli::completions::CompletionsArgs;
 use routemaster::cli::doctor::DoctorArgs;
 use routemaster::cli::import::ImportArgs;
+use routemaster::cli::journal::JournalArgs;
 use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
@@ -73,6 +76,14 @@ pub enum Chore {
     Topics(TopicsArgs),
     /// List the subscriptions, and how much waits for whom
     Subscriptions(SubscriptionsArgs),
+    /// Let the bus make a request until it succeeds
+    Call(CallArgs),
+    /// List the calls, show, retry or cancel one, or many
+    Calls(CallsArgs),
+    /// List what was given up
+    DeadLetters(DeadLettersArgs),
+    /// List every attempt at a delivery
+    Journal(JournalArgs),
     /// List the processes of the bus, and how busy they are
     Ps(PsArgs),
     /// Tell whether the bus works, as a health check

@@ -326,7 +326,14 @@ pub struct Answer {
 impl Answer {
     /// The first line of the body, fit to be shown; the status's name if there is none.
     pub fn reason(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
+        #[derive(serde::Deserialize)]
+        struct Told {
+            message: String,
+        }
+        // Calls are refused with JSON.
+        let told = serde_json::from_slice(&self.body).map(|Told { message }| message);
+        let told = told.map(|message| message.replace('\n', "; "));
+        let text = told.unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into_owned());
         let line = text.lines().next().unwrap_or_default().trim();
         if line.is_empty() {
             let name = self.status.canonical_reason().unwrap_or("no reason given");
@@ -370,6 +377,7 @@ mod tests {
         };
         assert_eq!(answer("no\u{1b}\nmore").reason(), "no");
         assert_eq!(answer("").reason(), "400 Bad Request");
+        assert_eq!(answer(r#"{"error":true,"message":"a\nb"}"#).reason(), "a; b");
     }
 
     #[test]

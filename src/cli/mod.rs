@@ -5,12 +5,15 @@
 //! and [`doctor`] open the store themselves.
 
 pub mod autodrop;
+pub mod call;
+pub mod calls;
 pub mod completions;
 pub mod confirm;
 pub mod connect;
 pub mod credentials;
 pub mod doctor;
 pub mod import;
+pub mod journal;
 pub mod listen;
 pub mod monitoring;
 pub mod note;

@@ -57,6 +57,7 @@ mod exceptions;
 mod openapi;
 
 mod bench;
+mod call_commands;
 mod commands;
 mod doctor;
 mod hostile_connections;

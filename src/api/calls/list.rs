@@ -80,7 +80,7 @@ pub async fn list(
     if query::flag(&uri, "count")? {
         let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
         let filter = CallFilter { until_ms: Some(until), ..filter };
-        let count = many::count(&api, &filter).await?;
+        let count = many::count(&api, &filter, before(&uri)?).await?;
         return Ok(Json(Listed::Count(CallCount { count, until })));
     }
     let (calls, next) = page(&api, &caller, &filter, &uri).await?;
@@ -98,8 +98,13 @@ pub async fn page(
     uri: &Uri,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
     let limit = query::number(uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
-    let before = query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX);
+    let before = before(uri)?;
     let page = filter::page(api, filter, before, limit as usize).await?;
     let shown = |call| Shown::new(call, caller, &api.authentication);
     Ok((page.calls.iter().map(shown).collect(), page.next.map(|next| next.to_string())))
+}
+
+/// Where a page begins: behind the one before, or at the newest.
+fn before(uri: &Uri) -> Result<u64, Refusal> {
+    Ok(query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX))
 }

@@ -1,6 +1,8 @@
 //! `POST /calls/retry` and `DELETE /calls`: something is done to all calls that match, once their number is
 //! confirmed.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
@@ -23,7 +25,12 @@ use crate::store::{CALLS_AT_ONCE, CallCancelled, CallFilter, CallKey, StoreResul
 pub struct CallsChanged {
     /// How many it was done to.
     changed: u64,
+    /// What `after` is to be to go on, if there was no time for all of them.
+    next: Option<String>,
 }
+
+/// A request that would take longer ends with what it has done.
+const ACT_TIME: Duration = Duration::from_secs(10);
 
 /// Make all calls that match due at once, also dead ones.
 #[utoipa::path(
@@ -38,6 +45,7 @@ pub struct CallsChanged {
         ("destination" = Option<String>, Query),
         ("client" = Option<String>, Query),
         ("since" = Option<u64>, Query),
+        ("after" = Option<String>, Query, description = "`next` of what was done before"),
     ),
     responses(
         (status = 200, description = "done", body = CallsChanged),
@@ -53,10 +61,11 @@ pub async fn retry(
     uri: Uri,
 ) -> Result<Json<CallsChanged>, CallRefusal> {
     let actor = actor?;
-    let filter = confirmed(&api, &actor.caller, &uri).await?;
-    let changed = each(&api, &filter, Act::Retry).await?;
+    let (filter, from) = confirmed(&api, &actor.caller, &uri).await?;
+    let until = Some(Instant::now() + ACT_TIME);
+    let (changed, next) = each(&api, &filter, from, Act::Retry, until).await?;
     actor.did("retried calls", changed);
-    Ok(Json(CallsChanged { changed }))
+    Ok(Json(CallsChanged { changed, next: next.map(|next| next.to_string()) }))
 }
 
 /// End all calls that match: they are never made again.
@@ -72,6 +81,7 @@ pub async fn retry(
         ("destination" = Option<String>, Query),
         ("client" = Option<String>, Query),
         ("since" = Option<u64>, Query),
+        ("after" = Option<String>, Query, description = "`next` of what was done before"),
     ),
     responses(
         (status = 200, description = "done", body = CallsChanged),
@@ -87,32 +97,38 @@ pub async fn cancel(
     uri: Uri,
 ) -> Result<Json<CallsChanged>, CallRefusal> {
     let actor = actor?;
-    let filter = confirmed(&api, &actor.caller, &uri).await?;
-    let changed = each(&api, &filter, Act::Cancel).await?;
+    let (filter, from) = confirmed(&api, &actor.caller, &uri).await?;
+    let until = Some(Instant::now() + ACT_TIME);
+    let (changed, next) = each(&api, &filter, from, Act::Cancel, until).await?;
     actor.did("cancelled calls", changed);
-    Ok(Json(CallsChanged { changed }))
+    Ok(Json(CallsChanged { changed, next: next.map(|next| next.to_string()) }))
 }
 
-/// What the query asks for, if it confirms how many that are.
-async fn confirmed(api: &Api, caller: &Caller, uri: &Uri) -> Result<CallFilter, CallRefusal> {
+/// What the query asks for, and from where on, if it confirms how many that are.
+async fn confirmed(
+    api: &Api,
+    caller: &Caller,
+    uri: &Uri,
+) -> Result<(CallFilter, u64), CallRefusal> {
     let filter = filter::read(uri, caller)?;
     let confirmed = query::number(uri, "confirm", 0..=u64::MAX)?;
     let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
     let filter = CallFilter { until_ms: Some(until), ..filter };
     let is_bounded = query::text(uri, "until").is_some();
-    let count = count(api, &filter).await?;
+    let from = query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX);
+    let count = count(api, &filter, from).await?;
     if confirmed != Some(count) || !is_bounded {
         return Err(CallRefusal::count(count, until));
     }
-    Ok(filter)
+    Ok((filter, from))
 }
 
-/// How many calls match.
+/// How many calls before a position match.
 ///
 /// # Errors
 /// If the store cannot be asked.
-pub async fn count(api: &Api, filter: &CallFilter) -> StoreResult<u64> {
-    each(api, filter, Act::Count).await
+pub async fn count(api: &Api, filter: &CallFilter, from: u64) -> StoreResult<u64> {
+    Ok(each(api, filter, from, Act::Count, None).await?.0)
 }
 
 /// What is done to calls.
@@ -140,10 +156,20 @@ impl Act {
     }
 }
 
-/// Does something to all calls that match, in portions; to how many.
-async fn each(api: &Api, filter: &CallFilter, act: Act) -> StoreResult<u64> {
-    let (mut acted, mut before) = (0, Some(u64::MAX));
+/// Does something to all calls before a position that match, in portions, until a time; to how many, and where
+/// to go on.
+async fn each(
+    api: &Api,
+    filter: &CallFilter,
+    from: u64,
+    act: Act,
+    until: Option<Instant>,
+) -> StoreResult<(u64, Option<u64>)> {
+    let (mut acted, mut before) = (0, Some(from));
     while let Some(position) = before {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            break;
+        }
         let page = filter::page(api, filter, position, CALLS_AT_ONCE).await?;
         before = page.next;
         let keys: Vec<CallKey> = page.calls.into_iter().map(|call| call.key).collect();
@@ -151,5 +177,5 @@ async fn each(api: &Api, filter: &CallFilter, act: Act) -> StoreResult<u64> {
             acted += act.on(api, &keys).await? as u64;
         }
     }
-    Ok(acted)
+    Ok((acted, before))
 }

@@ -1,0 +1,88 @@
+//! Which calls are meant.
+
+use clap::{Args, ValueEnum};
+use url::form_urlencoded::Serializer;
+
+use crate::bus::call::CallState;
+
+/// What all calls that are meant have in common.
+#[derive(Args, Clone, Default)]
+pub struct Filter {
+    /// In this state.
+    #[arg(long)]
+    pub state: Option<State>,
+    #[command(flatten)]
+    pub of: Of,
+}
+
+/// The part of it that holds in any state.
+#[derive(Args, Clone, Default)]
+pub struct Of {
+    /// To this destination: scheme, host and port, such as https://example.com:443.
+    #[arg(long, value_name = "ORIGIN")]
+    pub destination: Option<String>,
+    /// Of this client: a token, or calls-key, open or root; needs the root key.
+    #[arg(long, value_name = "TOKEN")]
+    pub client: Option<String>,
+    /// Accepted then or later, in milliseconds since 1970.
+    #[arg(long, value_name = "MS")]
+    pub since: Option<u64>,
+    /// Accepted before then.
+    #[arg(long, value_name = "MS")]
+    pub until: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    Waiting,
+    Sending,
+    Failing,
+    Dead,
+    Done,
+}
+
+impl From<State> for CallState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Waiting => Self::Waiting,
+            State::Sending => Self::Sending,
+            State::Failing => Self::Failing,
+            State::Dead => Self::Dead,
+            State::Done => Self::Done,
+        }
+    }
+}
+
+impl Filter {
+    /// Whether it is about no call in particular.
+    pub fn is_any(&self) -> bool {
+        let Of { destination, client, since, until } = &self.of;
+        self.state.is_none()
+            && destination.is_none()
+            && client.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+
+    /// As a query, with more at its end.
+    pub fn query(&self, more: &[(&str, String)]) -> String {
+        let mut query = Serializer::new(String::new());
+        let Of { destination, client, since, until } = &self.of;
+        let state = self.state.map(|state| CallState::from(state).as_str().to_owned());
+        for (name, value) in [
+            ("state", state),
+            ("destination", destination.clone()),
+            ("client", client.clone()),
+            ("since", since.map(|since| since.to_string())),
+            ("until", until.map(|until| until.to_string())),
+        ] {
+            if let Some(value) = value {
+                query.append_pair(name, &value);
+            }
+        }
+        for (name, value) in more {
+            query.append_pair(name, value);
+        }
+        query.finish()
+    }
+}

@@ -1,0 +1,163 @@
+//! `routemaster calls list` and `routemaster dead-letters`.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::filter::{Filter, Of, State};
+use crate::bus::clock::Clock;
+use crate::cli::connect::{Bus, BusOptions};
+use crate::cli::credentials::Capacity;
+use crate::cli::refusals::refusal;
+use crate::cli::table::{Screen, Table, Tone, print, print_json};
+use crate::cli::words::{age, clean};
+use crate::note;
+
+/// How many are asked for at once.
+const PAGE: usize = 500;
+
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct ListArgs {
+    #[command(flatten)]
+    filter: Filter,
+    /// How many at most; 0 for all.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Print a JSON array with the fields of GET /calls.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+const AFTER_HELP: &str = "\
+STATE is waiting, sending, failing (it is made again), dead (given up) or done; TRIES how often it was
+made, NEXT when it is made next.
+
+Examples:
+  routemaster calls list --state failing
+  routemaster calls list --json --limit 0 | jq -r '.[] | select(.attempts > 3) | .id'";
+
+#[derive(Args)]
+#[command(after_help = DEAD_HELP)]
+pub struct DeadLettersArgs {
+    #[command(flatten)]
+    of: Of,
+    /// How many at most; 0 for all.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Print a JSON array with the fields of GET /dead_letters.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+const DEAD_HELP: &str = "\
+Examples:
+  routemaster dead-letters
+  routemaster calls retry --state dead                 once their receiver is well
+  routemaster calls purge --state dead                 nobody needs them any more";
+
+impl From<DeadLettersArgs> for ListArgs {
+    fn from(DeadLettersArgs { of, limit, json, bus }: DeadLettersArgs) -> Self {
+        Self { filter: Filter { state: Some(State::Dead), of }, limit, json, bus }
+    }
+}
+
+/// A call as the bus tells of it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Row {
+    pub id: String,
+    pub client: String,
+    pub method: String,
+    pub url: String,
+    pub state: String,
+    pub attempts: u32,
+    /// Milliseconds since the epoch.
+    pub accepted: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    calls: Vec<Row>,
+    next: Option<String>,
+}
+
+/// # Errors
+/// If the bus cannot be asked, or refuses.
+pub async fn run(args: ListArgs) -> anyhow::Result<()> {
+    let bus = args.bus.connect_as(Capacity::Operator)?;
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let (rows, has_more) = rows(&bus, &args.filter, limit).await?;
+    if args.json {
+        return print_json(&rows);
+    }
+    if rows.is_empty() {
+        note!("there is no such call");
+        return Ok(());
+    }
+    let columns = ["ID", "STATE", "TRIES", "AGE", "NEXT", "CLIENT", "CALL", "ERROR"];
+    let mut table = Table::new(Screen::stdout(), &columns, &[2, 3, 4]);
+    let now_ms = Clock::system().now_ms();
+    for row in &rows {
+        table.coloured_row(cells(row, now_ms));
+    }
+    print(&table.text())?;
+    if has_more {
+        note!("there are more: see --limit");
+    }
+    Ok(())
+}
+
+async fn rows(bus: &Bus, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Row>, bool)> {
+    let (mut rows, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let mut more = vec![("limit", (limit - rows.len()).min(PAGE).to_string())];
+        more.extend(after.take().map(|after| ("after", after)));
+        let answer = bus.get(&format!("/calls?{}", filter.query(&more))).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(bus, &answer, None));
+        }
+        let page: Page = answer.json()?;
+        rows.extend(page.calls);
+        after = page.next;
+        if after.is_none() || rows.len() >= limit {
+            return Ok((rows, after.is_some()));
+        }
+    }
+}
+
+fn cells(row: &Row, now_ms: u64) -> [(String, Tone); 8] {
+    let tone = match row.state.as_str() {
+        "done" => Tone::Good,
+        "failing" => Tone::Doubtful,
+        "dead" => Tone::Bad,
+        _ => Tone::Plain,
+    };
+    let plain = |text: String| (text, Tone::Plain);
+    let next = row.due.map_or_else(
+        || "-".into(),
+        |due| match due > now_ms {
+            true => age((due - now_ms) as i64),
+            false => "now".into(),
+        },
+    );
+    [
+        plain(clean(&row.id)),
+        (clean(&row.state), tone),
+        plain(row.attempts.to_string()),
+        plain(age(now_ms.saturating_sub(row.accepted) as i64)),
+        plain(next),
+        plain(clean(&row.client)),
+        plain(clean(&format!("{} {}", row.method, row.url))),
+        plain(clean(row.error.as_deref().unwrap_or("-"))),
+    ]
+}
