@@ -6,6 +6,7 @@
 
 mod bus;
 mod callbacks;
+mod calls;
 mod certificate;
 mod clock;
 mod dial;
@@ -41,8 +42,8 @@ pub struct DoctorArgs {
 }
 
 const AFTER_HELP: &str = "\
-Checks the settings, the store, the bus, the clock, certificates, the callbacks of all subscribers
-and their queues, and says what to do about each finding. Changes nothing.
+Checks the settings, the store, the bus, the clock, certificates, the callbacks of all subscribers,
+their queues and calls, and says what to do about each finding. Changes nothing.
 
 It reads the settings as `routemaster serve` does: environment, .env and flags. So run it as the bus
 is run: on the same machine, as the same user, in the same directory, with the same environment.
@@ -104,6 +105,7 @@ pub async fn run(
     findings.extend(processes::check(visit.processes.as_deref()));
     let now_ms = visit.pong.map_or_else(|| Clock::system().now_ms(), |pong| pong.bus_now_ms());
     findings.extend(queues::check(subscriptions, now_ms / 1000));
+    findings.extend(calls::check(visit.calls.as_ref(), now_ms));
     tell(findings, args.json)
 }
 

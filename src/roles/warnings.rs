@@ -5,7 +5,9 @@ use std::fmt;
 
 use super::serving::Serving;
 use super::welcome::allows_default_client;
-use crate::config::{ExceptionService, MetricService, Role, Settings, default_of};
+use crate::config::{
+    ExceptionService, Interface, KeyWindow, MetricService, Role, Settings, default_of, environment,
+};
 use crate::files;
 use crate::shell;
 
@@ -40,6 +42,7 @@ pub fn of(settings: &Settings, role: Role) -> Vec<Warning> {
         ));
     }
     warnings.extend(of_secrets(settings));
+    warnings.extend(of_the_originals(environment::names()));
     warnings.extend(without_effect(settings));
     match Serving::of(role, settings) {
         Some(serving) => warnings.extend(of_a_server(settings, serving)),
@@ -73,6 +76,9 @@ fn of_a_server(settings: &Settings, serving: Serving) -> Vec<Warning> {
             "set ROUTEMASTER_TRUST_PROXY=true if a proxy ends TLS, else leave ROUTEMASTER_TLS on",
         ));
     }
+    if serving == Serving::Api {
+        warnings.extend(of_calls(settings));
+    }
     if settings.uses_development_certificate() {
         warnings.push(Warning::new(
             "using a development certificate, which is good for localhost only",
@@ -80,6 +86,49 @@ fn of_a_server(settings: &Settings, serving: Serving) -> Vec<Warning> {
         ));
     }
     warnings
+}
+
+/// Who may bring calls without much ado.
+fn of_calls(settings: &Settings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for interface in Interface::ALL.into_iter().filter(|interface| settings.is_open(*interface)) {
+        warnings.push(Warning::new(
+            format!(
+                "{} need no authorisation: anybody who reaches the bus may send them",
+                interface.name()
+            ),
+            "leave ROUTEMASTER_OPEN out, and AUTHORIZATION_KEY if it is empty",
+        ));
+    }
+    if settings.calls_key().is_some_and(|(_, window)| window == KeyWindow::Any) {
+        warnings.push(Warning::new(
+            "a hash for calls is good for ever: whoever has seen one can make calls",
+            "set ROUTEMASTER_CALLS_KEY in place of AUTHORIZATION_KEY, or ROUTEMASTER_CALLS_KEY_WINDOW=300",
+        ));
+    }
+    for address in settings.plain_bind.iter().filter(|address| !address.ip().is_loopback()) {
+        warnings.push(Warning::new(
+            format!("ROUTEMASTER_PLAIN_BIND={address} takes calls without TLS from other machines"),
+            "let clients use https:// as soon as they can",
+        ));
+    }
+    warnings
+}
+
+/// Settings of the originals that mean nothing here.
+fn of_the_originals(names: impl Iterator<Item = String>) -> Vec<Warning> {
+    let mut without_meaning: Vec<String> = names
+        .filter(|name| name == "QUEUE_NUMBER_OF_CONSUMERS" || name.starts_with("RABBITMQ_"))
+        .collect();
+    without_meaning.sort();
+    without_meaning.dedup();
+    if without_meaning.is_empty() {
+        return Vec::new();
+    }
+    vec![Warning::new(
+        format!("{} mean nothing here", without_meaning.join(", ")),
+        "calls are in the bus's own store, and a worker makes ROUTEMASTER_MAX_CALLS at once",
+    )]
 }
 
 /// Secrets that are easily guessed or read.

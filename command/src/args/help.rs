@@ -3,7 +3,7 @@
 /// The groups of commands in the order in which people need them. What is in none comes last.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Running the bus", &["serve", "web", "worker"]),
-    ("Every day", &["publish", "listen", "subscribe", "unsubscribe"]),
+    ("Every day", &["publish", "listen", "subscribe", "unsubscribe", "call"]),
     (
         "For its operator",
         &[
@@ -12,6 +12,10 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "pulse",
             "topics",
             "subscriptions",
+            "calls",
+            "dead-letters",
+            "journal",
+            "ps",
             "token",
             "autodrop",
             "import",

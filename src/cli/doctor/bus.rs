@@ -5,6 +5,7 @@ use std::time::Instant;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use super::calls::Unwell;
 use super::clock::Pong;
 use super::finding::Finding;
 use crate::bus::clock::Clock;
@@ -24,6 +25,7 @@ pub struct Visit {
     pub pong: Option<Pong>,
     pub subscriptions: Option<Vec<Subscription>>,
     pub processes: Option<Vec<Process>>,
+    pub calls: Option<Unwell>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +63,7 @@ impl Visit {
         self.findings.push(Finding::ok(CHECK, found));
         self.subscriptions = Some(subscriptions);
         self.processes = Some(monitoring::processes(bus).await.map_err(failed)?);
+        self.calls = Some(Unwell::at(bus).await.map_err(failed)?);
         Ok(())
     }
 }
