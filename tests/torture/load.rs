@@ -41,7 +41,7 @@ impl Addresses {
     }
 
     /// The address after this one; any if it is not known.
-    fn after(&self, base: &str, any: usize) -> Option<String> {
+    pub fn after(&self, base: &str, any: usize) -> Option<String> {
         let known = self.0.lock().unwrap();
         let next = known.iter().position(|known| known == base).map_or(any, |index| index + 1);
         known.get(next % known.len().max(1)).cloned()

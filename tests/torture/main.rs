@@ -7,6 +7,7 @@
 // A harness fails by panicking: that is how it says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod calls;
 mod faults;
 mod files;
 mod load;

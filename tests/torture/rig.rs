@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use routemaster::tls::development::DevelopmentCa;
 use serde_json::{Value, json};
 
+use crate::calls::Calls;
 use crate::load::{Addresses, Load, PUBLISHERS};
 use crate::oracle::{Answer, EventId, Subscriber, Terms, Verdict, judge};
 use crate::receiver::{Manner, Receiver};
@@ -68,6 +69,7 @@ pub struct Rig {
     receivers: Vec<Receiver>,
     addresses: Arc<Addresses>,
     load: Option<Load>,
+    calls: Option<Calls>,
     loaded_at: Instant,
     /// What processes that are gone wrote to the log.
     logs: String,
@@ -89,6 +91,8 @@ pub fn bus(store: &Store) -> Bus {
         .set("ROUTEMASTER_TRUSTED_NETWORKS", "127.0.0.0/8")
         // A subscriber that refuses at random must not be waited for a minute, nor fall behind the load.
         .set("ROUTEMASTER_MAX_BACKOFF_MS", "5")
+        .set("ROUTEMASTER_CALL_RETRY_MS", "20")
+        .set("ROUTEMASTER_CALL_RETRY_MAX_MS", "100")
 }
 
 impl Rig {
@@ -114,6 +118,7 @@ impl Rig {
             receivers,
             addresses: Arc::default(),
             load: None,
+            calls: None,
             loaded_at: Instant::now(),
             logs: String::new(),
             max_queued: None,
@@ -153,10 +158,13 @@ impl Rig {
         self.webs[0].client(token)
     }
 
-    /// Begins to publish.
+    /// Begins to publish, and to bring calls.
     pub fn load(&mut self) {
         self.loaded_at = Instant::now();
         let ca = self.bus.ca_path();
+        let identity =
+            DevelopmentCa::open_or_create(&self.bus.data_dir()).unwrap().issue().unwrap();
+        self.calls = Some(Calls::start(&self.addresses, &identity, ca.clone(), &mut self.dice));
         self.load = Some(Load::start(&self.addresses, ca, &mut self.dice));
     }
 
@@ -266,6 +274,9 @@ impl Rig {
             }
         }
         let streams: Vec<_> = streamed.into_iter().map(|streamed| streamed.stream).collect();
+        let calls = self.calls.take().expect("there are calls");
+        let (note, of_calls) = calls.finish(&self.terms).await;
+        self.row.notes.push(note);
         let drained = self.drained(&streams).await;
         let topics = self.counted_topics().await;
         let subscribers = self.subscribers().await;
@@ -273,6 +284,7 @@ impl Rig {
         let odd = std::mem::take(&mut self.row.verdict.violations);
         self.row.verdict = judge(&streams, &subscribers, &topics, &self.terms);
         self.row.verdict.violations.extend(odd);
+        self.row.verdict.violations.extend(of_calls);
         if !drained && self.row.verdict.violations.is_empty() {
             self.row.violation(format!("the queues were not empty {DRAIN_LIMIT:?} later"));
         }
