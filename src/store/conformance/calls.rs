@@ -483,6 +483,44 @@ async fn a_lease_that_ran_out_is_taken_over() {
     assert_eq!(next_due(f).await, None, "nothing is left on its way");
 }
 
+/// What was due before a clock was set back is due all the same, and what is on its way does not stay there; what
+/// was not due yet is not made early. On SQLite, whose time can be moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_holds_no_call_up() {
+    let f = &Fixture::sqlite();
+    f.pass(HOUR).await;
+    accept(f, &[call("leased")]).await;
+    claim(f, 10).await;
+    let later = NewCall { due: Due::In(HOUR), ..call("later") };
+    accept(f, &[call_to("https://b.example:443", "due"), later]).await;
+    f.set_back(HOUR);
+    assert!(next_due(f).await.unwrap() < Duration::from_secs(1));
+    f.pass(Duration::from_secs(1)).await;
+    assert_eq!(ids(&claim(f, 10).await), ["due"]);
+    f.pass(LEASE).await;
+    assert_eq!(ids(&claim(f, 10).await), ["leased", "due"]);
+    assert!(next_due(f).await.unwrap() > Duration::ZERO);
+    assert_eq!(state(f, "later").await, Some(CallState::Waiting));
+}
+
+/// The server's clock cannot be set here; what it leaves behind when it is set back can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_whose_clock_is_set_back_holds_no_call_up() {
+    let mut f = Fixture::redis();
+    accept(&f, &[call("due"), NewCall { due: Due::In(2 * HOUR), ..call("later") }]).await;
+    let ahead = f.now_ms() + HOUR.as_millis() as u64;
+    let text = ahead.to_string();
+    for command in [
+        &["ZADD", "rm:{0}:calls_waiting:https://a.example:443", &text, "shop/due"][..],
+        &["ZADD", "rm:{0}:destinations_due", &text, "https://a.example:443"],
+        &["SET", "rm:{0}:call_clock", &text],
+    ] {
+        f.server().command(command).unwrap();
+    }
+    assert_eq!(ids(&claim(&f, 10).await), ["due"]);
+    assert_eq!(state(&f, "later").await, Some(CallState::Waiting));
+}
+
 /// What a claim leased whose answer was lost is given out again by the next one, as if nothing had been tried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_whose_answer_was_lost_holds_up_nobody() {

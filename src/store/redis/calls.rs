@@ -16,8 +16,8 @@ use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
 use crate::store::calls::{CALL_OVERHEAD, CALLS_AT_ONCE, FORGOTTEN_FOR_ROOM};
 use crate::store::{
-    Acceptance, Accepted, Alarm, CallCancelled, CallClaim, CallCounts, CallKey, CallLease,
-    CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
+    Acceptance, Accepted, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey,
+    CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
     DestinationLimits, Lane, LeasedCall, NewCall, StoreError, StoreResult,
 };
 
@@ -83,6 +83,7 @@ impl Calls for RedisStore {
             self.origin.as_str().into(),
             claims.last.into(),
             claims.last_answered.into(),
+            ms(CLOCK_STEP),
         ];
         // Sent again, it would be taken for an old copy: the next one ends what a lost one has leased.
         let mut reply = self.run_with(&self.scripts.claim_calls, lane, args, Resend::No).await?;

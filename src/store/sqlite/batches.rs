@@ -200,20 +200,29 @@ pub fn claim(
 
 /// A clock that was set back must not hold up deliveries for as long as it was set back by.
 fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
-    let step = CLOCK_STEP.as_millis() as i64;
-    let seen: Option<i64> = db
-        .prepare_cached("SELECT at_ms FROM times WHERE name = 'clock'")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    let seen = seen.unwrap_or(0);
-    if now_ms < seen - step {
+    if let Some(seen) = clock_was_set_back(db, "clock", now_ms)? {
         db.execute("UPDATE queues SET due_ms = due_ms - ?1", [seen - now_ms])?;
     }
-    if (now_ms - seen).abs() > step {
-        db.prepare_cached("INSERT OR REPLACE INTO times (name, at_ms) VALUES ('clock', ?1)")?
-            .execute([now_ms])?;
-    }
     Ok(())
+}
+
+/// Takes note of the time under a name; what it was before, if the clock has been set back since then.
+pub(super) fn clock_was_set_back(
+    db: &Connection,
+    name: &str,
+    now_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let step = CLOCK_STEP.as_millis() as i64;
+    let seen: Option<i64> = db
+        .prepare_cached("SELECT at_ms FROM times WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    let seen = seen.unwrap_or(0);
+    if (now_ms - seen).abs() > step {
+        db.prepare_cached("INSERT OR REPLACE INTO times (name, at_ms) VALUES (?1, ?2)")?
+            .execute(params![name, now_ms])?;
+    }
+    Ok((now_ms < seen - step).then_some(seen))
 }
 
 /// Finds the queue of a lease, if the lease still holds.

@@ -8,16 +8,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::time::Instant;
 
 use super::SqliteStore;
-use super::batches::from_ms;
+use super::batches::{clock_was_set_back, from_ms};
 use super::call_acceptance;
 use super::writer::Durability;
 use crate::bus::call::{CallId, CallKind, CallState};
 use crate::bus::token::ClientToken;
 use crate::store::calls::{CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
 use crate::store::{
-    Acceptance, Alarm, CallCancelled, CallClaim, CallCounts, CallKey, CallLease, CallMemory,
-    CallOutcome, CallSettled, CallSettlement, CallStatus, Calls, DestinationLimits, Lane,
-    LeasedCall, NewCall, StoreResult,
+    Acceptance, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey, CallLease,
+    CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, Calls, DestinationLimits,
+    Lane, LeasedCall, NewCall, StoreResult,
 };
 
 #[async_trait]
@@ -151,6 +151,7 @@ fn claim(
     lease: Duration,
     now_ms: i64,
 ) -> rusqlite::Result<CallClaim> {
+    follow_clock(db, now_ms)?;
     end_old_leases(db, now_ms)?;
     let due: Vec<(String, u32)> = db
         .prepare_cached(
@@ -202,6 +203,24 @@ fn claim(
         )?
         .query_row(params![limits.probes, limits.in_flight], |row| row.get(0))?;
     Ok(CallClaim { calls, next_due: next_due.map(|due_ms| from_ms(due_ms - now_ms)) })
+}
+
+/// A clock that was set back must not hold up what was due before, nor let leases last. What was not due yet waits
+/// longer: its time may be one that its caller has named.
+fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    if let Some(seen) = clock_was_set_back(db, "call clock", now_ms)? {
+        let by = seen - now_ms;
+        // The time is noted in steps, by claims that come every second.
+        let last = seen + 2 * as_ms(CLOCK_STEP);
+        db.execute("UPDATE calls SET lease_ms = lease_ms - ?1 WHERE lease_ms IS NOT NULL", [by])?;
+        db.execute("UPDATE calls SET due_ms = due_ms - ?1 WHERE due_ms <= ?2", [by, last])?;
+        db.execute(
+            "UPDATE destinations SET due_ms = (
+                 SELECT min(due_ms) FROM calls WHERE destination = name AND due_ms IS NOT NULL)",
+            [],
+        )?;
+    }
+    Ok(())
 }
 
 /// Lets calls be made again whose holders have not settled them in their time.

@@ -2,7 +2,8 @@
 --
 -- ARGV: how many at most, how many may be on their way to one destination, how many while its last one has
 --       failed, length of a lease in ms, how many leases are ended and destinations looked at, at most,
---       claimer, number of the claim, number of the claimer's last claim that was answered.
+--       claimer, number of the claim, number of the claimer's last claim that was answered, ms by which the
+--       clock may be set back without anything being done about it.
 -- Returns { milliseconds until the next one is due, or -1, { client, id, fence, kind, destination, title, content,
 -- attempt, age in ms }… }.
 
@@ -35,6 +36,35 @@ if earlier and tonumber(earlier) > answered then
     end
   end
 end
+
+local function set_back(set, last, by)
+  local members = redis.call('ZRANGEBYSCORE', set, '-inf', last, 'WITHSCORES')
+  for i = 1, #members, 2 do
+    redis.call('ZADD', set, text(tonumber(members[i + 1]) - by), members[i])
+  end
+end
+
+-- A clock that was set back must not hold up what was due before, nor let leases last. What was not due yet waits
+-- longer: its time may be one that its caller has named.
+local function follow_clock(step)
+  local seen = tonumber(redis.call('GET', P .. 'call_clock') or 0)
+  if now < seen - step then
+    local destinations = {}
+    for _, member in ipairs(redis.call('ZRANGE', CALLS_LEASED, 0, -1)) do
+      local destination = redis.call('HGET', call_key(member), 'destination')
+      if destination then destinations[destination] = true end
+    end
+    for _, name in ipairs(redis.call('ZRANGE', DESTINATIONS, 0, -1)) do destinations[name] = true end
+    set_back(CALLS_LEASED, '+inf', seen - now)
+    for name in pairs(destinations) do
+      -- The time is noted in steps, by claims that come every second.
+      set_back(waiting_key(name), text(seen + 2 * step), seen - now)
+      reschedule(name)
+    end
+  end
+  if math.abs(now - seen) > step then redis.call('SET', P .. 'call_clock', text(now)) end
+end
+follow_clock(tonumber(ARGV[9]))
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS_LEASED, '-inf', text(now), 'LIMIT', 0, at_once)) do
   give_back(member)
