@@ -1,5 +1,6 @@
 //! What the bus answers to over HTTP: a folder for each contract, and their description for programs.
 
+mod alias;
 pub mod bus;
 mod calls;
 mod extract;

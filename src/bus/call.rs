@@ -431,6 +431,19 @@ mod tests {
     }
 
     #[test]
+    fn very_many_fields_or_headers_are_no_work_for_seconds() {
+        let members: Vec<String> = (0..100_000).map(|number| format!("\"x{number}\":1")).collect();
+        let members = members.join(",");
+        let started = std::time::Instant::now();
+        assert!(ours(&format!(r#"{{"url":"https://a.example",{members}}}"#)).is_ok());
+        let headers = format!(r#"{{"url":"https://a.example","headers":{{{members}}}}}"#);
+        assert!(ours(&headers).is_ok());
+        let twice = faults(&format!(r#""headers":{{{members},{members}}}"#));
+        assert!(twice.len() <= 20, "{} faults", twice.len());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
     fn a_url_is_absolute_and_has_a_host() {
         for url in ["", "/x", "a.example", "ftp://a.example", "http://", "https:///x", "http://a b"]
         {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -42,10 +43,56 @@ enum Part {
     Key(String),
 }
 
+/// The longest URL with its keys, in bytes: none without is sent that is longer.
+const URL_MAX: usize = 65_534;
+/// The longest object, in bytes of JSON.
+const OBJECT_MAX: usize = 1024 * 1024;
+
 #[derive(Deserialize)]
 struct Body {
     endpoint: EndpointBody,
     data: Box<RawValue>,
+}
+
+/// The objects of a request, up to a number of them.
+struct Objects<'a> {
+    max: usize,
+    objects: &'a mut Vec<Box<RawValue>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Objects<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Objects<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(object) = array.next_element()? {
+            self.objects.push(object);
+            if self.objects.len() > self.max {
+                return Err(A::Error::custom("too many"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there are no postbacks in a body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPostbacks {
+    #[error("{0}")]
+    Rejected(#[from] Rejection),
+    #[error("more than {0} objects in one request")]
+    TooMany(usize),
 }
 
 #[derive(Deserialize)]
@@ -55,16 +102,27 @@ struct EndpointBody {
 }
 
 impl Postbacks {
-    /// Reads the body of a request, and tries each object on the URL.
+    /// Reads the body of a request with so many objects at most, and tries each on the URL.
     ///
     /// # Errors
     /// What is wrong first; of an object with its index.
-    pub fn parse(json: &[u8]) -> Result<Self, Rejection> {
+    pub fn parse(json: &[u8], max: usize) -> Result<Self, NoPostbacks> {
         let Body { endpoint, data } = parse_object(json)?;
-        let data: Vec<Box<RawValue>> = serde_json::from_str(data.get())
-            .map_err(|_| Rejection::new("`data` must be an array of objects"))?;
+        let (mut objects, mut reader) =
+            (Vec::new(), serde_json::Deserializer::from_str(data.get()));
+        let read = Objects { max, objects: &mut objects }.deserialize(&mut reader);
+        // What is kept for each is many times what an empty one takes in the body.
+        if objects.len() > max {
+            return Err(NoPostbacks::TooMany(max));
+        }
+        read.map_err(|_| Rejection::new("`data` must be an array of objects"))?;
+        let data = objects;
         let endpoint = Endpoint::parse(&endpoint.method, &endpoint.url)?;
         for (index, object) in data.iter().enumerate() {
+            if object.get().len() > OBJECT_MAX {
+                let reason = format_args!("`data[{index}]` is longer than {OBJECT_MAX} bytes");
+                return Err(Rejection::new(reason).into());
+            }
             let tried = endpoint.request(object, "");
             tried.map_err(|error| Rejection::new(format_args!("`data[{index}]`: {error}")))?;
         }
@@ -82,6 +140,9 @@ impl Endpoint {
             _ => return Err(Rejection::new("`endpoint.method` must be GET or POST")),
         };
         let wrong = |what: &str| Rejection::new(format_args!("`endpoint.url` {what}"));
+        if url.len() > URL_MAX {
+            return Err(wrong("is longer than 65,534 bytes"));
+        }
         let (origin, rest) = split(url)
             .ok_or_else(|| wrong("must be an absolute http:// or https:// URL with a host"))?;
         if origin.contains(['{', '}']) {
@@ -237,7 +298,7 @@ mod tests {
     }
 
     fn requests(method: &str, url: &str, data: &str) -> Vec<CallRequest> {
-        let postbacks = Postbacks::parse(body(method, url, data).as_bytes()).unwrap();
+        let postbacks = Postbacks::parse(body(method, url, data).as_bytes(), 1_000).unwrap();
         let request = |object: &RawValue| postbacks.endpoint.request(object, "").unwrap();
         postbacks.data.iter().map(|object| request(object)).collect()
     }
@@ -291,7 +352,12 @@ mod tests {
         assert_eq!(requests[0].url, "https://a.example/1.0");
         assert_eq!(requests[0].headers, [("content-type".into(), "application/json".into())]);
         assert_eq!(requests[1].url, "https://a.example/");
-        assert!(Postbacks::parse(body("GET", "https://a.example", "[]").as_bytes()).is_ok());
+        let parse =
+            |data: &str| Postbacks::parse(body("GET", "https://a.example", data).as_bytes(), 2);
+        assert!(parse("[]").is_ok() && parse("[{},{}]").is_ok());
+        assert_eq!(parse("[{},{},{},7]").unwrap_err(), NoPostbacks::TooMany(2));
+        let huge = format!(r#"[{{"a":"{}"}}]"#, "x".repeat(OBJECT_MAX));
+        assert!(parse(&huge).unwrap_err().to_string().contains("`data[0]` is longer"));
     }
 
     #[test]
@@ -303,7 +369,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
-        let refused = |json: &str| Postbacks::parse(json.as_bytes()).unwrap_err().to_string();
+        let refused =
+            |json: &str| Postbacks::parse(json.as_bytes(), 1_000).unwrap_err().to_string();
         for (json, said) in [
             ("", "empty"),
             ("[]", "object"),
@@ -327,7 +394,8 @@ mod tests {
             assert!(reason.contains(said), "{json}: {reason}");
         }
         // What the URL does not name may be anything.
-        assert!(Postbacks::parse(body("GET", "http://a/", r#"[{"x":[1]}]"#).as_bytes()).is_ok());
+        let good = body("GET", "http://a/", r#"[{"x":[1]}]"#);
+        assert!(Postbacks::parse(good.as_bytes(), 1).is_ok());
     }
 
     proptest! {

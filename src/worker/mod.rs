@@ -7,7 +7,9 @@ mod calls;
 mod failure_log;
 mod leases;
 mod pause;
+mod places;
 mod receivers;
+mod work;
 
 pub use attempts::Attempts;
 pub use batches::BatchWorker;

@@ -77,6 +77,8 @@ pub struct Rig {
     pub max_queued: Option<u64>,
     /// How the verdict is to be found; faults set it.
     pub terms: Terms,
+    /// Whether the store may lose who has leased what: it is not synced to disk.
+    pub leases_may_be_lost: bool,
     pub row: Row,
 }
 
@@ -123,6 +125,7 @@ impl Rig {
             logs: String::new(),
             max_queued: None,
             terms: Terms::default(),
+            leases_may_be_lost: false,
             row: Row::default(),
         };
         rig.subscribe_all().await;
@@ -275,7 +278,7 @@ impl Rig {
         }
         let streams: Vec<_> = streamed.into_iter().map(|streamed| streamed.stream).collect();
         let calls = self.calls.take().expect("there are calls");
-        let (note, of_calls) = calls.finish(&self.terms).await;
+        let (note, of_calls) = calls.finish(&self.terms, self.leases_may_be_lost).await;
         self.row.notes.push(note);
         let drained = self.drained(&streams).await;
         let topics = self.counted_topics().await;

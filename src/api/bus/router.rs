@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 use super::{
     api_tokens, description, health, metrics, processes, publish, pulse, subscriptions, topics,
 };
-use crate::api::router::also_at;
+use crate::api::alias::also_at;
 use crate::api::state::Shared;
 
 /// What a process without the API answers to.

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::router::also_at;
+use super::alias::also_at;
 use super::state::Shared;
 use receive::PostbackRefusal;
 

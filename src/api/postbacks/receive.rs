@@ -16,7 +16,7 @@ use crate::api::openapi::tags::CALLS;
 use crate::api::state::Shared;
 use crate::bus::call::{CallKind, Due};
 use crate::bus::json::Rejection;
-use crate::bus::postback::Postbacks;
+use crate::bus::postback::{NoPostbacks, Postbacks};
 use crate::bus::token::ClientToken;
 use crate::config::Interface;
 use crate::http::body::BodyLimits;
@@ -123,11 +123,19 @@ pub async fn receive(
     api.authentication.limits.publish(&owner).map_err(Refusal::from)?;
     let limits = BodyLimits { max: api.settings.max_postbacks, ..api.bodies.clone() };
     let body = limits.read(&parts.headers, body, Holder::Client(owner.clone())).await?;
-    let postbacks = Postbacks::parse(&body.bytes)?;
+    let max = api.settings.postback_queue_max;
+    let postbacks = match Postbacks::parse(&body.bytes, usize::try_from(max).unwrap_or(usize::MAX))
+    {
+        Ok(postbacks) => postbacks,
+        Err(NoPostbacks::Rejected(rejection)) => return Err(rejection.into()),
+        Err(NoPostbacks::TooMany(_)) => {
+            return Err(full(api.store.call_counts(CallKind::Postback).await?.waiting, max));
+        }
+    };
     check_url(&api, &postbacks.endpoint.to_string())
         .map_err(|reason| Rejection::new(format_args!("`endpoint.url`: {reason}")))?;
     let waiting = api.store.call_counts(CallKind::Postback).await?.waiting;
-    let (count, max) = (postbacks.data.len() as u64, api.settings.postback_queue_max);
+    let count = postbacks.data.len() as u64;
     if waiting + count > max && count > 0 {
         return Err(full(waiting, max));
     }

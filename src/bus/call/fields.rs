@@ -1,5 +1,6 @@
 //! The fields of a call's body: their case is of no account, and everything that is wrong is told at once.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -7,6 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{NoCall, whole_number};
 use crate::bus::json::{Members, Rejection, parse_object};
+
+/// How many faults of a kind are told: one who sends thousands knows after some.
+const FAULTS_MAX: usize = 20;
 
 pub struct Fields {
     members: Members,
@@ -54,6 +58,9 @@ impl Fields {
 
     /// Takes note of what is wrong with a field.
     pub fn fault(&mut self, name: &str, what: impl fmt::Display) {
+        if self.faults.len() >= FAULTS_MAX {
+            return;
+        }
         self.faults.push(Rejection::new(format_args!("`{name}` {what}")).to_string());
     }
 
@@ -66,10 +73,7 @@ impl Fields {
 
 /// The names that stand there twice, case aside.
 pub fn repeated(Members(members): &Members) -> Vec<String> {
-    let is_before = |index: usize, name: &str| {
-        members[..index].iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
-    };
-    let names = members.iter().enumerate();
-    let repeated = names.filter(|(index, (name, _))| is_before(*index, name));
-    repeated.map(|(_, (name, _))| name.clone()).collect()
+    let mut seen = HashSet::with_capacity(members.len());
+    let repeated = members.iter().filter(|(name, _)| !seen.insert(name.to_ascii_lowercase()));
+    repeated.map(|(name, _)| name.clone()).take(FAULTS_MAX).collect()
 }

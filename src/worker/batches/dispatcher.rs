@@ -1,18 +1,16 @@
 //! Takes batches that are due and sees each through: deliver, settle, take the queue's next one.
 //!
-//! One task works on one queue at a time, so a subscriber that hangs holds a task, not the
-//! worker. The alarm says when to look for work; a slow poll covers an alarm that was lost.
+//! One task works on one queue at a time, so a subscriber that hangs holds a task, not the worker.
 //!
 //! Each lane of the store has a dispatcher of its own, so that one which is on its way to another node
 //! of a Cluster holds up neither the claims nor the leases of the others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,30 +24,27 @@ use crate::bus::token::ClientToken;
 use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::store::{
-    BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
+    Alarm, BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
+    StoreResult,
 };
 use crate::telemetry::metrics::record;
 use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
-use crate::worker::pause::{self, Pause, until_stopped};
+use crate::worker::pause::{self, Pause};
+use crate::worker::places::Places;
 use crate::worker::receivers::{Receivers, no_files};
+use crate::worker::work::{self, Work};
 
 /// How many queues one look for work leases at most.
 const CLAIM_MAX: usize = 32;
-/// The slow poll: how long a lost wake-up can hold up a batch.
-const POLL: Duration = Duration::from_secs(1);
 
 /// Delivers from the store's queues until it is stopped.
 pub struct BatchWorker {
     store: Arc<dyn Store>,
     courier: Courier,
     back_off: BackOff,
-    /// One permit for each delivery that may be in flight.
-    places: Arc<Semaphore>,
-    max_deliveries: usize,
-    /// A place is also held by who looks for work.
-    in_flight: AtomicUsize,
+    places: Places,
     failures: FailureLog<ClientToken>,
     attempts: Attempts,
     stop: CancellationToken,
@@ -81,9 +76,7 @@ impl BatchWorker {
                 damage_rate: settings.hp_damage_rate,
                 max: settings.max_backoff,
             },
-            places: Arc::new(Semaphore::new(max_deliveries)),
-            max_deliveries,
-            in_flight: AtomicUsize::new(0),
+            places: Places::new(max_deliveries),
             failures: FailureLog::default(),
             attempts,
             stop,
@@ -107,8 +100,7 @@ impl BatchWorker {
 
     /// How many deliveries are in flight, and may be.
     pub fn deliveries(&self) -> PlacesInUse {
-        let used = self.in_flight.load(Ordering::Relaxed) as u64;
-        PlacesInUse { used, max: self.max_deliveries as u64 }
+        self.places.in_use()
     }
 
     /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
@@ -119,7 +111,7 @@ impl BatchWorker {
             failure: None,
             health,
             // A queue that goes on keeps its place; others wait for one if there is none left.
-            take_next: !self.stop.is_cancelled() && self.places.available_permits() > 0,
+            take_next: !self.stop.is_cancelled() && self.places.free() > 0,
         };
         if self.stop.is_cancelled() {
             return settlement(BatchOutcome::Returned, leased.health);
@@ -193,70 +185,9 @@ impl BatchWorker {
 
 impl Dispatcher {
     async fn run(self: Arc<Self>) {
-        let deliveries = TaskTracker::new();
-        let work = async {
-            self.take_work(&deliveries).await;
-            deliveries.close();
-            deliveries.wait().await;
-        };
         tokio::select! {
             () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
-            () = work => {}
-        }
-    }
-
-    async fn take_work(self: &Arc<Self>, deliveries: &TaskTracker) {
-        let BatchWorker { store, places, stop, .. } = &*self.worker;
-        let alarm = store.alarm(self.lane);
-        let mut pause = Pause::default();
-        while !stop.is_cancelled() {
-            let place = until_stopped(stop, places.clone().acquire_owned()).await;
-            // The semaphore is never closed.
-            let Some(Ok(place)) = place else { return };
-            let limit = CLAIM_MAX.min(1 + places.available_permits());
-            let asked = Instant::now();
-            let claim = match store.claim_queues(self.lane, limit, LEASE).await {
-                Ok(claim) => {
-                    pause.reset();
-                    claim
-                }
-                Err(error) => {
-                    drop(place);
-                    pause.log_first(&error, "failed to look for work; trying on");
-                    until_stopped(stop, pause.sleep()).await;
-                    continue;
-                }
-            };
-            let full = claim.batches.len() == limit;
-            self.spawn_deliveries(deliveries, claim.batches, asked, place);
-            if !full {
-                alarm.ring_in(claim.next_due.unwrap_or(POLL));
-                until_stopped(stop, alarm.wait(POLL)).await;
-            }
-        }
-    }
-
-    fn spawn_deliveries(
-        self: &Arc<Self>,
-        deliveries: &TaskTracker,
-        batches: Vec<LeasedBatch>,
-        asked: Instant,
-        first_place: OwnedSemaphorePermit,
-    ) {
-        let mut place = Some(first_place);
-        for batch in batches {
-            // Another lane may have taken the places that were counted on: a few more deliveries
-            // than allowed are better than batches that wait for their leases to run out.
-            let places = &self.worker.places;
-            let place = place.take().or_else(|| places.clone().try_acquire_owned().ok());
-            let dispatcher = self.clone();
-            deliveries.spawn(async move {
-                let in_flight = &dispatcher.worker.in_flight;
-                in_flight.fetch_add(1, Ordering::Relaxed);
-                dispatcher.work_off(batch, asked).await;
-                in_flight.fetch_sub(1, Ordering::Relaxed);
-                drop(place);
-            });
+            () = work::take(&self) => {}
         }
     }
 
@@ -274,6 +205,30 @@ impl Dispatcher {
                 }
             }
         }
+    }
+}
+
+#[async_trait]
+impl Work for Dispatcher {
+    type Item = LeasedBatch;
+
+    const CLAIM_MAX: usize = CLAIM_MAX;
+
+    fn alarm(&self) -> &Alarm {
+        self.worker.store.alarm(self.lane)
+    }
+
+    fn places(&self) -> &Places {
+        &self.worker.places
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.worker.stop
+    }
+
+    async fn claim(&self, limit: usize) -> StoreResult<(Vec<LeasedBatch>, Option<Duration>)> {
+        let claim = self.worker.store.claim_queues(self.lane, limit, LEASE).await?;
+        Ok((claim.batches, claim.next_due))
     }
 
     /// Delivers a queue's batches, one after the other, as long as one is due.

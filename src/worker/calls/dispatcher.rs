@@ -4,12 +4,11 @@
 //! lane has a dispatcher of its own, as for batches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,19 +21,20 @@ use crate::bus::process::PlacesInUse;
 use crate::commit::{CallSettleGroups, CallSettlements};
 use crate::config::Settings;
 use crate::store::{
-    CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, LeasedCall, Store,
+    Alarm, CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane,
+    LeasedCall, Store, StoreResult,
 };
 use crate::telemetry::metrics::record::{self, CallEnd};
 use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
-use crate::worker::pause::{self, Pause, until_stopped};
+use crate::worker::pause::{self, Pause};
+use crate::worker::places::Places;
 use crate::worker::receivers::{Receivers, no_files};
+use crate::worker::work::{self, Work};
 
 /// How many calls one look for work leases at most.
 const CLAIM_MAX: usize = 128;
-/// The slow poll: how long a lost wake-up can hold up a call.
-const POLL: Duration = Duration::from_secs(1);
 /// How many calls go to a destination at once while its last one has failed.
 const PROBES: u32 = 2;
 /// How much of an answer stands in the log, in characters.
@@ -49,10 +49,7 @@ pub struct CallWorker {
     timeout: Duration,
     postbacks: Persistence,
     postback_default: String,
-    /// One permit for each call that may be on its way.
-    places: Arc<Semaphore>,
-    max_calls: usize,
-    in_flight: AtomicUsize,
+    places: Places,
     failures: FailureLog<String>,
     attempts: Attempts,
     stop: CancellationToken,
@@ -93,9 +90,7 @@ impl CallWorker {
                 give_up_after: None,
             },
             postback_default: settings.postback_default.clone(),
-            places: Arc::new(Semaphore::new(max_calls)),
-            max_calls,
-            in_flight: AtomicUsize::new(0),
+            places: Places::new(max_calls),
             failures: FailureLog::default(),
             attempts,
             stop,
@@ -118,8 +113,7 @@ impl CallWorker {
 
     /// How many calls are on their way, and may be.
     pub fn calls(&self) -> PlacesInUse {
-        let used = self.in_flight.load(Ordering::Relaxed) as u64;
-        PlacesInUse { used, max: self.max_calls as u64 }
+        self.places.in_use()
     }
 
     /// Makes a call that the store was asked for at `asked`, and judges the outcome.
@@ -271,84 +265,9 @@ impl Judged {
 
 impl Dispatcher {
     async fn run(self: Arc<Self>) {
-        let calls = TaskTracker::new();
-        let work = async {
-            self.take_work(&calls).await;
-            calls.close();
-            calls.wait().await;
-        };
         tokio::select! {
             () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
-            () = work => {}
-        }
-    }
-
-    async fn take_work(self: &Arc<Self>, calls: &TaskTracker) {
-        let CallWorker { store, places, limits, stop, .. } = &*self.worker;
-        let alarm = store.call_alarm(self.lane);
-        let mut pause = Pause::default();
-        while !stop.is_cancelled() {
-            let place = until_stopped(stop, places.clone().acquire_owned()).await;
-            // The semaphore is never closed.
-            let Some(Ok(place)) = place else { return };
-            let limit = CLAIM_MAX.min(1 + places.available_permits());
-            let asked = Instant::now();
-            let claim = match store.claim_calls(self.lane, limit, *limits, LEASE).await {
-                Ok(claim) => {
-                    pause.reset();
-                    claim
-                }
-                Err(error) => {
-                    drop(place);
-                    pause.log_first(&error, "failed to look for calls; trying on");
-                    until_stopped(stop, pause.sleep()).await;
-                    continue;
-                }
-            };
-            let full = claim.calls.len() == limit;
-            self.spawn_calls(calls, claim.calls, asked, place);
-            if !full {
-                alarm.ring_in(claim.next_due.unwrap_or(POLL));
-                until_stopped(stop, alarm.wait(POLL)).await;
-            }
-        }
-    }
-
-    fn spawn_calls(
-        self: &Arc<Self>,
-        calls: &TaskTracker,
-        claimed: Vec<LeasedCall>,
-        asked: Instant,
-        first_place: OwnedSemaphorePermit,
-    ) {
-        let mut place = Some(first_place);
-        for call in claimed {
-            // As for batches: a few more than allowed are better than leases that run out.
-            let places = &self.worker.places;
-            let place = place.take().or_else(|| places.clone().try_acquire_owned().ok());
-            let dispatcher = self.clone();
-            calls.spawn(async move {
-                let in_flight = &dispatcher.worker.in_flight;
-                in_flight.fetch_add(1, Ordering::Relaxed);
-                dispatcher.work_off(call, asked).await;
-                in_flight.fetch_sub(1, Ordering::Relaxed);
-                drop(place);
-            });
-        }
-    }
-
-    async fn work_off(&self, leased: LeasedCall, asked: Instant) {
-        let held = self.leases.hold(&leased.lease, asked);
-        let id = leased.lease.key.id.as_str();
-        let settlement = tokio::select! {
-            settlement = self.worker.make(&leased, asked) => settlement,
-            () = held.lost() => {
-                tracing::warn!(id, "broke off a call: its lease was lost");
-                return;
-            }
-        };
-        if self.settle(settlement).await == CallSettled::Stale {
-            tracing::warn!(id, "a call ended after its lease was lost");
+            () = work::take(&self) => {}
         }
     }
 
@@ -363,6 +282,46 @@ impl Dispatcher {
                     pause.sleep().await;
                 }
             }
+        }
+    }
+}
+
+#[async_trait]
+impl Work for Dispatcher {
+    type Item = LeasedCall;
+
+    const CLAIM_MAX: usize = CLAIM_MAX;
+
+    fn alarm(&self) -> &Alarm {
+        self.worker.store.call_alarm(self.lane)
+    }
+
+    fn places(&self) -> &Places {
+        &self.worker.places
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.worker.stop
+    }
+
+    async fn claim(&self, limit: usize) -> StoreResult<(Vec<LeasedCall>, Option<Duration>)> {
+        let CallWorker { store, limits, .. } = &*self.worker;
+        let claim = store.claim_calls(self.lane, limit, *limits, LEASE).await?;
+        Ok((claim.calls, claim.next_due))
+    }
+
+    async fn work_off(&self, leased: LeasedCall, asked: Instant) {
+        let held = self.leases.hold(&leased.lease, asked);
+        let id = leased.lease.key.id.as_str();
+        let settlement = tokio::select! {
+            settlement = self.worker.make(&leased, asked) => settlement,
+            () = held.lost() => {
+                tracing::warn!(id, "broke off a call: its lease was lost");
+                return;
+            }
+        };
+        if self.settle(settlement).await == CallSettled::Stale {
+            tracing::warn!(id, "a call ended after its lease was lost");
         }
     }
 }

@@ -1,0 +1,88 @@
+//! How any kind of work is taken: what is due is leased as long as there are places, and each is a task of its
+//! own. The alarm says when to look; a slow poll covers one that was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::pause::{Pause, until_stopped};
+use super::places::Places;
+use crate::store::{Alarm, StoreResult};
+
+/// The slow poll: how long a lost wake-up can hold up what is due.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Work of one lane.
+#[async_trait]
+pub trait Work: Send + Sync + 'static {
+    /// What is leased, and done by a task of its own.
+    type Item: Send + 'static;
+
+    /// How many items one look leases at most.
+    const CLAIM_MAX: usize;
+
+    fn alarm(&self) -> &Alarm;
+    fn places(&self) -> &Places;
+    fn stop(&self) -> &CancellationToken;
+
+    /// Leases up to `limit` items that are due; also in how long the next one is, if that is known.
+    async fn claim(&self, limit: usize) -> StoreResult<(Vec<Self::Item>, Option<Duration>)>;
+
+    /// Sees an item through that the store was asked for at `asked`.
+    async fn work_off(&self, item: Self::Item, asked: Instant);
+}
+
+/// Takes work until it is stopped, and waits for what is in flight.
+pub async fn take<W: Work>(work: &Arc<W>) {
+    let tasks = TaskTracker::new();
+    let mut pause = Pause::default();
+    while !work.stop().is_cancelled() {
+        let place = until_stopped(work.stop(), work.places().take()).await;
+        let Some(Some(place)) = place else { break };
+        let limit = W::CLAIM_MAX.min(1 + work.places().free());
+        let asked = Instant::now();
+        match work.claim(limit).await {
+            Ok((items, next_due)) => {
+                pause.reset();
+                let is_all = items.len() < limit;
+                spawn(work, &tasks, items, asked, place);
+                if is_all {
+                    work.alarm().ring_in(next_due.unwrap_or(POLL));
+                    until_stopped(work.stop(), work.alarm().wait(POLL)).await;
+                }
+            }
+            Err(error) => {
+                drop(place);
+                pause.log_first(&error, "failed to look for work; trying on");
+                until_stopped(work.stop(), pause.sleep()).await;
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn spawn<W: Work>(
+    work: &Arc<W>,
+    tasks: &TaskTracker,
+    items: Vec<W::Item>,
+    asked: Instant,
+    first_place: OwnedSemaphorePermit,
+) {
+    let mut place = Some(first_place);
+    for item in items {
+        // Another lane may have taken the places that were counted on: a few more than allowed are better
+        // than leases that run out.
+        let place = place.take().or_else(|| work.places().take_now());
+        let work = work.clone();
+        tasks.spawn(async move {
+            work.places().count(work.work_off(item, asked)).await;
+            drop(place);
+        });
+    }
+}
