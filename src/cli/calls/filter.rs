@@ -18,7 +18,7 @@ pub struct Filter {
 /// The part of it that holds in any state.
 #[derive(Args, Clone, Default)]
 pub struct Of {
-    /// To this destination: scheme, host and port, such as https://example.com:443.
+    /// To this destination: scheme, host and port, such as `https://example.com:443`.
     #[arg(long, value_name = "ORIGIN")]
     pub destination: Option<String>,
     /// Of this client: a token, or calls-key, open or root; needs the root key.
