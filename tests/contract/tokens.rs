@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bus, Client, ROOT, Store, eventually};
+use crate::support::{Bus, Client, ROOT, Store, eventually, run};
 
 async fn make(root: &Client, body: Value) -> String {
     let reply = root.post("/api_tokens", body.to_string()).await.expect(201);
@@ -202,3 +202,16 @@ on_both_stores!(
         assert_eq!(topics[1]["publisher"], "demo");
     }
 );
+
+#[test]
+fn a_name_that_is_the_buss_own_is_no_token() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.web().await;
+        for token in ["open", "calls-key", "root"] {
+            let body = json!({"name": "billing", "token": token}).to_string();
+            let refused = server.client(ROOT).post("/api_tokens", body).await;
+            assert!(refused.expect_reason(400).contains("choose another one"), "{token}");
+        }
+    });
+}

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::api::openapi::tags::TOKENS;
 use crate::api::state::Shared;
 use crate::bus::json::parse_object;
-use crate::bus::token::{ApiToken, ClientToken, ServiceName};
+use crate::bus::token::{ApiToken, ClientToken, PSEUDO_CLIENTS, ServiceName};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
@@ -105,6 +105,10 @@ pub async fn create(
         Some(token) => ClientToken::parse(&token).map_err(Refusal::bad_request)?,
         None => ClientToken::generate(&name).map_err(Refusal::bad_request)?,
     };
+    if PSEUDO_CLIENTS.contains(&token.reveal()) {
+        let reason = "calls that come without a token belong to this name: choose another one";
+        return Err(Refusal::bad_request(reason));
+    }
     if api.authentication.tokens.is_configured(&token) {
         let reason = "this token stands in the bus's settings: choose another one";
         return Err(Refusal::bad_request(reason));
