@@ -11,7 +11,7 @@ use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
-use crate::http::in_flight::Requester;
+use crate::http::in_flight::{Holder, Requester};
 use crate::http::query;
 use crate::http::refusal::Refusal;
 
@@ -20,9 +20,7 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
         let caller = api.authentication.caller(&parts.headers, peer(parts)).await?;
-        if let Some(requester) = parts.extensions.get::<Requester>() {
-            requester.learn((&caller).into());
-        }
+        learn(parts, (&caller).into());
         Ok(caller)
     }
 }
@@ -37,8 +35,15 @@ impl FromRequestParts<Shared> for Actor {
     }
 }
 
+/// Takes note of whom the bytes of a request are held for.
+pub fn learn(parts: &Parts, holder: Holder) {
+    if let Some(requester) = parts.extensions.get::<Requester>() {
+        requester.learn(holder);
+    }
+}
+
 /// The other end of the connection.
-fn peer(parts: &Parts) -> Option<SocketAddr> {
+pub fn peer(parts: &Parts) -> Option<SocketAddr> {
     parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)
 }
 

@@ -263,10 +263,11 @@ impl Call {
     /// What two calls have in common that ask for the same.
     pub fn fingerprint(&self) -> String {
         let Self { request, persistence, due, timeout, .. } = self;
-        let mut headers = request.headers.clone();
+        let CallRequest { method, url, headers, body } = request;
+        let mut headers: Vec<_> = headers.iter().collect();
         headers.sort();
-        let request = CallRequest { headers, ..request.clone() };
-        let content = serde_json::to_vec(&(request, persistence, due, timeout)).unwrap_or_default();
+        let content = (method, url, headers, body, persistence, due, timeout);
+        let content = serde_json::to_vec(&content).unwrap_or_default();
         let hash = digest(&SHA256, &content);
         hex(hash.as_ref())[..32].to_owned()
     }

@@ -17,3 +17,4 @@ pub mod process;
 pub mod subscription;
 pub mod token;
 pub mod topic;
+pub mod user_info;

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::basic;
 use super::call::{CallRequest, destination};
 use super::json::{Members, Rejection, parse_object};
+use super::user_info;
 
 /// The postbacks of one request.
 #[derive(Clone, Debug)]
@@ -123,8 +122,9 @@ impl Postbacks {
                 let reason = format_args!("`data[{index}]` is longer than {OBJECT_MAX} bytes");
                 return Err(Rejection::new(reason).into());
             }
-            let tried = endpoint.request(object, "");
-            tried.map_err(|error| Rejection::new(format_args!("`data[{index}]`: {error}")))?;
+            endpoint
+                .values(object)
+                .map_err(|error| Rejection::new(format_args!("`data[{index}]`: {error}")))?;
         }
         Ok(Self { endpoint, data })
     }
@@ -171,11 +171,11 @@ impl Endpoint {
         destination(&self.to_string())
     }
 
-    /// The request for an object; what it has no value for gets the default.
+    /// The values of an object.
     ///
     /// # Errors
     /// If it is no object, or a value that the URL names is an array or an object.
-    pub fn request(&self, object: &RawValue, default: &str) -> Result<CallRequest, Rejection> {
+    fn values(&self, object: &RawValue) -> Result<Members, Rejection> {
         let members: Members = parse_object(object.get().as_bytes())?;
         for key in self.url.keys() {
             if let Some(b'[' | b'{') = members.last(key).and_then(|v| v.get().bytes().next()) {
@@ -183,10 +183,23 @@ impl Endpoint {
                 return Err(Rejection::new(reason));
             }
         }
+        Ok(members)
+    }
+
+    /// The request for an object; what it has no value for gets the default.
+    ///
+    /// # Errors
+    /// If there are no values in it.
+    pub fn request(&self, object: &RawValue, default: &str) -> Result<CallRequest, Rejection> {
+        let members = self.values(object)?;
         let url = self.url.filled(|key| encoded(&value(&members, key, default)));
-        let (url, authorization) = without_user_info(url);
+        let (url, user_info) = user_info::taken_out(&url);
         let mut headers = Vec::new();
-        headers.extend(authorization.map(|value| ("authorization".to_owned(), value)));
+        if let Some(user_info) = user_info {
+            let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+            let authorization = user_info::authorization(user, password);
+            headers.push(("authorization".to_owned(), authorization));
+        }
         let (method, body) = match self.method {
             Method::Get => ("GET", String::new()),
             Method::Post => {
@@ -200,23 +213,10 @@ impl Endpoint {
 
 /// Scheme, user info, host and port, and what follows; the scheme is `http` or `https`, the host not empty.
 fn split(url: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, _) = url.split_once("://")?;
     let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    (is_http && end > 0).then(|| url.split_at(scheme.len() + 3 + end))
-}
-
-/// Takes user and password out of a URL, which become Basic authorisation.
-fn without_user_info(url: String) -> (String, Option<String>) {
-    let at = url.find("://").map_or(0, |at| at + 3);
-    let end = url[at..].find(['/', '?', '#']).map_or(url.len(), |end| at + end);
-    let Some(host) = url[at..end].rfind('@').map(|before| at + before + 1) else {
-        return (url, None);
-    };
-    let (user, password) = url[at..host - 1].split_once(':').unwrap_or((&url[at..host - 1], ""));
-    let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
-    let authorization = basic::authorization(&decoded(user), &decoded(password));
-    (format!("{}{}", &url[..at], &url[host..]), Some(authorization))
+    let end = user_info::authority_end(url);
+    (is_http && end > scheme.len() + 3).then(|| url.split_at(end))
 }
 
 /// Cuts a text at its places: `{`, one or more characters but braces, `}`.

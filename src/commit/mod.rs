@@ -9,6 +9,6 @@ mod publishes;
 mod settlements;
 
 pub use calls::{AcceptGroups, CallAcceptance, CallSettleGroups, CallSettlements};
-pub use group::GroupCommit;
+pub use group::{GroupCommit, Groups};
 pub use publishes::{PublishGroups, Publishes};
 pub use settlements::{SettleGroups, Settlements, Settling};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Settings;
 use super::parse::within;
+use crate::bus::call::Persistence;
 
 /// An interface that may be open to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,12 @@ impl Settings {
             && self.authorization_key_is_empty
             && self.calls_key.is_none();
         as_the_original || self.open.contains(&interface)
+    }
+
+    /// For how long postbacks are made again.
+    pub fn postback_persistence(&self) -> Persistence {
+        let max_attempts = Some(self.postback_attempts);
+        Persistence { requeue: true, max_attempts, give_up_after: None }
     }
 
     pub fn call_pauses(&self) -> CallPauses {

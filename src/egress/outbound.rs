@@ -27,6 +27,7 @@ use tower::Service;
 use super::resolver::CheckedResolver;
 use super::reuse;
 use crate::causes;
+use crate::files;
 use crate::tls::{refusal, trust};
 
 /// Receivers close idle connections after 5 s (Puma, Node.js) or later. A pooled connection is
@@ -66,6 +67,13 @@ pub enum SendError {
     Flood,
     #[error("{}", told(.0))]
     Failed(#[source] ClientError),
+}
+
+impl SendError {
+    /// Whether this process had no file left for it, which is not the receiver's fault.
+    pub fn is_for_lack_of_files(&self) -> bool {
+        files::are_used_up_by(self) || files::are_used_up()
+    }
 }
 
 /// The last cause is what helps.

@@ -96,20 +96,19 @@ impl Authentication {
         caller
     }
 
-    /// Refuses somebody whose credentials are wrong.
-    ///
-    /// # Errors
-    /// Always: too many if there were from that address.
+    /// What somebody gets whose credentials are wrong.
     pub fn refuse(
         &self,
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
         why: &'static str,
-    ) -> Result<Caller, Refusal> {
+    ) -> Refusal {
         let from = self.client_address(headers, peer);
-        self.count_failure(from)?;
+        if let Err(too_many) = self.count_failure(from) {
+            return too_many;
+        }
         tell_refused(from, why);
-        Err(Refusal::Unauthorized)
+        Refusal::Unauthorized
     }
 
     fn count_failure(&self, from: Option<IpAddr>) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
+use crate::bus::token::ClientToken;
 use crate::journal::{Entry, EntryKind, Owner, Recorder};
 use crate::store::{LeasedBatch, LeasedCall};
 
@@ -40,60 +41,51 @@ impl Attempts {
         Self { recorder, clock: Clock::system(), beginning }
     }
 
-    /// How much of an answer is worth reading, in bytes.
-    pub fn beginning(&self) -> usize {
-        self.beginning
-    }
-
     pub fn of_batch(&self, leased: &LeasedBatch, ended: &Ended<'_>) {
-        if self.recorder.wants(ended.error.is_some()) {
-            let subscriber = &leased.lease.subscriber;
-            self.recorder.record(Entry {
-                kind: EntryKind::Batch,
-                id: leased.batch.id.to_string(),
-                owner: Owner::of(subscriber),
-                client: subscriber.label(),
-                target: subscriber.label(),
-                title: format!("POST {}", leased.terms.callback.as_str()),
-                attempt: leased.batch.attempt,
-                ..self.entry(ended)
-            });
-        }
+        let subscriber = &leased.lease.subscriber;
+        let subject = Subject {
+            kind: EntryKind::Batch,
+            id: leased.batch.id.to_string(),
+            client: subscriber,
+            target: subscriber.label(),
+            title: format!("POST {}", leased.terms.callback.as_str()),
+            attempt: leased.batch.attempt,
+        };
+        self.record(subject, ended);
     }
 
     /// `title` is what was sent, method and URL.
-    pub fn of_call(&self, leased: &LeasedCall, title: String, ended: &Ended<'_>) {
-        if self.recorder.wants(ended.error.is_some()) {
-            let client = &leased.lease.key.client;
-            self.recorder.record(Entry {
-                kind: match leased.kind {
-                    CallKind::Postback => EntryKind::Postback,
-                    CallKind::Call | CallKind::Unread => EntryKind::Call,
-                },
-                id: leased.lease.key.id.to_string(),
-                owner: Owner::of(client),
-                client: client.label(),
-                target: leased.destination.clone(),
-                title,
-                attempt: leased.attempt,
-                ..self.entry(ended)
-            });
-        }
+    pub fn of_call(&self, leased: &LeasedCall, title: &str, ended: &Ended<'_>) {
+        let subject = Subject {
+            kind: match leased.kind {
+                CallKind::Postback => EntryKind::Postback,
+                CallKind::Call | CallKind::Unread => EntryKind::Call,
+            },
+            id: leased.lease.key.id.to_string(),
+            client: &leased.lease.key.client,
+            target: leased.destination.clone(),
+            title: title.to_owned(),
+            attempt: leased.attempt,
+        };
+        self.record(subject, ended);
     }
 
-    /// What any entry has.
-    fn entry(&self, ended: &Ended<'_>) -> Entry {
+    fn record(&self, subject: Subject<'_>, ended: &Ended<'_>) {
+        if !self.recorder.wants(ended.error.is_some()) {
+            return;
+        }
+        let Subject { kind, id, client, target, title, attempt } = subject;
         let now_ms = self.clock.now_ms();
         let answer = &ended.answer[..ended.answer.len().min(self.beginning)];
-        Entry {
+        self.recorder.record(Entry {
             at_ms: now_ms,
-            kind: EntryKind::Batch,
-            id: String::new(),
-            owner: Owner::nobody(),
-            client: String::new(),
-            target: String::new(),
-            title: String::new(),
-            attempt: 0,
+            kind,
+            id,
+            owner: Owner::of(client),
+            client: client.label(),
+            target,
+            title,
+            attempt,
             failed: ended.error.is_some(),
             status: ended.status,
             error: ended.error.unwrap_or_default().to_owned(),
@@ -101,8 +93,18 @@ impl Attempts {
             bytes: ended.bytes as u64,
             answer: without(&String::from_utf8_lossy(answer), ended.secrets),
             next_ms: ended.next_in.map(|next_in| now_ms + next_in.as_millis() as u64),
-        }
+        });
     }
+}
+
+/// What was attempted.
+struct Subject<'a> {
+    kind: EntryKind,
+    id: String,
+    client: &'a ClientToken,
+    target: String,
+    title: String,
+    attempt: u32,
 }
 
 /// Blanks what must not be seen. What is so short that it stands anywhere is no secret.

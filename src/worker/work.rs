@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pause::{Pause, until_stopped};
+use super::leases::{Lease, Leases};
+use super::pause::{self, Pause, until_stopped};
 use super::places::Places;
-use crate::store::{Alarm, StoreResult};
+use crate::commit::{GroupCommit, Groups};
+use crate::store::{Alarm, Lane, Store, StoreResult};
 
 /// The slow poll: how long a lost wake-up can hold up what is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -23,8 +26,13 @@ pub trait Work: Send + Sync + 'static {
     /// What is leased, and done by a task of its own.
     type Item: Send + 'static;
 
+    type Lease: Lease;
+
     /// How many items one look leases at most.
     const CLAIM_MAX: usize;
+
+    /// The leases of its items.
+    fn leases(&self) -> &Leases<Self::Lease>;
 
     fn alarm(&self) -> &Alarm;
     fn places(&self) -> &Places;
@@ -37,8 +45,51 @@ pub trait Work: Send + Sync + 'static {
     async fn work_off(&self, item: Self::Item, asked: Instant);
 }
 
+/// Works off all lanes, each by the work that `of_lane` makes of it, until it is stopped. What commits outcomes
+/// is started on the tracker, and waited for.
+pub async fn in_all_lanes<W: Work>(
+    store: &dyn Store,
+    stop: &CancellationToken,
+    of_lane: impl Fn(Lane, &TaskTracker) -> W,
+) {
+    let Some(lanes) = pause::lanes(store, stop).await else { return };
+    let committers = TaskTracker::new();
+    let works: Vec<_> =
+        Lane::first(lanes).map(|lane| (lane, Arc::new(of_lane(lane, &committers)))).collect();
+    join_all(works.iter().map(|(lane, work)| async {
+        tokio::select! {
+            () = work.leases().keep_renewed(store, *lane) => {}
+            () = take(work) => {}
+        }
+    }))
+    .await;
+    // Committers end when nobody can bring them anything any more.
+    drop(works);
+    committers.close();
+    committers.wait().await;
+}
+
+/// Reports an outcome, for as long as it takes: what is not reported is done again. Returns also when the store
+/// was asked.
+pub async fn settle<G: Groups>(settlements: &GroupCommit<G>, job: G::Job) -> (G::Outcome, Instant)
+where
+    G::Job: Clone,
+{
+    let mut pause = Pause::default();
+    loop {
+        let asked = Instant::now();
+        match settlements.commit(job.clone()).await {
+            Ok(settled) => return (settled, asked),
+            Err(error) => {
+                pause.log_first(&error, "failed to settle a delivery; trying on");
+                pause.sleep().await;
+            }
+        }
+    }
+}
+
 /// Takes work until it is stopped, and waits for what is in flight.
-pub async fn take<W: Work>(work: &Arc<W>) {
+async fn take<W: Work>(work: &Arc<W>) {
     let tasks = TaskTracker::new();
     let mut pause = Pause::default();
     while !work.stop().is_cancelled() {

@@ -71,11 +71,8 @@ pub async fn accept(State(api): State<Shared>, request: Request) -> Result<Respo
     let key = idempotency_key(&headers)?;
     let is_array = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !is_array {
-        let call = Call::parse(&body.bytes, Dialect::Ours)?;
-        check_target(&api, &call).map_err(CallRefusal::bad_request)?;
-        let made = key.map(|key| CallId::of_key(&owner, key, None));
-        let call = new_call(&owner, &call, made)?;
-        return accept_one(&api, call).await;
+        let call = parse(&api, &body.bytes, Dialect::Ours)?;
+        return accept_one(&api, &owner, &call, key).await;
     }
     let calls = parse_all(&api, &body.bytes)?;
     let count = calls.len();
@@ -85,8 +82,8 @@ pub async fn accept(State(api): State<Shared>, request: Request) -> Result<Respo
     });
     let calls = calls.collect::<Result<Vec<_>, _>>()?;
     let ids = calls.iter().map(|call| call.key.id.to_string()).collect();
-    if !calls.is_empty() && api.calls.commit(calls).await?.contains(&Accepted::Conflict) {
-        return Err(CallRefusal::unprocessable(CONFLICT));
+    if !calls.is_empty() {
+        keep(&api, calls).await?;
     }
     Ok(answer(None, Some(ids)))
 }
@@ -121,18 +118,29 @@ pub async fn as_the_original(
         }
         return Ok(StatusCode::OK.into_response());
     }
-    let call = Call::parse(&body.bytes, Dialect::Original)?;
-    check_target(&api, &call).map_err(CallRefusal::bad_request)?;
-    let made = idempotency_key(&headers)?.map(|key| CallId::of_key(&owner, key, None));
-    accept_one(&api, new_call(&owner, &call, made)?).await
+    let call = parse(&api, &body.bytes, Dialect::Original)?;
+    accept_one(&api, &owner, &call, idempotency_key(&headers)?).await
 }
 
-async fn accept_one(api: &Api, call: NewCall) -> Result<Response, CallRefusal> {
+async fn accept_one(
+    api: &Api,
+    owner: &ClientToken,
+    call: &Call,
+    key: Option<&str>,
+) -> Result<Response, CallRefusal> {
+    let made = key.map(|key| CallId::of_key(owner, key, None));
+    let call = new_call(owner, call, made)?;
     let id = call.key.id.to_string();
-    if api.calls.commit(vec![call]).await?.contains(&Accepted::Conflict) {
+    keep(api, vec![call]).await?;
+    Ok(answer(Some(id), None))
+}
+
+/// Keeps calls, all or none.
+async fn keep(api: &Api, calls: Vec<NewCall>) -> Result<(), CallRefusal> {
+    if api.calls.commit(calls).await?.contains(&Accepted::Conflict) {
         return Err(CallRefusal::unprocessable(CONFLICT));
     }
-    Ok(answer(Some(id), None))
+    Ok(())
 }
 
 fn answer(id: Option<String>, ids: Option<Vec<String>>) -> Response {
@@ -166,25 +174,26 @@ fn parse_all(api: &Api, body: &[u8]) -> Result<Vec<Call>, CallRefusal> {
     if all.len() > CALLS_MAX {
         return Err(CallRefusal::bad_request(format!("an array of more than {CALLS_MAX} calls")));
     }
-    let parse = |(index, json): (usize, &&RawValue)| {
-        let at = |fault: &str| format!("[{index}]: {fault}");
-        let call =
-            Call::parse(json.get().as_bytes(), Dialect::Ours).map_err(|none| match none {
-                NoCall::NotAnObject(reason) => CallRefusal::bad_request(at(&reason)),
-                NoCall::Faulty(faults) => {
-                    let lines: Vec<String> = faults.iter().map(|fault| at(fault)).collect();
-                    CallRefusal::bad_request(lines.join("\n"))
-                }
-            })?;
-        check_target(api, &call).map_err(|fault| CallRefusal::bad_request(at(&fault)))?;
-        Ok(call)
+    let parse_one = |(index, json): (usize, &&RawValue)| {
+        parse(api, json.get().as_bytes(), Dialect::Ours).map_err(|none| {
+            let faults = match none {
+                NoCall::NotAnObject(reason) => vec![reason],
+                NoCall::Faulty(faults) => faults,
+            };
+            let lines = faults.iter().map(|fault| format!("[{index}]: {fault}"));
+            CallRefusal::bad_request(lines.collect::<Vec<_>>().join("\n"))
+        })
     };
-    all.iter().enumerate().map(parse).collect()
+    all.iter().enumerate().map(parse_one).collect()
 }
 
-/// Whether calls may go there, as far as the URL says.
-fn check_target(api: &Api, call: &Call) -> Result<(), String> {
-    check_url(api, &call.request.url).map_err(|reason| format!("`url`: {reason}"))
+/// Reads a call, and checks whether it may go where it is to go, as far as its URL says.
+fn parse(api: &Api, json: &[u8], dialect: Dialect) -> Result<Call, NoCall> {
+    let call = Call::parse(json, dialect)?;
+    match check_url(api, &call.request.url) {
+        Ok(()) => Ok(call),
+        Err(reason) => Err(NoCall::Faulty(vec![format!("`url`: {reason}")])),
+    }
 }
 
 /// Whether the bus may send to a URL, as far as that says so itself.

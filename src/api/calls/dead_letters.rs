@@ -33,10 +33,7 @@ pub struct DeadLetters {
     operation_id = "list_dead_letters",
     tag = CALLS,
     params(
-        ("destination" = Option<String>, Query, description = "scheme, host and port"),
-        ("client" = Option<String>, Query, description = "whose; for root"),
-        ("since" = Option<u64>, Query, description = "accepted then or later, in ms since the epoch"),
-        ("until" = Option<u64>, Query, description = "accepted before then"),
+        filter::FilterParams,
         ("limit" = Option<u64>, Query, description = "how many, 1 to 500"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
     ),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::http::Uri;
+use utoipa::IntoParams;
 
 use crate::api::extract::named_client;
 use crate::api::state::Api;
@@ -10,7 +11,6 @@ use crate::bus::call::CallState;
 use crate::http::authentication::Caller;
 use crate::http::query;
 use crate::http::refusal::Refusal;
-
 use crate::store::{CALLS_AT_ONCE, CallFilter, CallStatus, StoreResult};
 
 /// A page that would take longer ends with what it has.
@@ -36,6 +36,52 @@ pub fn read(uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
         since_ms: time("since")?,
         until_ms: time("until")?,
     })
+}
+
+/// The part of a query that says which calls are meant.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: `read` reads it")]
+pub struct FilterParams {
+    /// Scheme, host and port.
+    destination: Option<String>,
+    /// Whose; for root.
+    client: Option<String>,
+    /// Accepted then or later, in milliseconds since the epoch.
+    since: Option<u64>,
+    /// Accepted before then.
+    until: Option<u64>,
+}
+
+/// The same of a request that does something to them, beside what it confirms.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: `read` reads it")]
+pub struct ManyParams {
+    /// `waiting`, `sending`, `failing`, `dead` or `done`.
+    state: Option<String>,
+    /// Scheme, host and port.
+    destination: Option<String>,
+    /// Whose; for root.
+    client: Option<String>,
+    /// Accepted then or later, in milliseconds since the epoch.
+    since: Option<u64>,
+    /// `next` of what was done before.
+    after: Option<String>,
+}
+
+/// Where a page begins: behind the one before, or at the newest.
+///
+/// # Errors
+/// If the query says where, and it is no position.
+pub fn position(uri: &Uri) -> Result<u64, Refusal> {
+    Ok(query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX))
+}
+
+/// The same filter without what is accepted from now on, and until when that is.
+pub fn bounded(filter: CallFilter, api: &Api) -> (CallFilter, u64) {
+    let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
+    (CallFilter { until_ms: Some(until), ..filter }, until)
 }
 
 /// Some of the calls that match, the newest first.

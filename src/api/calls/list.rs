@@ -55,10 +55,7 @@ pub struct CallCount {
     tag = CALLS,
     params(
         ("state" = Option<String>, Query, description = "`waiting`, `sending`, `failing`, `dead` or `done`"),
-        ("destination" = Option<String>, Query, description = "scheme, host and port"),
-        ("client" = Option<String>, Query, description = "whose; for root"),
-        ("since" = Option<u64>, Query, description = "accepted then or later, in ms since the epoch"),
-        ("until" = Option<u64>, Query, description = "accepted before then"),
+        filter::FilterParams,
         ("limit" = Option<u64>, Query, description = "how many, 1 to 500"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("count" = Option<bool>, Query, description = "whether to answer with their number only"),
@@ -78,9 +75,8 @@ pub async fn list(
     let caller = caller?;
     let filter = filter::read(&uri, &caller)?;
     if query::flag(&uri, "count")? {
-        let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
-        let filter = CallFilter { until_ms: Some(until), ..filter };
-        let count = many::count(&api, &filter, before(&uri)?).await?;
+        let (filter, until) = filter::bounded(filter, &api);
+        let count = many::count(&api, &filter, filter::position(&uri)?).await?;
         return Ok(Json(Listed::Count(CallCount { count, until })));
     }
     let (calls, next) = page(&api, &caller, &filter, &uri).await?;
@@ -98,13 +94,7 @@ pub async fn page(
     uri: &Uri,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
     let limit = query::number(uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
-    let before = before(uri)?;
-    let page = filter::page(api, filter, before, limit as usize).await?;
+    let page = filter::page(api, filter, filter::position(uri)?, limit as usize).await?;
     let shown = |call| Shown::new(call, caller, &api.authentication);
     Ok((page.calls.iter().map(shown).collect(), page.next.map(|next| next.to_string())))
-}
-
-/// Where a page begins: behind the one before, or at the newest.
-fn before(uri: &Uri) -> Result<u64, Refusal> {
-    Ok(query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX))
 }

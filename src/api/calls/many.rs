@@ -17,7 +17,6 @@ use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::query;
 use crate::http::refusal::Refusal;
-
 use crate::store::{CALLS_AT_ONCE, CallCancelled, CallFilter, CallKey, StoreResult};
 
 /// What was done to many.
@@ -41,11 +40,7 @@ const ACT_TIME: Duration = Duration::from_secs(10);
     params(
         ("confirm" = u64, Query, description = "how many match, as `GET /calls?…&count=true` tells"),
         ("until" = u64, Query, description = "accepted before then, in ms since the epoch"),
-        ("state" = Option<String>, Query),
-        ("destination" = Option<String>, Query),
-        ("client" = Option<String>, Query),
-        ("since" = Option<u64>, Query),
-        ("after" = Option<String>, Query, description = "`next` of what was done before"),
+        filter::ManyParams,
     ),
     responses(
         (status = 200, description = "done", body = CallsChanged),
@@ -60,12 +55,7 @@ pub async fn retry(
     actor: Result<Actor, Refusal>,
     uri: Uri,
 ) -> Result<Json<CallsChanged>, CallRefusal> {
-    let actor = actor?;
-    let (filter, from) = confirmed(&api, &actor.caller, &uri).await?;
-    let until = Some(Instant::now() + ACT_TIME);
-    let (changed, next) = each(&api, &filter, from, Act::Retry, until).await?;
-    actor.did("retried calls", changed);
-    Ok(Json(CallsChanged { changed, next: next.map(|next| next.to_string()) }))
+    change(&api, &actor?, &uri, Act::Retry, "retried calls").await
 }
 
 /// End all calls that match: they are never made again.
@@ -77,11 +67,7 @@ pub async fn retry(
     params(
         ("confirm" = u64, Query, description = "how many match, as `GET /calls?…&count=true` tells"),
         ("until" = u64, Query, description = "accepted before then, in ms since the epoch"),
-        ("state" = Option<String>, Query),
-        ("destination" = Option<String>, Query),
-        ("client" = Option<String>, Query),
-        ("since" = Option<u64>, Query),
-        ("after" = Option<String>, Query, description = "`next` of what was done before"),
+        filter::ManyParams,
     ),
     responses(
         (status = 200, description = "done", body = CallsChanged),
@@ -96,11 +82,21 @@ pub async fn cancel(
     actor: Result<Actor, Refusal>,
     uri: Uri,
 ) -> Result<Json<CallsChanged>, CallRefusal> {
-    let actor = actor?;
-    let (filter, from) = confirmed(&api, &actor.caller, &uri).await?;
+    change(&api, &actor?, &uri, Act::Cancel, "cancelled calls").await
+}
+
+/// Does something to all calls that the query confirms, as far as there is time for it.
+async fn change(
+    api: &Api,
+    actor: &Actor,
+    uri: &Uri,
+    act: Act,
+    what: &'static str,
+) -> Result<Json<CallsChanged>, CallRefusal> {
+    let (filter, from) = confirmed(api, &actor.caller, uri).await?;
     let until = Some(Instant::now() + ACT_TIME);
-    let (changed, next) = each(&api, &filter, from, Act::Cancel, until).await?;
-    actor.did("cancelled calls", changed);
+    let (changed, next) = each(api, &filter, from, act, until).await?;
+    actor.did(what, changed);
     Ok(Json(CallsChanged { changed, next: next.map(|next| next.to_string()) }))
 }
 
@@ -112,10 +108,9 @@ async fn confirmed(
 ) -> Result<(CallFilter, u64), CallRefusal> {
     let filter = filter::read(uri, caller)?;
     let confirmed = query::number(uri, "confirm", 0..=u64::MAX)?;
-    let until = filter.until_ms.unwrap_or_else(|| api.clock.now_ms() + 1);
-    let filter = CallFilter { until_ms: Some(until), ..filter };
-    let is_bounded = query::text(uri, "until").is_some();
-    let from = query::number(uri, "after", 0..=u64::MAX)?.unwrap_or(u64::MAX);
+    let is_bounded = filter.until_ms.is_some();
+    let (filter, until) = filter::bounded(filter, api);
+    let from = filter::position(uri)?;
     let count = count(api, &filter, from).await?;
     if confirmed != Some(count) || !is_bounded {
         return Err(CallRefusal::count(count, until));

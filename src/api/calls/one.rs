@@ -11,7 +11,7 @@ use crate::api::extract::named_client;
 use crate::api::journal;
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::{Api, Shared};
-use crate::bus::call::{CallId, CallState, Order, Persistence};
+use crate::bus::call::{CallId, CallState, Order};
 use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
@@ -43,12 +43,8 @@ pub async fn show(
 ) -> Result<Json<Shown>, CallRefusal> {
     let caller = caller?;
     let (call, content) = find(&api, &caller, &id, &uri).await?;
-    let postbacks = Persistence {
-        requeue: true,
-        max_attempts: Some(api.settings.postback_attempts).filter(|attempts| *attempts > 0),
-        give_up_after: None,
-    };
-    let default = &api.settings.postback_default;
+    let (postbacks, default) =
+        (api.settings.postback_persistence(), &api.settings.postback_default);
     let order = Order::read(call.kind, &call.title, &content, (postbacks, default));
     let shown = Shown::new(&call, &caller, &api.authentication);
     let attempts = journal::attempts_at(&api, &call.key.client, call.key.id.as_str()).await?;

@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::hash;
+use crate::api::extract::{learn, peer};
 use crate::api::state::Api;
 use crate::bus::token::ClientToken;
 use crate::config::Interface;
 use crate::http::authentication::{Caller, is_basic};
-use crate::http::in_flight::{Holder, Requester};
+use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
 
 /// Finds out whose calls a request brings: by a token, by the hash of the original's clients, or nobody's in
@@ -26,11 +26,10 @@ pub async fn of_calls(api: &Api, parts: &Parts) -> Result<ClientToken, Refusal> 
         && !(settings.calls_header == header::AUTHORIZATION && is_basic(value.as_bytes()))
     {
         if hash::is_good(value.as_bytes(), &key, window, api.clock.now_ms()) {
-            return Ok(known(parts, "calls-key"));
+            return Ok(learned(parts, ClientToken::from_stored("calls-key")));
         }
         if !settings.is_open(Interface::Calls) {
-            let refused = api.authentication.refuse(&parts.headers, peer(parts), "wrong hash");
-            return refused.map(|_| known(parts, "calls-key"));
+            return Err(api.authentication.refuse(&parts.headers, peer(parts), "wrong hash"));
         }
     }
     of(api, parts, Interface::Calls).await
@@ -41,14 +40,12 @@ pub async fn of_calls(api: &Api, parts: &Parts) -> Result<ClientToken, Refusal> 
 /// # Errors
 /// If whoever brings them may not.
 pub async fn of(api: &Api, parts: &Parts, interface: Interface) -> Result<ClientToken, Refusal> {
-    let caller = match caller(api, &parts.headers, peer(parts), interface).await? {
-        Some(Caller::Client(client)) => {
-            return Ok(learned(parts, client));
-        }
-        Some(Caller::Root) => "root",
-        None => "open",
+    let owner = match caller(api, &parts.headers, peer(parts), interface).await? {
+        Some(Caller::Client(client)) => client,
+        Some(Caller::Root) => ClientToken::from_stored("root"),
+        None => ClientToken::from_stored("open"),
     };
-    Ok(known(parts, caller))
+    Ok(learned(parts, owner))
 }
 
 async fn caller(
@@ -67,18 +64,8 @@ async fn caller(
     api.authentication.caller(headers, peer).await.map(Some)
 }
 
-/// One of the pseudo-clients.
-fn known(parts: &Parts, pseudo_client: &str) -> ClientToken {
-    learned(parts, ClientToken::from_stored(pseudo_client))
-}
-
+/// Takes note of whom the bytes of a request are held for.
 fn learned(parts: &Parts, client: ClientToken) -> ClientToken {
-    if let Some(requester) = parts.extensions.get::<Requester>() {
-        requester.learn(Holder::Client(client.clone()));
-    }
+    learn(parts, Holder::Client(client.clone()));
     client
-}
-
-fn peer(parts: &Parts) -> Option<SocketAddr> {
-    parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)
 }

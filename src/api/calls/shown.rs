@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::journal::Attempt;
 use crate::bus::call::{NotKept, Order, is_secret_header};
+use crate::bus::user_info;
 use crate::http::authentication::{Authentication, Caller};
 use crate::store::CallStatus;
 
@@ -64,7 +65,7 @@ impl Shown {
             client: authentication.view_of(&call.key.client, caller),
             kind: call.kind.as_str(),
             method: method.to_owned(),
-            url: without_user_info(url),
+            url: user_info::taken_out(url).0,
             destination: call.destination.clone(),
             state: call.state.as_str(),
             attempts: call.attempts,
@@ -133,35 +134,11 @@ impl Shown {
             headers: request.headers.into_iter().map(shown).collect(),
             body: beginning(&request.body),
             requeue: persistence.requeue,
-            max_attempts: persistence.max_attempts,
+            // 0 is no limit.
+            max_attempts: persistence.max_attempts.filter(|attempts| *attempts > 0),
             give_up_after: persistence.give_up_after,
             timeout: timeout.map(|timeout| timeout.as_millis() as u64),
         });
         self
-    }
-}
-
-/// A URL without what stands before the `@` of its host.
-fn without_user_info(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_info_is_not_shown() {
-        for (url, shown) in [
-            ("http://u:p@a.example/x@y", "http://a.example/x@y"),
-            ("http://u@b@a.example?@", "http://a.example?@"),
-            ("http://a.example", "http://a.example"),
-            ("", ""),
-        ] {
-            assert_eq!(without_user_info(url), shown);
-        }
     }
 }

@@ -1,13 +1,12 @@
 //! The headers that a call is to be sent with.
 
 use http::{HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use url::Url;
 
 use super::fields::{Fields, repeated};
-use crate::bus::basic;
 use crate::bus::json::Members;
+use crate::bus::user_info;
 
 /// What belongs to a connection, and not to a request.
 const HOP_BY_HOP: [&str; 9] = [
@@ -53,9 +52,8 @@ impl Headers {
         if has_none || self.get("authorization").is_some() {
             return;
         }
-        let user: Vec<u8> = percent_decode_str(url.username()).collect();
-        let password: Vec<u8> = percent_decode_str(url.password().unwrap_or_default()).collect();
-        self.0.push(("authorization".into(), basic::authorization(&user, &password)));
+        let (user, password) = (url.username(), url.password().unwrap_or_default());
+        self.0.push(("authorization".into(), user_info::authorization(user, password)));
     }
 
     pub fn content_type(&self) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! A call as a store keeps it: its title, which is method and URL, and the rest as its content.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,8 +34,8 @@ pub enum NotKept {
 /// The content of a call.
 #[derive(Serialize, Deserialize)]
 struct Content<'a> {
-    headers: Vec<(String, String)>,
-    body: std::borrow::Cow<'a, str>,
+    headers: Cow<'a, [(String, String)]>,
+    body: Cow<'a, str>,
     persistence: Persistence,
     /// Milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,7 @@ impl Call {
     /// All but the title.
     pub fn content(&self) -> Bytes {
         let content = Content {
-            headers: self.request.headers.clone(),
+            headers: self.request.headers.as_slice().into(),
             body: self.request.body.as_str().into(),
             persistence: self.persistence,
             timeout: self.timeout.map(|timeout| timeout.as_millis() as u64),
@@ -86,7 +87,8 @@ impl Order {
                     serde_json::from_slice(content).map_err(|_| NotKept::Damaged)?;
                 let Content { headers, body, persistence, timeout } = content;
                 let (method, url) = (method.to_owned(), url.to_owned());
-                let request = CallRequest { method, url, headers, body: body.into_owned() };
+                let (headers, body) = (headers.into_owned(), body.into_owned());
+                let request = CallRequest { method, url, headers, body };
                 let timeout = timeout.map(Duration::from_millis);
                 Ok(Self { request, persistence, timeout })
             }

@@ -311,14 +311,10 @@ async fn agrees(steps: Vec<Step>, f: &Fixture) {
 
 #[test]
 fn sqlite_agrees_with_the_model() {
-    let reset = |fixture: &mut Fixture| *fixture = Fixture::sqlite();
-    sequences::play(24, &steps(), Fixture::sqlite, reset, agrees);
+    sequences::play_on_sqlite(24, &steps(), agrees);
 }
 
 #[test]
 fn redis_agrees_with_the_model() {
-    let reset = |fixture: &mut Fixture| {
-        fixture.server().command(&["FLUSHALL"]).unwrap();
-    };
-    sequences::play(16, &steps(), Fixture::redis, reset, agrees);
+    sequences::play_on_redis(16, &steps(), agrees);
 }

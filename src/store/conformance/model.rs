@@ -438,14 +438,10 @@ async fn agrees(steps: Vec<Step>, f: &Fixture) {
 
 #[test]
 fn sqlite_agrees_with_the_model() {
-    let reset = |fixture: &mut Fixture| *fixture = Fixture::sqlite();
-    sequences::play(32, &steps(), Fixture::sqlite, reset, agrees);
+    sequences::play_on_sqlite(32, &steps(), agrees);
 }
 
 #[test]
 fn redis_agrees_with_the_model() {
-    let reset = |fixture: &mut Fixture| {
-        fixture.server().command(&["FLUSHALL"]).unwrap();
-    };
-    sequences::play(12, &steps(), Fixture::redis, reset, agrees);
+    sequences::play_on_redis(12, &steps(), agrees);
 }

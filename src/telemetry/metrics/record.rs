@@ -16,7 +16,7 @@ use super::names::{
 };
 use crate::bus::call::CallKind;
 use crate::bus::topic::TopicName;
-use crate::store::{Drops, LeasedBatch, LeasedCall};
+use crate::store::{CallOutcome, Drops, LeasedBatch, LeasedCall};
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
@@ -72,23 +72,15 @@ pub fn calls_dropped(calls: u64) {
     counter!(CALLS_DROPPED).increment(calls);
 }
 
-/// How an attempt at a call ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum CallEnd {
-    Done,
-    Failed,
-    Dead,
-}
-
 /// An attempt at a call has ended.
-pub fn call_attempted(call: &LeasedCall, end: CallEnd, held: Duration, took: Duration) {
-    let status = if end == CallEnd::Done { "success" } else { "failure" };
+pub fn call_attempted(call: &LeasedCall, outcome: CallOutcome, held: Duration, took: Duration) {
+    let status = if outcome == CallOutcome::Done { "success" } else { "failure" };
     let destination = labels::of_destination(&call.destination);
     counter!(CALLS_ATTEMPTS, "destination" => destination.clone(), "status" => status).increment(1);
-    match end {
-        CallEnd::Done => counter!(CALLS_DONE, "destination" => destination).increment(1),
-        CallEnd::Dead => counter!(CALLS_DEAD, "destination" => destination).increment(1),
-        CallEnd::Failed => {}
+    match outcome {
+        CallOutcome::Done => counter!(CALLS_DONE, "destination" => destination).increment(1),
+        CallOutcome::Dead => counter!(CALLS_DEAD, "destination" => destination).increment(1),
+        CallOutcome::Failed { .. } | CallOutcome::Returned => {}
     }
     histogram!(CALL_SECONDS, "status" => status).record(took);
     if call.attempt == 1 {

@@ -14,7 +14,6 @@ use crate::config::Settings;
 use crate::egress::client::USER_AGENT;
 use crate::egress::outbound::{SendError, read_beginning};
 use crate::egress::rules::Denied;
-use crate::files;
 use crate::worker::receivers::Receivers;
 
 /// Delivers batches over pooled HTTPS connections.
@@ -23,6 +22,8 @@ pub struct Courier {
     /// For an answer.
     timeout: Duration,
     acknowledgement: Acknowledgement,
+    /// How much of an answer is worth reading, in bytes.
+    beginning: usize,
 }
 
 /// Why a batch was not acknowledged.
@@ -57,11 +58,16 @@ impl DeliveryError {
 
 impl Courier {
     pub fn new(receivers: Receivers, settings: &Settings) -> Self {
-        Self { receivers, timeout: settings.timeout, acknowledgement: settings.ack }
+        Self {
+            receivers,
+            timeout: settings.timeout,
+            acknowledgement: settings.ack,
+            beginning: settings.journal_body,
+        }
     }
 
-    /// POSTs a batch; `Ok` is an acknowledgement, with its status. `beginning` gets so many of the first bytes
-    /// of the answer as it has room for.
+    /// POSTs a batch; `Ok` is an acknowledgement, with its status. `answer` becomes the first bytes of
+    /// its body, if there was one.
     ///
     /// # Errors
     /// Why it was not acknowledged.
@@ -69,7 +75,7 @@ impl Courier {
         &self,
         terms: &Terms,
         batch: &Batch,
-        beginning: &mut Vec<u8>,
+        answer: &mut Vec<u8>,
     ) -> Result<StatusCode, DeliveryError> {
         if terms.callback.is_unusable() {
             return Err(DeliveryError::Unusable);
@@ -79,14 +85,14 @@ impl Courier {
         let request = request(terms, batch).map_err(|_| DeliveryError::Unusable)?;
         let client = self.receivers.pools.client_for(terms.callback.as_url());
         let response = client.send_batch(request, self.timeout).await.map_err(|error| {
-            match files::are_used_up_by(&error) || files::are_used_up() {
+            match error.is_for_lack_of_files() {
                 true => DeliveryError::NoFiles,
                 // The URL stands beside the error in the log.
                 false => DeliveryError::Unanswered(error),
             }
         })?;
         let status = response.status();
-        *beginning = read_beginning(response.into_body(), beginning.capacity()).await;
+        *answer = read_beginning(response.into_body(), self.beginning).await;
         match status {
             status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(status),
             status if status.is_success() => Err(DeliveryError::Misunderstood(status)),

@@ -9,11 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::courier::{Courier, DeliveryError};
 use crate::bus::attempt::Failure;
@@ -31,7 +29,6 @@ use crate::telemetry::metrics::record;
 use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
-use crate::worker::pause::{self, Pause};
 use crate::worker::places::Places;
 use crate::worker::receivers::{Receivers, no_files};
 use crate::worker::work::{self, Work};
@@ -86,16 +83,11 @@ impl BatchWorker {
     /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds
     /// that wait.
     pub async fn run(self: Arc<Self>) {
-        let Some(lanes) = pause::lanes(&*self.store, &self.stop).await else { return };
-        let committers = TaskTracker::new();
-        let dispatchers = Lane::first(lanes).map(|lane| {
-            let settlements = SettleGroups::start(self.store.clone(), lane, LEASE, &committers);
-            let (worker, leases) = (self.clone(), Arc::default());
-            Arc::new(Dispatcher { worker, lane, leases, settlements }).run()
-        });
-        join_all(dispatchers).await;
-        committers.close();
-        committers.wait().await;
+        work::in_all_lanes(&*self.store, &self.stop, |lane, committers| {
+            let settlements = SettleGroups::start(self.store.clone(), lane, LEASE, committers);
+            Dispatcher { worker: self.clone(), lane, leases: Arc::default(), settlements }
+        })
+        .await;
     }
 
     /// How many deliveries are in flight, and may be.
@@ -119,7 +111,7 @@ impl BatchWorker {
         let started = Instant::now();
         let held = started - asked;
         record::attempted(leased, held);
-        let mut answer = Vec::with_capacity(self.attempts.beginning());
+        let mut answer = Vec::new();
         let delivered = self.courier.deliver(&leased.terms, &leased.batch, &mut answer).await;
         let took = started.elapsed();
         if !matches!(delivered, Err(DeliveryError::NoFiles)) {
@@ -183,36 +175,16 @@ impl BatchWorker {
     }
 }
 
-impl Dispatcher {
-    async fn run(self: Arc<Self>) {
-        tokio::select! {
-            () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
-            () = work::take(&self) => {}
-        }
-    }
-
-    /// Reports an outcome, for as long as it takes: what is not reported is delivered again.
-    /// Returns also when the store was asked.
-    async fn settle(&self, settling: Settling) -> (BatchSettled, Instant) {
-        let mut pause = Pause::default();
-        loop {
-            let asked = Instant::now();
-            match self.settlements.commit(settling.clone()).await {
-                Ok(settled) => return (settled, asked),
-                Err(error) => {
-                    pause.log_first(&error, "failed to settle a delivery; trying on");
-                    pause.sleep().await;
-                }
-            }
-        }
-    }
-}
-
 #[async_trait]
 impl Work for Dispatcher {
     type Item = LeasedBatch;
+    type Lease = QueueLease;
 
     const CLAIM_MAX: usize = CLAIM_MAX;
+
+    fn leases(&self) -> &Leases<QueueLease> {
+        &self.leases
+    }
 
     fn alarm(&self) -> &Alarm {
         self.worker.store.alarm(self.lane)
@@ -245,7 +217,8 @@ impl Work for Dispatcher {
             };
             // A full batch, as a rule, was not the last one.
             let is_urgent = leased.batch.items.len() >= leased.terms.max as usize;
-            let (settled, settled_at) = self.settle(Settling { settlement, is_urgent }).await;
+            let settling = Settling { settlement, is_urgent };
+            let (settled, settled_at) = work::settle(&self.settlements, settling).await;
             match settled {
                 BatchSettled::Next(next) => leased = *next,
                 BatchSettled::Released => return,

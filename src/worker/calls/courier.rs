@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::bus::call::CallRequest;
+use crate::bus::user_info;
 use crate::egress::client::USER_AGENT;
 use crate::egress::outbound::{SendError, read_beginning};
 use crate::egress::retry_after;
 use crate::egress::rules::Denied;
-use crate::files;
 use crate::worker::receivers::Receivers;
 
 /// How many redirects are followed.
@@ -103,7 +103,7 @@ impl CallCourier {
         for _ in 0..=REDIRECTS_MAX {
             let left = until.saturating_duration_since(Instant::now());
             let client = self.receivers.pools.client_for(&hop.url);
-            let sent = client.send_once(hop.request()?, left).await;
+            let sent = client.send_once(hop.request(), left).await;
             let response = sent.map_err(|error| unanswered(error, timeout))?;
             let Some(location) = redirect(&response) else {
                 return Ok(self.answer(response).await);
@@ -139,7 +139,7 @@ impl CallCourier {
 }
 
 fn unanswered(error: SendError, timeout: Duration) -> CallError {
-    if files::are_used_up_by(&error) || files::are_used_up() {
+    if error.is_for_lack_of_files() {
         return CallError::NoFiles;
     }
     CallError::Unanswered(match error {
@@ -181,12 +181,12 @@ impl Hop {
         })
     }
 
-    fn request(&self) -> Result<Request<Full<Bytes>>, CallError> {
+    fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        Ok(request)
+        request
     }
 
     /// The request that a redirect asks for.
@@ -218,11 +218,8 @@ impl Hop {
 
 /// What is sent for a URL: its host as the rules have seen it, and what follows as it was written.
 fn uri(url: &Url, written: Option<&str>) -> Option<Uri> {
-    let rest = written.and_then(|written| {
-        let (_, rest) = written.split_once("://")?;
-        let rest = &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..];
-        Some(rest.split('#').next().unwrap_or_default())
-    });
+    let rest =
+        written.and_then(|written| written[user_info::authority_end(written)..].split('#').next());
     let own = url[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
     let rest = match rest {
         Some(rest) if rest.starts_with('/') => rest.to_owned(),

@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::courier::{Answer, CallCourier, CallError};
 use super::verdict::{FailedAttempt, Rules};
 use crate::bus::attempt::Failure;
-use crate::bus::call::{CallRequest, Order, Persistence};
+use crate::bus::call::{Order, Persistence};
 use crate::bus::process::PlacesInUse;
 use crate::commit::{CallSettleGroups, CallSettlements};
 use crate::config::Settings;
@@ -24,11 +22,10 @@ use crate::store::{
     Alarm, CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane,
     LeasedCall, Store, StoreResult,
 };
-use crate::telemetry::metrics::record::{self, CallEnd};
+use crate::telemetry::metrics::record;
 use crate::worker::attempts::{Attempts, Ended};
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
-use crate::worker::pause::{self, Pause};
 use crate::worker::places::Places;
 use crate::worker::receivers::{Receivers, no_files};
 use crate::worker::work::{self, Work};
@@ -79,16 +76,12 @@ impl CallWorker {
             courier: CallCourier::new(
                 receivers,
                 settings.plain_targets,
-                attempts.beginning().max(LOGGED),
+                settings.journal_body.max(LOGGED),
             ),
             rules: Rules::of(settings),
             limits: DestinationLimits { in_flight, probes: PROBES.min(in_flight) },
             timeout: settings.call_timeout,
-            postbacks: Persistence {
-                requeue: true,
-                max_attempts: Some(settings.postback_attempts),
-                give_up_after: None,
-            },
+            postbacks: settings.postback_persistence(),
             postback_default: settings.postback_default.clone(),
             places: Places::new(max_calls),
             failures: FailureLog::default(),
@@ -99,16 +92,11 @@ impl CallWorker {
 
     /// Works until it is stopped, then waits for the calls on their way. The caller bounds that wait.
     pub async fn run(self: Arc<Self>) {
-        let Some(lanes) = pause::lanes(&*self.store, &self.stop).await else { return };
-        let committers = TaskTracker::new();
-        let dispatchers = Lane::first(lanes).map(|lane| {
-            let settlements = CallSettleGroups::start(self.store.clone(), lane, &committers);
-            let (worker, leases) = (self.clone(), Arc::default());
-            Arc::new(Dispatcher { worker, lane, leases, settlements }).run()
-        });
-        join_all(dispatchers).await;
-        committers.close();
-        committers.wait().await;
+        work::in_all_lanes(&*self.store, &self.stop, |lane, committers| {
+            let settlements = CallSettleGroups::start(self.store.clone(), lane, committers);
+            Dispatcher { worker: self.clone(), lane, leases: Arc::default(), settlements }
+        })
+        .await;
     }
 
     /// How many calls are on their way, and may be.
@@ -134,17 +122,18 @@ impl CallWorker {
                 let reason = error.to_string();
                 let id = leased.lease.key.id.as_str();
                 tracing::warn!(client = %leased.lease.key.client, id, error = reason, "gave a call up");
-                record::call_attempted(leased, CallEnd::Dead, Duration::ZERO, Duration::ZERO);
+                record::call_attempted(leased, CallOutcome::Dead, Duration::ZERO, Duration::ZERO);
                 let nothing = Ended { error: Some(&reason), ..Ended::default() };
-                self.attempts.of_call(leased, leased.title.clone(), &nothing);
+                self.attempts.of_call(leased, &leased.title, &nothing);
                 return CallSettlement { reason, ..settlement(CallOutcome::Dead) };
             }
         };
         let Order { request, persistence, timeout } = order;
         let (secrets, bytes) = (request.credentials(), request.body.len());
-        let shown = Shown { leased, url: request.url.clone(), method: request.method.clone() };
+        let title = request.title();
         let (started, timeout) = (Instant::now(), timeout.unwrap_or(self.timeout));
-        let made = self.attempt(request, leased, timeout).await;
+        let id = leased.lease.key.id.as_str();
+        let made = self.courier.make(request, id, leased.attempt, timeout).await;
         let took = started.elapsed();
         if matches!(made, Err(CallError::NoFiles)) {
             no_files().await;
@@ -152,13 +141,8 @@ impl CallWorker {
         }
         let age = leased.age + asked.elapsed();
         let judged = self.judge(made, persistence, leased.attempt, age);
-        let end = match judged.outcome {
-            CallOutcome::Done => CallEnd::Done,
-            CallOutcome::Dead => CallEnd::Dead,
-            CallOutcome::Failed { .. } | CallOutcome::Returned => CallEnd::Failed,
-        };
-        record::call_attempted(leased, end, started - asked, took);
-        self.log(&shown, &judged, took);
+        record::call_attempted(leased, judged.outcome, started - asked, took);
+        self.log(leased, &title, &judged, took);
         let status = judged.status.map(|status| status.as_u16());
         let ended = Ended {
             status,
@@ -169,18 +153,8 @@ impl CallWorker {
             secrets: &secrets,
             next_in: judged.retry_in(),
         };
-        self.attempts.of_call(leased, format!("{} {}", shown.method, shown.url), &ended);
+        self.attempts.of_call(leased, &title, &ended);
         CallSettlement { status, reason: judged.reason, ..settlement(judged.outcome) }
-    }
-
-    async fn attempt(
-        &self,
-        request: CallRequest,
-        leased: &LeasedCall,
-        timeout: Duration,
-    ) -> Result<Answer, CallError> {
-        let id = leased.lease.key.id.as_str();
-        self.courier.make(request, id, leased.attempt, timeout).await
     }
 
     fn judge(
@@ -211,14 +185,14 @@ impl CallWorker {
     }
 
     /// A line for each call that is done or fails; of failures in a row, the first ones and then one in a while.
-    fn log(&self, shown: &Shown<'_>, judged: &Judged, took: Duration) {
-        let (leased, now) = (shown.leased, std::time::Instant::now());
+    fn log(&self, leased: &LeasedCall, title: &str, judged: &Judged, took: Duration) {
+        let now = std::time::Instant::now();
+        let (method, url) = title.split_once(' ').unwrap_or_default();
         let destination = &leased.destination;
         let status = judged.status.map(|status| status.as_u16());
         let answer: String = String::from_utf8_lossy(&judged.answer).chars().take(LOGGED).collect();
         let (client, id) = (&leased.lease.key.client, leased.lease.key.id.as_str());
         let (took_ms, attempt) = (took.as_millis() as u64, leased.attempt);
-        let Shown { method, url, .. } = shown;
         if judged.outcome == CallOutcome::Done {
             if let Some(Recovery { failures, after }) = self.failures.succeeded(destination, now) {
                 let after_ms = after.as_millis() as u64;
@@ -236,13 +210,6 @@ impl CallWorker {
             "{}", if retry_in_ms.is_some() { "a call failed" } else { "a call failed and is given up" }
         );
     }
-}
-
-/// What the log shows of a call.
-struct Shown<'a> {
-    leased: &'a LeasedCall,
-    method: String,
-    url: String,
 }
 
 /// What an attempt came to.
@@ -263,34 +230,16 @@ impl Judged {
     }
 }
 
-impl Dispatcher {
-    async fn run(self: Arc<Self>) {
-        tokio::select! {
-            () = self.leases.keep_renewed(&*self.worker.store, self.lane) => {}
-            () = work::take(&self) => {}
-        }
-    }
-
-    /// Reports an outcome, for as long as it takes: what is not reported is made again.
-    async fn settle(&self, settlement: CallSettlement) -> CallSettled {
-        let mut pause = Pause::default();
-        loop {
-            match self.settlements.commit(settlement.clone()).await {
-                Ok(settled) => return settled,
-                Err(error) => {
-                    pause.log_first(&error, "failed to settle a call; trying on");
-                    pause.sleep().await;
-                }
-            }
-        }
-    }
-}
-
 #[async_trait]
 impl Work for Dispatcher {
     type Item = LeasedCall;
+    type Lease = CallLease;
 
     const CLAIM_MAX: usize = CLAIM_MAX;
+
+    fn leases(&self) -> &Leases<CallLease> {
+        &self.leases
+    }
 
     fn alarm(&self) -> &Alarm {
         self.worker.store.call_alarm(self.lane)
@@ -320,7 +269,8 @@ impl Work for Dispatcher {
                 return;
             }
         };
-        if self.settle(settlement).await == CallSettled::Stale {
+        let (settled, _) = work::settle(&self.settlements, settlement).await;
+        if settled == CallSettled::Stale {
             tracing::warn!(id, "a call ended after its lease was lost");
         }
     }
