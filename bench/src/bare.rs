@@ -13,7 +13,7 @@ use routemaster::http::{Server, Site, TransportRules};
 use routemaster::roles::{places, server_options, url_of};
 use routemaster::signals;
 
-/// Serves HTTPS as `web` does, but accepts each request as soon as it is read, until a signal stops it.
+/// Serves HTTPS or plain HTTP as `web` does, but accepts each request as soon as it is read, until a signal stops it.
 ///
 /// # Errors
 /// If it cannot start.
@@ -23,7 +23,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let transport = TransportRules {
         trust_proxy: false,
         binds_browsers: false,
-        is_answered_plain: |_| false,
+        is_answered_plain: |_| true,
         ignores_slash: |_| false,
     };
     let router = Router::new().fallback(async |_body: Bytes| StatusCode::NO_CONTENT);

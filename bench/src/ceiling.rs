@@ -1,7 +1,7 @@
 //! The ceiling: what the web stack of the bus answers on this machine with nothing behind it.
 //!
 //! It is the same binary in another process, which takes the same requests over the same kind of
-//! connections, reads them whole and answers 204.
+//! connections, with TLS or without, reads them whole and answers 204.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use super::connection::Endpoint;
 use super::mark::Clock;
 use super::own;
 use super::publishers::{Load, Pace, Published, Script, Until, publish};
+use super::request::Kind;
 use super::usage::Usage;
-use routemaster::bus::token::random_hex;
+use routemaster::bus::token::{ClientToken, random_hex};
 use routemaster::cli::connect::Bus;
 use routemaster::tls::development::ca_path;
 
@@ -20,11 +21,12 @@ const START: Duration = Duration::from_secs(30);
 /// The option that makes a process of `routemaster bench` the server.
 pub const OPTION: &str = "bare-server";
 
-/// Publishes to it: one topic, as fast as the connections go. Says too what the process has used.
+/// Sends it requests of one kind, as fast as the connections go. Says too what the process has used.
 ///
 /// # Errors
 /// If the process does not start, or does not answer.
 pub async fn measure(
+    kind: Kind,
     connections: usize,
     array: usize,
     seconds: Duration,
@@ -33,14 +35,26 @@ pub async fn measure(
     let directory = Scratch::create()?;
     let mut command = own::command(directory.path())?;
     command.args(["bench", "ceiling", &format!("--{OPTION}")]);
+    if kind != Kind::Events {
+        command.env("ROUTEMASTER_TLS", "off");
+    }
     let mut process = Process::start("ceiling", command, directory.path())?;
     let url = process.wait_for("it listened", START, async |output| own::url_in(output)).await?;
-    let token = random_hex()?;
-    let bus = Bus::at(&url, &token, vec![ca_path(&own::data_dir(directory.path()))])?;
-    let endpoint = Endpoint::of(&bus)?.into();
+    let endpoint = match kind {
+        Kind::Events => {
+            let ca_files = vec![ca_path(&own::data_dir(directory.path()))];
+            Endpoint::of(&Bus::at(&url, &random_hex()?, ca_files)?)?
+        }
+        Kind::Calls | Kind::Postbacks => Endpoint::plain(&url)?,
+    };
+    let target = match kind {
+        Kind::Events => "bench_aaaaaaaa_aaaaaaa".into(),
+        Kind::Calls | Kind::Postbacks => format!("http://localhost:40000/{}/00000", random_hex()?),
+    };
     let load = Load {
-        token: bus.client()?.clone(),
-        topics: vec!["bench_aaaaaaaa_aaaaaaa".into()],
+        token: ClientToken::parse(&random_hex()?)?,
+        kind,
+        targets: vec![target],
         script: Script {
             array,
             connections,
@@ -50,6 +64,6 @@ pub async fn measure(
             first_stream: 0,
         },
     };
-    let published = publish(&endpoint, &load, clock, &Default::default()).await?;
+    let published = publish(&endpoint.into(), &load, clock, &Default::default()).await?;
     Ok((published, process.usage()))
 }

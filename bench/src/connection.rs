@@ -1,4 +1,4 @@
-//! One keep-alive HTTPS connection to the bus, as lean as it can be: the benchmark shares the
+//! One keep-alive connection to the bus, with TLS or without, as lean as it can be: the benchmark shares the
 //! machine with what it measures.
 
 use std::io;
@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use url::Url;
 
 use routemaster::cli::connect::Bus;
@@ -25,8 +24,8 @@ const HEADERS_MAX: usize = 32;
 /// Where requests go.
 pub struct Endpoint {
     url: Url,
-    name: ServerName<'static>,
-    tls: TlsConnector,
+    /// None for plain HTTP.
+    tls: Option<(ServerName<'static>, TlsConnector)>,
 }
 
 impl Endpoint {
@@ -39,7 +38,18 @@ impl Endpoint {
         let name = ServerName::try_from(name).context("the bus's host is no name")?;
         let mut config = trust::config(bus.ca_files(), None)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { name, tls: TlsConnector::from(Arc::new(config)), url })
+        Ok(Self { tls: Some((name, TlsConnector::from(Arc::new(config)))), url })
+    }
+
+    /// A plain listener.
+    ///
+    /// # Errors
+    /// If its address is no URL.
+    pub fn plain(url: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            url: Url::parse(url).context("a plain listener's address is not a URL")?,
+            tls: None,
+        })
     }
 
     /// What stands before the paths of the API, without a slash at the end.
@@ -60,8 +70,12 @@ pub struct Answer {
     pub reason: String,
 }
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
     /// What was read and not yet used.
     buffer: Vec<u8>,
 }
@@ -74,7 +88,10 @@ impl Connection {
         let connect = async {
             let stream = TcpStream::connect((host, port)).await?;
             stream.set_nodelay(true)?;
-            endpoint.tls.connect(endpoint.name.clone(), stream).await
+            io::Result::Ok(match &endpoint.tls {
+                Some((name, tls)) => Box::new(tls.connect(name.clone(), stream).await?) as _,
+                None => Box::new(stream) as Box<dyn Stream>,
+            })
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await??;
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })

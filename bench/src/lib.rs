@@ -73,13 +73,12 @@ pub struct BenchArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// Requests a second in all, instead of as many as go [default: 50 for latency, 10 for noisy,
-    /// one for each subscriber of many].
+    /// one for each subscriber of many; not for calls].
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// The events of a backlog.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000,
-        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    events: u64,
+    /// The events of a backlog, or the calls of one [default: 1000000; 200000 calls].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    events: Option<u64>,
     /// Events in a batch, at most, for all subscribers [default: 1000; 100 for latency, many and
     /// noisy].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]

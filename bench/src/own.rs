@@ -18,7 +18,8 @@ use routemaster::tls::development::{DevelopmentCa, Identity, ca_path};
 
 /// How long a process may take to start.
 const START: Duration = Duration::from_secs(30);
-/// The room that a bus has for its events: a benchmark that runs into autodrop measures autodrop.
+/// The room that a bus has for its events, and for its calls: a benchmark that runs into a bound
+/// measures that.
 const ROOM: &str = "16GB";
 
 /// Where it keeps everything.
@@ -37,6 +38,8 @@ pub struct OwnBus {
     redis: Option<RedisServer>,
     store: Store,
     root: String,
+    /// Where it takes calls in plain HTTP, once a process listens.
+    plain: Option<String>,
     directory: Scratch,
 }
 
@@ -49,13 +52,22 @@ impl OwnBus {
             Store::Sqlite | Store::RedisAt(_) => None,
         };
         let root = random_hex()?;
-        Ok(Self { processes: Vec::new(), redis, store: store.clone(), root, directory })
+        Ok(Self {
+            processes: Vec::new(),
+            redis,
+            store: store.clone(),
+            root,
+            plain: None,
+            directory,
+        })
     }
 
     /// Starts a process that listens.
     pub async fn listen(&mut self, role: Role) -> anyhow::Result<Bus> {
         let mut process = self.start(role)?;
         let url = process.wait_for("it listened", START, async |output| url_in(output)).await?;
+        let plain = async |output: &str| whole_line(output, "  plain    ").map(str::to_owned);
+        self.plain = Some(process.wait_for("it listened in plain HTTP", START, plain).await?);
         self.processes.push(process);
         Bus::at(&url, &self.root, vec![ca_path(&self.data_dir())])
     }
@@ -76,6 +88,9 @@ impl OwnBus {
         // One client publishes to a topic for each subscriber.
         command.env("ROUTEMASTER_MAX_TOPICS_PER_CLIENT", "1000000");
         command.env("ROUTEMASTER_MAX_CONNECTIONS_PER_ADDRESS", "10000");
+        command.env("ROUTEMASTER_PLAIN_BIND", "127.0.0.1:0");
+        command.env("ROUTEMASTER_CALLS_MAX_BYTES", ROOM);
+        command.env("ROUTEMASTER_POSTBACK_QUEUE_MAX", "100000000");
         command.env("ROUTEMASTER_REDIS_MAX_MEM", ROOM).env("ROUTEMASTER_SQLITE_MAX_BYTES", ROOM);
         match (&self.redis, &self.store) {
             (Some(redis), _) => command.env("ROUTEMASTER_REDIS_URL", redis.url()),
@@ -83,6 +98,14 @@ impl OwnBus {
             (None, _) => &mut command,
         };
         Process::start(role.name(), command, self.directory.path())
+    }
+
+    /// Where it takes calls in plain HTTP.
+    ///
+    /// # Errors
+    /// If no process of it listens.
+    pub fn plain(&self) -> anyhow::Result<&str> {
+        self.plain.as_deref().context("no process listens")
     }
 
     /// A certificate for the receivers, which the bus trusts.
@@ -141,10 +164,13 @@ pub fn data_dir(directory: &Path) -> PathBuf {
 
 /// The URL in the line that says where a process listens.
 pub fn url_in(output: &str) -> Option<String> {
-    // The line may not be whole yet.
-    let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let url = lines.filter_map(|line| line.split_once("listening on ")).next()?.1;
-    Some(url.trim().to_owned())
+    whole_line(output, "listening on ").map(str::to_owned)
+}
+
+/// What follows this text in a line that is whole already.
+fn whole_line<'a>(output: &'a str, text: &str) -> Option<&'a str> {
+    let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    Some(lines.find_map(|line| line.split_once(text))?.1.trim())
 }
 
 /// The size of the files right in a directory.

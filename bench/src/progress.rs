@@ -14,7 +14,7 @@ const REDRAWN_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Progress {
     bar: ProgressBar,
-    /// Events that were accepted in the present step.
+    /// Events, calls or postbacks that were accepted in the present step.
     accepted: Arc<AtomicU64>,
 }
 
@@ -41,14 +41,14 @@ impl Progress {
         self.bar.set_message(step.to_owned());
     }
 
-    /// As [`Progress::step`], with the number of events that publishers count in what is returned.
-    pub fn publishing(&self) -> (Arc<AtomicU64>, AbortOnDropHandle<()>) {
+    /// As [`Progress::step`], with the number of what is accepted, counted in what is returned.
+    pub fn sending(&self) -> (Arc<AtomicU64>, AbortOnDropHandle<()>) {
         self.accepted.store(0, Ordering::Relaxed);
         let (bar, accepted) = (self.bar.clone(), Arc::clone(&self.accepted));
         let shown = tokio::spawn(async move {
             loop {
-                let events = HumanCount(accepted.load(Ordering::Relaxed));
-                bar.set_message(format!("publishing, {events} events accepted"));
+                let items = HumanCount(accepted.load(Ordering::Relaxed));
+                bar.set_message(format!("sending, {items} accepted"));
                 tokio::time::sleep(REDRAWN_EVERY).await;
             }
         });

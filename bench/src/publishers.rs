@@ -1,4 +1,5 @@
-//! The load generator: keep-alive connections that publish, each one request at a time.
+//! The load generator: keep-alive connections that publish events, or hand in calls, each one
+//! request at a time.
 //!
 //! Without a rate, the next request follows the answer (a closed loop). With one, requests have
 //! their times, whether or not the bus keeps up: one that had to wait for the answer before it
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use super::connection::{Answer, Connection, Endpoint};
 use super::latency;
 use super::mark::{Clock, Mark};
-use super::request::Request;
+use super::request::{Kind, Request};
 use routemaster::bus::token::ClientToken;
 
 /// How long one request may take.
@@ -40,20 +41,20 @@ pub enum Pace {
 #[derive(Clone, Copy, Debug)]
 pub struct Until {
     pub after: Duration,
-    /// That many events are accepted.
-    pub events: u64,
+    /// That many events, calls or postbacks are accepted.
+    pub items: u64,
 }
 
 impl Until {
     pub fn after(after: Duration) -> Self {
-        Self { after, events: u64::MAX }
+        Self { after, items: u64::MAX }
     }
 }
 
 /// How to publish.
 #[derive(Clone, Copy)]
 pub struct Script {
-    /// Events in one request.
+    /// Events, calls or postbacks in one request.
     pub array: usize,
     pub connections: usize,
     pub pace: Pace,
@@ -61,17 +62,18 @@ pub struct Script {
     pub warm_up: Duration,
     /// When publishing ends; its time counts from the end of the warm-up.
     pub until: Until,
-    /// The number of the first stream. A connection is a stream where all share a topic; else each
-    /// topic is one.
+    /// The number of the first stream. A connection is a stream where all share a target; else each
+    /// target is one.
     pub first_stream: u32,
 }
 
-/// What is to be published.
+/// What is to be sent, and where it goes.
 #[derive(Clone)]
 pub struct Load {
     pub token: ClientToken,
-    /// One topic for all connections, or more that are shared out among them.
-    pub topics: Vec<String>,
+    pub kind: Kind,
+    /// Topics or URLs: one for all connections, or more that are shared out among them.
+    pub targets: Vec<String>,
     pub script: Script,
 }
 
@@ -79,9 +81,9 @@ pub struct Load {
 pub struct Published {
     /// Requests after the warm-up.
     pub requests: u64,
-    /// Events in one request.
+    /// Items in one request: events, calls or postbacks.
     pub array: u64,
-    /// Accepted events by stream, from stream 0, those of the warm-up included.
+    /// Accepted items by stream, from stream 0, those of the warm-up included.
     pub accepted: Vec<u64>,
     /// Requests that were sent again because they were refused for the moment or not answered.
     pub again: u64,
@@ -95,7 +97,7 @@ pub struct Published {
 }
 
 impl Published {
-    pub fn events(&self) -> u64 {
+    pub fn items(&self) -> u64 {
         self.accepted.iter().sum()
     }
 
@@ -104,7 +106,7 @@ impl Published {
         if seconds > 0.0 { self.requests as f64 / seconds } else { 0.0 }
     }
 
-    pub fn events_per_s(&self) -> f64 {
+    pub fn items_per_s(&self) -> f64 {
         self.requests_per_s() * self.array as f64
     }
 
@@ -123,9 +125,9 @@ impl Published {
     }
 }
 
-/// A topic as one connection publishes to it.
+/// A target as one connection sends to it.
 struct Stream {
-    topic: String,
+    target: String,
     number: u32,
     accepted: u64,
 }
@@ -150,16 +152,16 @@ struct Shared {
     measured: Instant,
     interval: Option<Duration>,
     until: Until,
-    /// Events that somebody has set out to publish.
+    /// Items that somebody has set out to send.
     begun: AtomicU64,
-    /// Events that were accepted, for who shows progress.
+    /// Items that were accepted, for who shows progress.
     progress: Arc<AtomicU64>,
 }
 
-/// Publishes; all connections stand before the first request is sent.
+/// Sends it; all connections stand before the first request is sent.
 ///
 /// # Errors
-/// If the bus refuses a publish for good, or for longer than it may.
+/// If the bus refuses a request for good, or for longer than it may.
 pub async fn publish(
     endpoint: &Arc<Endpoint>,
     load: &Load,
@@ -222,22 +224,28 @@ async fn connect(
 ) -> anyhow::Result<Vec<Publisher>> {
     let mut publishers = Vec::new();
     for index in 0..load.script.connections {
-        let stream = |number: usize, topic: &String| Stream {
-            topic: topic.clone(),
+        let stream = |number: usize, target: &String| Stream {
+            target: target.clone(),
             number: load.script.first_stream + number as u32,
             accepted: 0,
         };
-        let streams: Vec<_> = match &load.topics[..] {
-            [topic] => vec![stream(index, topic)],
-            topics => {
-                let own = topics.iter().enumerate().skip(index).step_by(load.script.connections);
-                own.map(|(number, topic)| stream(number, topic)).collect()
+        let streams: Vec<_> = match &load.targets[..] {
+            [target] => vec![stream(index, target)],
+            targets => {
+                let own = targets.iter().enumerate().skip(index).step_by(load.script.connections);
+                own.map(|(number, target)| stream(number, target)).collect()
             }
         };
         let Some(first) = streams.first() else { break };
         let connection = Connection::open(endpoint).await;
         publishers.push(Publisher {
-            request: Request::publish(endpoint, &load.token, &first.topic, load.script.array),
+            request: Request::new(
+                endpoint,
+                &load.token,
+                load.kind,
+                &first.target,
+                load.script.array,
+            ),
             endpoint: Arc::clone(endpoint),
             connection: connection
                 .with_context(|| format!("failed to connect to {}", endpoint.authority()))?,
@@ -255,7 +263,7 @@ async fn connect(
 impl Publisher {
     async fn run(mut self, shared: Arc<Shared>, offset: Duration) -> anyhow::Result<Self> {
         let mut due = shared.start + offset;
-        let events = self.request.events();
+        let items = self.request.items();
         let many = self.streams.len() > 1;
         let mut turn = 0;
         loop {
@@ -264,14 +272,14 @@ impl Publisher {
             if shared.interval.is_some() && !in_time(due) {
                 break;
             }
-            let begin = self.wait(&shared, due).await;
+            let begin = wait(&shared, due).await;
             let late = shared.interval.is_none() && !in_time(begin);
-            if late || shared.begun.fetch_add(events, Ordering::Relaxed) >= shared.until.events {
+            if late || shared.begun.fetch_add(items, Ordering::Relaxed) >= shared.until.items {
                 break;
             }
             let stream = &self.streams[turn];
             if many {
-                self.request.set_topic(&stream.topic);
+                self.request.set_target(&stream.target);
             }
             let measured = begin >= shared.measured;
             let micros = if measured { self.clock.micros_at(begin) } else { Mark::UNMEASURED };
@@ -283,25 +291,12 @@ impl Publisher {
                 latency::record(&mut self.latency, took);
                 self.requests += 1;
             }
-            self.streams[turn].accepted += events;
+            self.streams[turn].accepted += items;
             turn = (turn + 1) % self.streams.len();
-            shared.progress.fetch_add(events, Ordering::Relaxed);
+            shared.progress.fetch_add(items, Ordering::Relaxed);
             due += shared.interval.unwrap_or_default();
         }
         Ok(self)
-    }
-
-    /// Waits until the next request is due. Returns from when on it counts.
-    async fn wait(&self, shared: &Shared, due: Instant) -> Instant {
-        let now = Instant::now();
-        if shared.interval.is_none() {
-            return now;
-        }
-        if due <= now {
-            return due;
-        }
-        tokio::time::sleep_until(due.into()).await;
-        Instant::now()
     }
 
     /// Sends the request until it is accepted.
@@ -310,12 +305,12 @@ impl Publisher {
         loop {
             let exchange = self.connection.exchange(self.request.bytes());
             let reason = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
-                Ok(Ok(Answer { status: 200 | 204, .. })) => return Ok(()),
+                Ok(Ok(Answer { status: 200 | 202 | 204, .. })) => return Ok(()),
                 Ok(Ok(Answer { status: status @ (429 | 500..), reason })) => {
                     format!("{status} {reason}")
                 }
                 Ok(Ok(Answer { status, reason })) => {
-                    bail!("the bus refused a publish: {status} {reason}")
+                    bail!("the bus refused a request: {status} {reason}")
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
@@ -323,7 +318,7 @@ impl Publisher {
             self.again += 1;
             let since: &mut Instant = since.get_or_insert_with(Instant::now);
             if since.elapsed() > PATIENCE {
-                bail!("the bus accepted no publish for {} s: {reason}", since.elapsed().as_secs());
+                bail!("the bus accepted no request for {} s: {reason}", since.elapsed().as_secs());
             }
             tokio::time::sleep(PAUSE).await;
             // Whatever the connection was about to say belongs to the request before.
@@ -332,4 +327,17 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Waits until the next request is due. Returns from when on it counts.
+async fn wait(shared: &Shared, due: Instant) -> Instant {
+    let now = Instant::now();
+    if shared.interval.is_none() {
+        return now;
+    }
+    if due <= now {
+        return due;
+    }
+    tokio::time::sleep_until(due.into()).await;
+    Instant::now()
 }

@@ -1,4 +1,5 @@
-//! The benchmark's own subscribers: one lean HTTPS server with a path for each of them.
+//! The benchmark's own subscribers, and the destinations of its calls: one lean server with a path
+//! for each of them.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -101,14 +102,14 @@ impl Subscriber {
 /// What all subscribers together have received.
 #[derive(Default)]
 pub struct Totals {
-    /// Events, each one counted once for each subscriber.
-    events: AtomicU64,
-    batches: AtomicU64,
+    /// Events, each one counted once for each subscriber, or calls.
+    items: AtomicU64,
+    requests: AtomicU64,
     last_micros: AtomicU64,
     curve: Mutex<Curve>,
 }
 
-/// When how much had arrived, noted every so many events.
+/// When how much had arrived, noted every so many items.
 #[derive(Default)]
 struct Curve {
     every: u64,
@@ -116,12 +117,12 @@ struct Curve {
 }
 
 impl Totals {
-    pub fn events(&self) -> u64 {
-        self.events.load(Ordering::Acquire)
+    pub fn items(&self) -> u64 {
+        self.items.load(Ordering::Acquire)
     }
 
-    pub fn batches(&self) -> u64 {
-        self.batches.load(Ordering::Relaxed)
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// When the last delivery was there.
@@ -129,23 +130,23 @@ impl Totals {
         self.last_micros.load(Ordering::Relaxed)
     }
 
-    /// Asks for a [`Totals::curve`] with a point every so many events.
-    pub fn note_every(&self, events: u64) {
+    /// Asks for a [`Totals::curve`] with a point every so many items.
+    pub fn note_every(&self, items: u64) {
         let mut curve = self.curve.lock().unwrap_or_else(PoisonError::into_inner);
-        *curve = Curve { every: events.max(1), points: Vec::new() };
+        *curve = Curve { every: items.max(1), points: Vec::new() };
     }
 
-    /// How many events there were, and when, in microseconds.
+    /// How many items there were, and when, in microseconds.
     pub fn curve(&self) -> Vec<(u64, u64)> {
         self.curve.lock().unwrap_or_else(PoisonError::into_inner).points.clone()
     }
 
     fn add(&self, fresh: u64, micros: u64) {
-        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.last_micros.fetch_max(micros, Ordering::Relaxed);
-        let before = self.events.fetch_add(fresh, Ordering::Release);
+        let before = self.items.fetch_add(fresh, Ordering::Release);
         let mut curve = self.curve.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = |events: u64| events.checked_div(curve.every).unwrap_or(0);
+        let steps = |items: u64| items.checked_div(curve.every).unwrap_or(0);
         if curve.points.is_empty() || steps(before + fresh) > steps(before) {
             curve.points.push((before + fresh, micros));
         }
@@ -155,50 +156,70 @@ impl Totals {
 struct Shared {
     /// What the path of every callback begins with; nobody else knows it.
     prefix: String,
+    /// None for plain HTTP.
+    tls: Option<TlsAcceptor>,
     subscribers: Vec<Arc<Subscriber>>,
     totals: Totals,
     clock: Clock,
 }
 
+/// How receivers are reached.
+pub enum Doors<'a> {
+    /// All by HTTPS, at one port; 0 is a free one.
+    Https { port: u16, identity: &'a Identity },
+    /// Each by plain HTTP at a free port of its own, which makes it a destination of its own.
+    PlainEach,
+}
+
 /// Receivers that run until they are dropped.
 pub struct Receivers {
-    port: u16,
+    /// Where they are reached, without a path: all of them, or each.
+    origins: Vec<String>,
     shared: Arc<Shared>,
-    _server: AbortOnDropHandle<()>,
+    _servers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Receivers {
-    /// Listens on a port of 127.0.0.1; 0 takes a free one.
+    /// Listens on 127.0.0.1.
     ///
     /// # Errors
     /// If the port is taken or the identity cannot be used.
     pub async fn start(
-        port: u16,
-        identity: &Identity,
+        doors: Doors<'_>,
         secret: &str,
         subscribers: Vec<Arc<Subscriber>>,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let mut tls = (*server::from_identity(identity)?).clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let listener = listener.with_context(|| {
-            format!("failed to listen on port {port}: choose another one with --port")
-        })?;
-        let port = listener.local_addr()?.port();
+        let (port, tls, listeners) = match doors {
+            Doors::Https { port, identity } => {
+                let mut tls = (*server::from_identity(identity)?).clone();
+                tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+                (port, Some(TlsAcceptor::from(Arc::new(tls))), 1)
+            }
+            Doors::PlainEach => (0, None, subscribers.len()),
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let totals = Totals::default();
         let prefix = format!("/{secret}/");
-        let shared = Arc::new(Shared { prefix, subscribers, totals, clock });
-        let server = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
-        Ok(Self { port, shared, _server: AbortOnDropHandle::new(server) })
+        let shared = Arc::new(Shared { prefix, tls, subscribers, totals, clock });
+        let (mut origins, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..listeners {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+            let listener = listener.with_context(|| {
+                format!("failed to listen on port {port}: choose another one with --port")
+            })?;
+            origins.push(format!("{scheme}://localhost:{}", listener.local_addr()?.port()));
+            servers.push(AbortOnDropHandle::new(tokio::spawn(accept(listener, shared.clone()))));
+        }
+        Ok(Self { origins, shared, _servers: servers })
     }
 
-    /// Where a subscriber's deliveries go, below `base`, which has no slash at its end.
+    /// Where what a subscriber receives goes, below `base` if they are reached there.
     pub fn callback(&self, base: Option<&str>, index: usize) -> String {
-        let own = || format!("https://localhost:{}", self.port);
-        let base = base.map_or_else(own, |base| base.trim_end_matches('/').to_owned());
-        format!("{base}{}{index}", self.shared.prefix)
+        let own = self.origins.get(index).or(self.origins.first()).map_or("", String::as_str);
+        let base = base.map_or(own, |base| base.trim_end_matches('/'));
+        // All are equally long.
+        format!("{base}{}{index:05}", self.shared.prefix)
     }
 
     pub fn subscribers(&self) -> &[Arc<Subscriber>] {
@@ -219,13 +240,13 @@ impl Receivers {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, acceptor.clone(), Arc::clone(&shared)));
+                    connections.spawn(serve(stream, Arc::clone(&shared)));
                 }
                 // Out of file descriptors, for one: others may be closed in a moment.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -236,9 +257,18 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
 }
 
 /// Serves one connection. Whatever goes wrong ends it: the bus sends again.
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) -> io::Result<()> {
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    match &shared.tls {
+        Some(tls) => {
+            let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+            exchange(stream, &shared).await
+        }
+        None => exchange(stream, &shared).await,
+    }
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     let mut exchange = Exchange { stream, buffer: Vec::with_capacity(CHUNK) };
     while let Some(head) = exchange.head(&shared.prefix).await? {
         let body = exchange.body(&head).await?;
@@ -248,7 +278,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) ->
             continue;
         };
         exchange.wait_for(subscriber).await?;
-        receive(&shared, subscriber, &exchange.buffer[body.clone()]);
+        receive(shared, subscriber, &exchange.buffer[body.clone()]);
         exchange.answer(TAKEN, body.end).await?;
     }
     Ok(())
@@ -290,7 +320,7 @@ struct Exchange<S> {
     buffer: Vec<u8>,
 }
 
-impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Exchange<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Reads the next header; none when the connection has ended.
     async fn head(&mut self, prefix: &str) -> io::Result<Option<Head>> {
         loop {

@@ -16,8 +16,10 @@ pub struct Run {
     pub scenario: &'static str,
     pub subscribers: usize,
     pub topics: usize,
+    /// Where calls go; 0 if none is made.
+    pub destinations: usize,
     pub connections: usize,
-    /// Events in a request.
+    /// Events, calls or postbacks in a request.
     pub array: usize,
     /// What subscribers ask for.
     pub max: u32,
@@ -33,7 +35,7 @@ pub struct Run {
 
 #[derive(Serialize)]
 pub struct PublishedFigures {
-    /// Requests and accepted events, those included that were published before the measuring began.
+    /// Requests and accepted events, calls or postbacks, those included that were published before the measuring began.
     pub requests: u64,
     pub events: u64,
     /// Requests that were sent again because they were refused for the moment or not answered.
@@ -48,7 +50,7 @@ pub struct PublishedFigures {
 
 #[derive(Serialize)]
 pub struct ReceivedFigures {
-    /// Each event counts once for each subscriber.
+    /// Each event counts once for each subscriber, each call once.
     pub events: u64,
     pub batches: u64,
     /// From the first publish to the last receipt.
@@ -61,7 +63,8 @@ pub struct ReceivedFigures {
     pub empty_after_s: f64,
     pub missing: u64,
     pub duplicated: u64,
-    pub out_of_order: u64,
+    /// None for calls, which have no order.
+    pub out_of_order: Option<u64>,
     /// Delivered to somebody who has not subscribed to them.
     pub strange: u64,
 }
@@ -102,13 +105,13 @@ pub struct StoredFigures {
     pub before: u64,
     pub full: u64,
     pub drained: u64,
-    /// What was added for one queued event.
+    /// What was added for one queued event, or one waiting call.
     pub per_event: f64,
 }
 
 #[derive(Serialize)]
 pub struct NoisyFigures {
-    /// Publish to receipt of all others, while one answers like them, and while it hangs.
+    /// From publish, or from handing in a call, to receipt of all others, while one answers like them, and while it hangs.
     pub without: Option<Quantiles>,
     pub with: Option<Quantiles>,
     pub p50_ratio: Option<f64>,
@@ -118,12 +121,12 @@ pub struct NoisyFigures {
 impl PublishedFigures {
     pub fn of(published: &Published) -> Self {
         Self {
-            requests: published.events() / published.array,
-            events: published.events(),
+            requests: published.items() / published.array,
+            events: published.items(),
             sent_again: published.again,
             seconds: published.took.as_secs_f64(),
             requests_per_s: published.requests_per_s(),
-            events_per_s: published.events_per_s(),
+            events_per_s: published.items_per_s(),
             latency: Quantiles::of(&published.latency),
         }
     }
@@ -131,24 +134,33 @@ impl PublishedFigures {
 
 impl ReceivedFigures {
     /// What arrived, against what was published. Times are for the caller to add.
-    pub fn of(receivers: &Receivers, published: &Published) -> Self {
+    pub fn of(receivers: &Receivers, published: &Published, ordered: bool) -> Self {
         let totals = receivers.totals();
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
         let took = seconds(published.first_micros, totals.last_micros());
         let Faults { missing, duplicated, out_of_order, strange } =
             receivers.faults(&published.accepted);
         Self {
-            events: totals.events(),
-            batches: totals.batches(),
-            events_per_s: if took > 0.0 { totals.events() as f64 / took } else { 0.0 },
+            events: totals.items(),
+            batches: totals.requests(),
+            events_per_s: if took > 0.0 { totals.items() as f64 / took } else { 0.0 },
             latency: None,
             lateness: None,
             empty_after_s: seconds(published.last_micros, totals.last_micros()),
             missing,
             duplicated,
-            out_of_order,
+            out_of_order: ordered.then_some(out_of_order),
             strange,
         }
+    }
+}
+
+impl NoisyFigures {
+    pub fn of(without: Option<Quantiles>, with: Option<Quantiles>) -> Self {
+        let ratio = |of: fn(Quantiles) -> f64| Some(of(with?) / of(without?));
+        let (p50_ratio, p99_ratio) =
+            (ratio(|quantiles| quantiles.p50), ratio(|quantiles| quantiles.p99));
+        Self { without, with, p50_ratio, p99_ratio }
     }
 }
 
@@ -163,8 +175,9 @@ impl Run {
     /// What was published and received, and at which cost.
     pub fn measured(mut self, stage: &Stage<'_>, published: &Published) -> Self {
         self.published = Some(PublishedFigures::of(published));
-        if self.subscribers > 0 {
-            self.received = Some(ReceivedFigures::of(stage.receivers(), published));
+        if self.subscribers + self.destinations > 0 {
+            let ordered = self.destinations == 0;
+            self.received = Some(ReceivedFigures::of(stage.receivers(), published, ordered));
         }
         self.cost = Some(stage.cost());
         self
@@ -173,7 +186,9 @@ impl Run {
     /// Whether the bus has kept what it promises.
     pub fn is_good(&self) -> bool {
         let good = |received: &ReceivedFigures| {
-            received.missing == 0 && received.out_of_order == 0 && received.strange == 0
+            received.missing == 0
+                && received.out_of_order.unwrap_or(0) == 0
+                && received.strange == 0
         };
         self.received.as_ref().is_none_or(good)
     }

@@ -1,6 +1,7 @@
 //! The scenarios: what is published, who receives it, and what is looked at.
 
 mod backlog;
+mod calls;
 mod fan_out;
 mod many;
 mod noisy;
@@ -30,6 +31,8 @@ pub enum Scenario {
     Backlog,
     /// 100 subscribers, of which one hangs: what the others notice
     Noisy,
+    /// Calls and postbacks: taken and made, few and many, and what a hanging destination does
+    Calls,
     /// The web stack alone, with nothing behind it
     Ceiling,
     /// All of them
@@ -37,7 +40,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 9] = [
         Self::Ceiling,
         Self::Publish,
         Self::Bulk,
@@ -46,6 +49,7 @@ impl Scenario {
         Self::Many,
         Self::Backlog,
         Self::Noisy,
+        Self::Calls,
     ];
 
     /// Those that are meant, each once.
@@ -63,6 +67,8 @@ impl Scenario {
     }
 }
 
+/// The events of a backlog.
+const EVENTS: u64 = 1_000_000;
 /// Before a steady rate is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -72,8 +78,8 @@ pub struct Wishes {
     pub connections: usize,
     /// Requests a second.
     pub rate: Option<f64>,
-    /// Events of a backlog.
-    pub events: u64,
+    /// Events, calls or postbacks of a backlog.
+    pub events: Option<u64>,
     pub max: Option<u32>,
     pub timeout: Option<Duration>,
     /// How many subscribers, where a scenario has many.
@@ -113,7 +119,7 @@ impl Wishes {
 }
 
 impl Script {
-    /// A run that is about to be played like this.
+    /// A run with events that is about to be played like this.
     fn run(&self, scenario: &'static str, subscribers: usize, terms: Terms) -> Run {
         Run {
             scenario,
@@ -130,7 +136,7 @@ impl Script {
 
 /// What all subscribers of one topic are to receive.
 fn due(published: &Published, subscribers: usize) -> u64 {
-    published.events() * subscribers as u64
+    published.items() * subscribers as u64
 }
 
 /// Plays one scenario; some are more than one measurement.
@@ -151,6 +157,7 @@ pub async fn play(
         Scenario::Many => runs.push(many::play(crew, wishes).await?),
         Scenario::Backlog => runs.push(backlog::play(crew, wishes).await?),
         Scenario::Noisy => runs.push(noisy::play(crew, wishes).await?),
+        Scenario::Calls => calls::play(crew, wishes, runs).await?,
         Scenario::Ceiling => runs.push(throughput::ceiling(crew, wishes).await?),
         Scenario::All => {}
     }

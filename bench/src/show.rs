@@ -18,8 +18,8 @@ pub fn text(report: &Report, screen: Screen) -> String {
 fn throughput(report: &Report, screen: Screen) -> String {
     let columns = [
         "SCENARIO",
-        "PUBLISHES/S",
-        "EVENTS/S",
+        "REQUESTS/S",
+        "ACCEPTED/S",
         "OF CEILING",
         "DELIVERED/S",
         "EMPTY AFTER",
@@ -32,6 +32,7 @@ fn throughput(report: &Report, screen: Screen) -> String {
     for run in &report.runs {
         let published = run.published.as_ref();
         let received = run.received.as_ref();
+        let disorder = received.and_then(|received| received.out_of_order);
         let fault = |number: u64| match number {
             0 => ("0".into(), Tone::Plain),
             number => (whole(number as f64), Tone::Bad),
@@ -47,14 +48,14 @@ fn throughput(report: &Report, screen: Screen) -> String {
             plain(received.map(|received| whole(received.events as f64))),
             received.map_or(plain(None), |received| fault(received.missing)),
             plain(received.map(|received| whole(received.duplicated as f64))),
-            received.map_or(plain(None), |received| fault(received.out_of_order)),
+            disorder.map_or(plain(None), fault),
         ]);
     }
     table.text()
 }
 
 fn times(report: &Report, screen: Screen) -> String {
-    let columns = ["MILLISECONDS", "FROM PUBLISH TO", "P50", "P90", "P99", "P99.9", "MAX"];
+    let columns = ["MILLISECONDS", "FROM REQUEST TO", "P50", "P90", "P99", "P99.9", "MAX"];
     let mut table = Table::new(screen, &columns, &[2, 3, 4, 5, 6]);
     for run in &report.runs {
         let published = run.published.as_ref().and_then(|published| published.latency);
@@ -127,7 +128,7 @@ fn remarks(report: &Report) -> String {
         }
         if let Some(backlog) = &run.backlog {
             lines.push(format!(
-                "{name}: {} events drained at {}/s, the first tenth at {}/s, the last at {}/s; the \
+                "{name}: {} drained at {}/s, the first tenth at {}/s, the last at {}/s; the \
                  first delivery after {:.2} s",
                 whole(backlog.events as f64),
                 whole(backlog.drained_per_s),
@@ -137,7 +138,7 @@ fn remarks(report: &Report) -> String {
             ));
             if let Some(stored) = &backlog.stored {
                 lines.push(format!(
-                    "{name}: the store took {} when empty, {} when full ({:.0} bytes an event), {} \
+                    "{name}: the store took {} when empty, {} when full ({:.0} bytes each), {} \
                      when drained",
                     megabytes(stored.before),
                     megabytes(stored.full),
@@ -174,6 +175,7 @@ fn remarks(report: &Report) -> String {
 fn name(run: &Run) -> String {
     match (run.scenario, run.subscribers) {
         ("publish", subscribers) => format!("publish to {subscribers}"),
+        ("calls", _) => format!("calls to {}", run.destinations),
         (name, _) => name.to_owned(),
     }
 }

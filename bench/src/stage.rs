@@ -4,12 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
+use super::connection::Endpoint;
 use super::cost::Cost;
 use super::mark::Clock;
 use super::own::{OwnBus, Store};
 use super::progress::Progress;
 use super::publishers::{Load, Published, Script, publish};
-use super::receivers::{Receivers, Subscriber};
+use super::receivers::{Doors, Receivers, Subscriber, Times};
+use super::request::Kind;
 use super::target::{Target, Terms};
 use super::usage::{self, Usage};
 use routemaster::bus::token::random_hex;
@@ -50,12 +54,22 @@ pub struct Crew {
     pub callback: Option<String>,
 }
 
-/// Who takes part.
+/// Who takes part, and in what.
 pub struct Cast {
+    /// Who receives: subscribers, or the destinations of calls.
     pub subscribers: Vec<Arc<Subscriber>>,
-    /// One for all subscribers, or one for each.
-    pub topics: usize,
-    pub terms: Terms,
+    pub play: Play,
+}
+
+/// What is sent and received.
+#[derive(Clone, Copy)]
+pub enum Play {
+    /// Events. There is one topic for all subscribers, or one for each.
+    Events { topics: usize, terms: Terms },
+    /// Calls, handed in by plain HTTP.
+    Calls,
+    /// Postbacks, handed in by plain HTTP.
+    Postbacks,
 }
 
 pub struct Stage<'a> {
@@ -64,7 +78,11 @@ pub struct Stage<'a> {
     /// The bus, if it is this stage's alone.
     fresh: Option<OwnBus>,
     receivers: Receivers,
-    topics: Vec<String>,
+    kind: Kind,
+    /// Where requests go: to the bus, or to its plain listener.
+    endpoint: Arc<Endpoint>,
+    /// Topics or URLs.
+    targets: Vec<String>,
     before: Spent,
 }
 
@@ -92,14 +110,29 @@ impl<'a> Stage<'a> {
                 (running.target.clone(), None, identity)
             }
         };
-        let Cast { subscribers, topics, terms } = cast;
+        let Cast { subscribers, play } = cast;
         let secret = random_hex()?;
-        let receivers =
-            Receivers::start(crew.port, &identity, &secret, subscribers, crew.clock).await?;
-        let topics = target.make_topics(topics).await?;
-        target.subscribe(&receivers, &topics, terms, crew.callback.as_deref()).await?;
+        let doors = match play {
+            Play::Events { .. } => Doors::Https { port: crew.port, identity: &identity },
+            Play::Calls | Play::Postbacks => Doors::PlainEach,
+        };
+        let receivers = Receivers::start(doors, &secret, subscribers, crew.clock).await?;
+        let kind = play.kind();
+        let (endpoint, targets) = match play {
+            Play::Events { topics, terms } => {
+                let topics = target.make_topics(topics).await?;
+                target.subscribe(&receivers, &topics, terms, crew.callback.as_deref()).await?;
+                (target.endpoint().clone(), topics)
+            }
+            Play::Calls | Play::Postbacks => {
+                let own = fresh.as_ref().context("calls are measured on a bus of their own")?;
+                let each = 0..receivers.subscribers().len();
+                let urls = each.map(|index| receivers.callback(None, index)).collect();
+                (Endpoint::plain(own.plain()?)?.into(), urls)
+            }
+        };
         let before = Spent { bus: None, redis: None, bench: Usage::default() };
-        let mut stage = Self { crew, target, fresh, receivers, topics, before };
+        let mut stage = Self { crew, target, fresh, receivers, kind, endpoint, targets, before };
         stage.before = stage.spent();
         Ok(stage)
     }
@@ -126,10 +159,10 @@ impl<'a> Stage<'a> {
 
     /// Publishes. What was spent before the end of the warm-up does not count.
     pub async fn publish(&mut self, script: Script) -> anyhow::Result<Published> {
-        let (token, topics) = (self.target.publisher().clone(), self.topics.clone());
-        let load = Load { token, topics, script };
-        let (accepted, _shown) = self.crew.progress.publishing();
-        let publish = publish(self.target.endpoint(), &load, self.crew.clock, &accepted);
+        let (token, targets) = (self.target.publisher().clone(), self.targets.clone());
+        let load = Load { token, kind: self.kind, targets, script };
+        let (accepted, _shown) = self.crew.progress.sending();
+        let publish = publish(&self.endpoint, &load, self.crew.clock, &accepted);
         if script.warm_up.is_zero() {
             return publish.await;
         }
@@ -141,21 +174,21 @@ impl<'a> Stage<'a> {
         published
     }
 
-    /// Waits until subscribers have received that many events in all, or nothing comes any more.
-    pub async fn drain(&self, events: u64) {
+    /// Waits until that many items were received in all, or nothing comes any more.
+    pub async fn drain(&self, items: u64) {
         let totals = self.receivers.totals();
-        let (mut last, mut since) = (totals.events(), Instant::now());
-        while totals.events() < events {
-            let now = totals.events();
+        let (mut last, mut since) = (totals.items(), Instant::now());
+        while totals.items() < items {
+            let now = totals.items();
             if now > last {
                 (last, since) = (now, Instant::now());
             }
-            self.crew.progress.step(&format!("waiting for {} of {events} events", events - now));
+            self.crew.progress.step(&format!("waiting for {} of {items} to arrive", items - now));
             if since.elapsed() > QUIET {
                 let seconds = QUIET.as_secs();
                 self.crew.progress.note(&format!(
-                    "note: waited for {} of {events} events, of which none came for {seconds} s",
-                    events - now
+                    "note: waited for {} of {items} to arrive, of which none came for {seconds} s",
+                    items - now
                 ));
                 return;
             }
@@ -228,21 +261,26 @@ impl Crew {
         }
     }
 
-    /// Whether a bus can be started without its worker.
-    pub fn can_hold_back(&self) -> bool {
+    /// Whether each measurement has a bus of its own, which can be started without its worker.
+    pub fn has_fresh_buses(&self) -> bool {
         matches!(self.site, Site::Fresh(_))
+    }
+}
+
+impl Play {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Events { .. } => Kind::Events,
+            Self::Calls => Kind::Calls,
+            Self::Postbacks => Kind::Postbacks,
+        }
     }
 }
 
 impl Cast {
     /// That many subscribers to one topic, who receive these streams.
-    pub fn of(
-        subscribers: usize,
-        streams: &Range<u32>,
-        times: &Arc<super::receivers::Times>,
-        terms: Terms,
-    ) -> Self {
+    pub fn of(subscribers: usize, streams: &Range<u32>, times: &Arc<Times>, terms: Terms) -> Self {
         let subscribers = (0..subscribers).map(|_| Subscriber::new(streams, times)).collect();
-        Self { subscribers, topics: 1, terms }
+        Self { subscribers, play: Play::Events { topics: 1, terms } }
     }
 }

@@ -21,7 +21,7 @@ pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     crew.progress.subject("fan-out");
     let subscribers = wishes.subscribers.unwrap_or(SUBSCRIBERS);
     let events = APPENDS / subscribers as u64;
-    let until = Until { after: wishes.seconds, events };
+    let until = Until { after: wishes.seconds, items: events };
     let script = Script { until, ..wishes.script() };
     let terms = wishes.terms(1000, 500);
     let times = Times::new(Duration::ZERO)?;
@@ -32,12 +32,12 @@ pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
         stage.drain(due(&published, subscribers)).await;
         let mut run = script.run("fan-out", subscribers, terms).measured(stage, &published);
         run.fan_out = Some(FanOutFigures {
-            appends_per_s: published.events_per_s() * subscribers as f64,
-            appends_alone: crew.can_hold_back(),
+            appends_per_s: published.items_per_s() * subscribers as f64,
+            appends_alone: crew.has_fresh_buses(),
         });
         if let Some(received) = &mut run.received {
             // Where deliveries were held back, times would tell of that alone.
-            received.latency = match crew.can_hold_back() {
+            received.latency = match crew.has_fresh_buses() {
                 true => None,
                 false => Quantiles::of(&times.take()?),
             };

@@ -8,7 +8,7 @@ use super::Wishes;
 use crate::latency::Quantiles;
 use crate::receivers::{Subscriber, Times};
 use crate::report::Run;
-use crate::stage::{Cast, Crew};
+use crate::stage::{Cast, Crew, Play};
 use routemaster::config::Role;
 
 const SUBSCRIBERS: usize = 2000;
@@ -20,10 +20,11 @@ pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     let terms = wishes.terms(100, 500);
     let times = Times::new(terms.timeout)?;
     let each = (0..subscribers as u32).map(|stream| Subscriber::new(&(stream..stream + 1), &times));
-    let cast = Cast { subscribers: each.collect(), topics: subscribers, terms };
+    let cast =
+        Cast { subscribers: each.collect(), play: Play::Events { topics: subscribers, terms } };
     crew.play(cast, Role::Serve, async |stage| {
         let published = stage.publish(script).await?;
-        stage.drain(published.events()).await;
+        stage.drain(published.items()).await;
         let mut run = script.run("many", subscribers, terms);
         run.topics = subscribers;
         run = run.measured(stage, &published);

@@ -40,13 +40,7 @@ pub async fn play(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
         published.add(&hanging)?;
         stage.drain(due(&published, subscribers)).await;
         let mut run = script.run("noisy", subscribers, terms).measured(stage, &published);
-        let ratio = |of: fn(Quantiles) -> f64| Some(of(with?) / of(without?));
-        run.noisy = Some(NoisyFigures {
-            p50_ratio: ratio(|quantiles| quantiles.p50),
-            p99_ratio: ratio(|quantiles| quantiles.p99),
-            without,
-            with,
-        });
+        run.noisy = Some(NoisyFigures::of(without, with));
         Ok(run)
     })
     .await

@@ -9,6 +9,7 @@ use crate::latency::Quantiles;
 use crate::publishers::{Pace, Published, Script};
 use crate::receivers::Times;
 use crate::report::{CeilingFigures, PublishedFigures, Run};
+use crate::request::Kind;
 use crate::stage::{Cast, Crew, Site};
 use crate::target::Terms;
 use crate::usage;
@@ -26,7 +27,7 @@ const CEILING_MAX: Duration = Duration::from_secs(3);
 
 pub async fn publish(crew: &Crew, wishes: &Wishes, runs: &mut Vec<Run>) -> anyhow::Result<()> {
     let script = wishes.script();
-    let mut before = ceiling_of(crew, wishes, script).await?;
+    let mut before = ceiling_of(crew, wishes, Kind::Events, script).await?;
     for subscribers in SUBSCRIBERS {
         if subscribers > crew.subscribers_max() {
             crew.progress.note(&format!(
@@ -39,17 +40,17 @@ pub async fn publish(crew: &Crew, wishes: &Wishes, runs: &mut Vec<Run>) -> anyho
             counted(subscribers as u64, "subscriber", "subscribers")
         ));
         let run = one_topic(crew, script, "publish", subscribers, wishes.terms(1000, 500)).await?;
-        runs.push(below(crew, wishes, script, run, &mut before).await?);
+        runs.push(below(crew, wishes, Kind::Events, script, run, &mut before).await?);
     }
     Ok(())
 }
 
 pub async fn bulk(crew: &Crew, wishes: &Wishes, runs: &mut Vec<Run>) -> anyhow::Result<()> {
     let script = Script { array: ARRAY, ..wishes.script() };
-    let mut before = ceiling_of(crew, wishes, script).await?;
+    let mut before = ceiling_of(crew, wishes, Kind::Events, script).await?;
     crew.progress.subject("bulk");
     let run = one_topic(crew, script, "bulk", 1, wishes.terms(1000, 500)).await?;
-    runs.push(below(crew, wishes, script, run, &mut before).await?);
+    runs.push(below(crew, wishes, Kind::Events, script, run, &mut before).await?);
     Ok(())
 }
 
@@ -62,9 +63,9 @@ pub async fn latency(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
 pub async fn ceiling(crew: &Crew, wishes: &Wishes) -> anyhow::Result<Run> {
     let script = Script { pace: Pace::Closed, ..wishes.script() };
     crew.progress.subject("ceiling");
-    crew.progress.step("publishing to a bare server");
+    crew.progress.step("sending to a bare server");
     let before = usage::of_this_process();
-    let (published, bare) = measure_ceiling(crew, script, wishes.seconds).await?;
+    let (published, bare) = measure_ceiling(crew, Kind::Events, script, wishes.seconds).await?;
     let mut run = script.run("ceiling", 0, Terms { max: 0, timeout: Duration::ZERO });
     run.published = Some(PublishedFigures::of(&published));
     let bench = usage::of_this_process() - before;
@@ -96,14 +97,15 @@ async fn one_topic(
 }
 
 /// Measures the ceiling after a run as well, and says what share of it the run reached.
-async fn below(
+pub async fn below(
     crew: &Crew,
     wishes: &Wishes,
+    kind: Kind,
     script: Script,
     mut run: Run,
     before: &mut Option<f64>,
 ) -> anyhow::Result<Run> {
-    let after = ceiling_of(crew, wishes, script).await?;
+    let after = ceiling_of(crew, wishes, kind, script).await?;
     if let (Some(before), Some(after), Some(published)) = (*before, after, &run.published) {
         run.ceiling = Some(CeilingFigures::of(before, after, published.requests_per_s));
     }
@@ -113,7 +115,12 @@ async fn below(
 
 /// Requests a second. None for a bus on another machine, or where a rate was asked for: no share of
 /// it would say anything.
-async fn ceiling_of(crew: &Crew, wishes: &Wishes, script: Script) -> anyhow::Result<Option<f64>> {
+pub async fn ceiling_of(
+    crew: &Crew,
+    wishes: &Wishes,
+    kind: Kind,
+    script: Script,
+) -> anyhow::Result<Option<f64>> {
     let elsewhere = match &crew.site {
         Site::Fresh(_) => false,
         Site::Running(running) => !running.target.is_local(),
@@ -122,15 +129,17 @@ async fn ceiling_of(crew: &Crew, wishes: &Wishes, script: Script) -> anyhow::Res
         return Ok(None);
     }
     crew.progress.subject("ceiling");
-    crew.progress.step("publishing to a bare server");
-    let (published, _) = measure_ceiling(crew, script, wishes.seconds.min(CEILING_MAX)).await?;
+    crew.progress.step("sending to a bare server");
+    let (published, _) =
+        measure_ceiling(crew, kind, script, wishes.seconds.min(CEILING_MAX)).await?;
     Ok(Some(published.requests_per_s()))
 }
 
 async fn measure_ceiling(
     crew: &Crew,
+    kind: Kind,
     script: Script,
     seconds: Duration,
 ) -> anyhow::Result<(Published, usage::Usage)> {
-    ceiling::measure(script.connections, script.array, seconds, crew.clock).await
+    ceiling::measure(kind, script.connections, script.array, seconds, crew.clock).await
 }
