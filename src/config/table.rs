@@ -23,6 +23,7 @@ use crate::bus::event::DATA_DEPTH_MAX;
 use crate::bus::token::{ClientToken, PSEUDO_CLIENTS, RootKey};
 use crate::bus::topic::TopicName;
 use crate::egress::host_pattern::HostPattern;
+use crate::egress::proxy::Proxy;
 use crate::egress::rules::EgressRules;
 use crate::journal::{JournalBounds, JournalMode};
 use crate::store::redis::RedisOptions;
@@ -244,6 +245,11 @@ settings! {
     callback_allow: Vec<HostPattern> = "ROUTEMASTER_CALLBACK_ALLOW", "",
         "networks such as 10.0.0.0/8 (not 10.1.2.3/8), addresses, and host names such as a.example, \
          *.example or *, separated by commas", hosts;
+    /// The HTTP proxy through which everything goes that the bus sends to receivers: what is encrypted in a
+    /// tunnel (`CONNECT`), what is plain as it is. Rules for hosts hold; docs/callback-safety.md says what the
+    /// proxy has to guard itself.
+    outbound_proxy: Option<Proxy> = "ROUTEMASTER_OUTBOUND_PROXY", secret, "",
+        "http://host:port, with or without user:password@", |text| optional(text, Proxy::parse);
     /// Health points that a delivered batch gives its subscriber, who has 0 to 100.
     hp_heal_rate: u8 = "ROUTEMASTER_HP_HEAL_RATE", "1", "0 to 100 points", points;
     /// Health points that a failed delivery takes. A minus in front, as the original has it, says

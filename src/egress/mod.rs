@@ -2,14 +2,15 @@
 //!
 //! [`rules`] say which hosts and addresses are allowed; [`outbound`] is the client for what goes to
 //! receivers, whose [`resolver`] holds each address against the rules when a connection is made; [`reuse`]
-//! sends again what met a connection that was just being closed; [`pools`] follow hosts that move.
-//! [`client`] is for the services and the bus's own API.
+//! sends again what met a connection that was just being closed; [`pools`] follow hosts that move;
+//! [`proxy`] is the way out where there is no other one. [`client`] is for the services and the bus's own API.
 
 mod address_forms;
 pub mod client;
 pub mod host_pattern;
 pub mod outbound;
 pub mod pools;
+pub mod proxy;
 pub mod resolver;
 pub mod retry_after;
 mod reuse;

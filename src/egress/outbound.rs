@@ -1,7 +1,8 @@
-//! The client for what the bus sends by itself: pooled, HTTP/1.1, no redirects, no proxy from the
-//! environment. It is hyper's own, because what a receiver may do to it has to be bounded on the way.
+//! The client for what the bus sends by itself: pooled, HTTP/1.1, no redirects, no proxy but the one of
+//! the settings. It is hyper's own, because what a receiver may do to it has to be bounded on the way.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,20 +11,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, Uri};
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::Resumption;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tower::Service;
 
+use super::proxy::{Proxy, ProxyConnector, Reached};
 use super::resolver::CheckedResolver;
 use super::reuse;
 use crate::causes;
@@ -49,14 +51,22 @@ pub struct OutboundOptions {
     /// For a connection to stand, TLS included.
     pub connect_timeout: Duration,
     pub resolver: Arc<CheckedResolver>,
+    pub proxy: Option<Proxy>,
 }
 
 /// What clients with connections of their own are made from.
-pub struct OutboundTemplate(Connector);
+pub struct OutboundTemplate {
+    connector: Connector,
+    proxy: Option<Proxy>,
+}
 
 /// A client; its clones share its connections.
 #[derive(Clone)]
-pub struct Outbound(Client<Connector, Full<Bytes>>);
+pub struct Outbound {
+    client: Client<Connector, Full<Bytes>>,
+    /// What a plain request has to show a proxy.
+    proxy_authorization: Option<HeaderValue>,
+}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,16 +106,24 @@ impl OutboundTemplate {
         // A ticket is kept by name alone, and would be shown in clear to another port of it, which may be
         // another server. Connections are kept instead.
         tls.resumption = Resumption::disabled();
-        let mut tcp = HttpConnector::new_with_resolver(Names(options.resolver));
+        let resolver = options.resolver;
+        let is_checked = options.proxy.is_none();
+        let mut tcp =
+            HttpConnector::new_with_resolver(Names { resolver: resolver.clone(), is_checked });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(options.connect_timeout));
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self(Connector { https, timeout: options.connect_timeout }))
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let way = match &options.proxy {
+            None => Way::Direct(https.wrap_connector(tcp)),
+            Some(proxy) => {
+                let wrap = |tunnel| https.wrap_connector(tunnel);
+                Way::Proxy(ProxyConnector::new(proxy.clone(), resolver, tcp, wrap).into())
+            }
+        };
+        let connector = Connector { way, timeout: options.connect_timeout };
+        Ok(Self { connector, proxy: options.proxy })
     }
 
     /// A client with connections of its own.
@@ -121,7 +139,10 @@ impl OutboundTemplate {
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true);
-        Outbound(builder.build(self.0.clone()))
+        Outbound {
+            client: builder.build(self.connector.clone()),
+            proxy_authorization: self.proxy.as_ref().and_then(Proxy::authorization).cloned(),
+        }
     }
 }
 
@@ -137,7 +158,7 @@ impl Outbound {
         timeout: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         self.send(request, timeout, |request| {
-            reuse::execute(move || self.0.request(request.clone()))
+            reuse::execute(move || self.client.request(request.clone()))
         })
         .await
     }
@@ -152,7 +173,7 @@ impl Outbound {
         request: Request<Full<Bytes>>,
         timeout: Duration,
     ) -> Result<Response<Incoming>, SendError> {
-        self.send(request, timeout, |request| self.0.request(request)).await
+        self.send(request, timeout, |request| self.client.request(request)).await
     }
 
     async fn send<F>(
@@ -164,6 +185,10 @@ impl Outbound {
     where
         F: Future<Output = Result<Response<Incoming>, ClientError>>,
     {
+        let is_plain = request.uri().scheme_str() == Some("http");
+        if let Some(value) = self.proxy_authorization.as_ref().filter(|_| is_plain) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
+        }
         let flooded = Arc::new(Notify::new());
         let (count, told) = (AtomicUsize::new(0), flooded.clone());
         on_informational(&mut request, move |_| {
@@ -210,25 +235,41 @@ pub async fn read_beginning(mut body: Incoming, bytes: usize) -> Vec<u8> {
 /// Connects within a time, TLS included, and notes that it was done.
 #[derive(Clone)]
 struct Connector {
-    https: HttpsConnector<HttpConnector<Names>>,
+    way: Way,
     timeout: Duration,
 }
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+#[derive(Clone)]
+enum Way {
+    Direct(HttpsConnector<HttpConnector<Names>>),
+    Proxy(Box<ProxyConnector>),
+}
+
+pub(super) type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
-    type Response = Stream;
+    type Response = Reached;
     type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Stream, ConnectError>>;
+    type Future = BoxFuture<'static, Result<Reached, ConnectError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.https.poll_ready(cx)
+        match &mut self.way {
+            Way::Direct(https) => https.poll_ready(cx),
+            Way::Proxy(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         reuse::note_connect();
-        let (connecting, limit) = (self.https.call(uri), self.timeout);
+        let connecting = match &mut self.way {
+            Way::Direct(https) => {
+                let connecting = https.call(uri);
+                let direct = |stream| Reached { stream, by_plain_proxy: false };
+                Box::pin(async move { connecting.await.map(direct) }) as Self::Future
+            }
+            Way::Proxy(proxy) => proxy.connect(uri),
+        };
+        let limit = self.timeout;
         Box::pin(async move {
             let late = |_| {
                 let text = format!("no connection within {} ms", limit.as_millis());
@@ -239,12 +280,16 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The names of hosts, behind the rules for addresses.
+/// The names of hosts.
 #[derive(Clone)]
-struct Names(Arc<CheckedResolver>);
+pub(super) struct Names {
+    resolver: Arc<CheckedResolver>,
+    /// Whether they are behind the rules for addresses, as all are but that of a proxy.
+    is_checked: bool,
+}
 
 impl Service<Name> for Names {
-    type Response = std::vec::IntoIter<std::net::SocketAddr>;
+    type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = BoxFuture<'static, io::Result<Self::Response>>;
 
@@ -253,10 +298,16 @@ impl Service<Name> for Names {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let resolver = self.0.clone();
+        let Self { resolver, is_checked } = self.clone();
         Box::pin(async move {
-            let allowed = resolver.allowed(name.as_str()).await;
-            allowed.map(Vec::into_iter).map_err(io::Error::other)
+            let found = match is_checked {
+                true => resolver.allowed(name.as_str()).await,
+                false => {
+                    let all = resolver.addresses(name.as_str()).await;
+                    all.map(|all| all.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
+                }
+            };
+            found.map(Vec::into_iter).map_err(io::Error::other)
         })
     }
 }

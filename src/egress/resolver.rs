@@ -95,6 +95,15 @@ impl CheckedResolver {
         }
     }
 
+    /// Whether each address of a name may be connected to.
+    ///
+    /// # Errors
+    /// Which may not.
+    pub fn check_all(&self, name: &str, addresses: &[IpAddr]) -> Result<(), String> {
+        let all = addresses.iter().try_for_each(|address| self.rules.check_address(*address));
+        all.map_err(|denied| format!("not every address of {name} is allowed: {denied}"))
+    }
+
     /// All addresses that a name has, allowed or not.
     ///
     /// # Errors

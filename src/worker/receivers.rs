@@ -41,6 +41,7 @@ impl Receivers {
             verify: settings.ssl_verify,
             connect_timeout: settings.connect_timeout,
             resolver: resolver.clone(),
+            proxy: settings.outbound_proxy.clone(),
         });
         // All that can be wrong with it comes from the settings.
         let template = template.map_err(|error| {

@@ -38,6 +38,7 @@ mod batches;
 mod callback_safety;
 mod delivery;
 mod failures;
+mod outbound_proxy;
 
 mod autodrop;
 mod retention;

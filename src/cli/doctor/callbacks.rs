@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use tokio::net::TcpStream;
 
 use super::dial::{Dialler, Failure};
 use super::finding::{Finding, Verdict};
@@ -15,6 +16,7 @@ use crate::bus::subscription::CallbackUrl;
 use crate::cli::monitoring::{Subscription, veil};
 use crate::cli::words::counted;
 use crate::config::{Settings, Survey};
+use crate::egress::proxy::Proxy;
 use crate::egress::rules::EgressRules;
 use crate::tls::development::ca_path;
 use crate::tls::probe::Probe;
@@ -27,12 +29,13 @@ const AT_ONCE: usize = 16;
 const LIMIT_MAX: Duration = Duration::from_secs(10);
 
 /// What decides whether a worker gets through. One that is bad leaves nothing to say.
-const SETTINGS_THAT_MATTER: [&str; 5] = [
+const SETTINGS_THAT_MATTER: [&str; 6] = [
     "ROUTEMASTER_SSL_VERIFY",
     "ROUTEMASTER_CALLBACK_CA_FILE",
     "ROUTEMASTER_CALLBACK_DENY",
     "ROUTEMASTER_CALLBACK_ALLOW",
     "ROUTEMASTER_CONNECT_TIMEOUT",
+    "ROUTEMASTER_OUTBOUND_PROXY",
 ];
 
 pub async fn check(subscriptions: Option<&[Subscription]>, survey: &Survey) -> Vec<Finding> {
@@ -43,10 +46,13 @@ pub async fn check(subscriptions: Option<&[Subscription]>, survey: &Survey) -> V
         let why = format!("not looked at: {name} must be mended first");
         return vec![Finding::skipped(CHECK, why)];
     }
+    let settings = &survey.settings;
+    if let Some(proxy) = &settings.outbound_proxy {
+        return vec![of_proxy(proxy, settings.connect_timeout.min(LIMIT_MAX)).await];
+    }
     if subscriptions.is_empty() {
         return vec![Finding::ok(CHECK, "nobody is subscribed")];
     }
-    let settings = &survey.settings;
     let rules = Arc::new(settings.egress_rules());
     let probe = match Probe::new(&ca_files(settings), settings.ssl_verify) {
         Ok(probe) => probe,
@@ -70,6 +76,24 @@ pub async fn check(subscriptions: Option<&[Subscription]>, survey: &Survey) -> V
         findings.insert(0, Finding::ok(CHECK, format!("{what} connections{of}")));
     }
     findings
+}
+
+/// Where everything goes through a proxy, whether that is there. What it lets through, deliveries tell.
+async fn of_proxy(proxy: &Proxy, limit: Duration) -> Finding {
+    let address = proxy.address();
+    let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+    let why = match connected {
+        Ok(Ok(_)) => {
+            let found = format!(
+                "the proxy {address} takes connections; what is behind it was not looked at"
+            );
+            return Finding::ok(CHECK, found);
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no connection within {} s", limit.as_secs_f64()),
+    };
+    let found = format!("the proxy {address}, through which all deliveries go: {why}");
+    Finding::problem(CHECK, found, "correct ROUTEMASTER_OUTBOUND_PROXY, or look at the proxy")
 }
 
 /// Whom a worker trusts beside the system's authorities. It makes the development authority; who only
