@@ -6,6 +6,7 @@
 
 mod calls;
 pub mod environment;
+mod originals;
 mod parse;
 #[cfg(test)]
 mod render;
@@ -114,7 +115,9 @@ impl Sources<'_> {
         let set = (self.flags)(&setting.flag())
             .or_else(|| (self.environment)(setting.name))
             .or_else(|| setting.alias.and_then(|alias| (self.environment)(alias)));
-        let set = set.filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")?;
+        let set = set
+            .filter(|value| !value.is_empty() || setting.name == "ROUTEMASTER_CLIENTS")
+            .or_else(|| originals::value_of(setting.name, self.environment))?;
         // The original lets this one name another variable, such as that of a hosted Redis.
         if setting.name == "ROUTEMASTER_REDIS_URL" && !set.contains(':') {
             return Some((self.environment)(&set).unwrap_or(set));

@@ -205,7 +205,8 @@ impl Call {
             headers.authorise_by(url);
         }
         let body = payload::read(&mut fields, headers.content_type());
-        let requeue = fields.switch("requeue").unwrap_or(false);
+        // As in the original.
+        let requeue = fields.switch("requeue").unwrap_or(true);
         let mut call = Self {
             id: None,
             request: CallRequest {
@@ -345,7 +346,7 @@ mod tests {
         let plain = ours(r#"{"url":"http://[::1]:8080"}"#).unwrap();
         assert_eq!(plain.request.method, "GET");
         assert_eq!(plain.request.destination(), "http://[::1]:8080");
-        assert_eq!((plain.due, plain.persistence.requeue), (Due::In(Duration::ZERO), false));
+        assert_eq!((plain.due, plain.persistence.requeue), (Due::In(Duration::ZERO), true));
     }
 
     #[test]
@@ -386,7 +387,7 @@ mod tests {
         assert_eq!(call.due, Due::At(1_796_113_800_500));
         assert_eq!(call.timeout, Some(Duration::from_secs(1)));
         let expected =
-            Persistence { requeue: false, max_attempts: Some(3), give_up_after: Some(60_000) };
+            Persistence { requeue: true, max_attempts: Some(3), give_up_after: Some(60_000) };
         assert_eq!((call.persistence, call.id.unwrap().as_str()), (expected, "order:17"));
     }
 

@@ -117,9 +117,8 @@ fn of_calls(settings: &Settings) -> Vec<Warning> {
 
 /// Settings of the originals that mean nothing here.
 fn of_the_originals(names: impl Iterator<Item = String>) -> Vec<Warning> {
-    let mut without_meaning: Vec<String> = names
-        .filter(|name| name == "QUEUE_NUMBER_OF_CONSUMERS" || name.starts_with("RABBITMQ_"))
-        .collect();
+    let mut without_meaning: Vec<String> =
+        names.filter(|name| name.starts_with("QUEUE_") || name.starts_with("RABBITMQ_")).collect();
     without_meaning.sort();
     without_meaning.dedup();
     if without_meaning.is_empty() {

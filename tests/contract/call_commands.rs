@@ -60,7 +60,8 @@ on_both_stores!(many_are_retried_and_purged, |store| async move {
     let server = bus.serve().await;
     let (demo, receiver) = (server.client("demo"), bus.receiver().await);
     receiver.answer(Answer::Status(500));
-    let many: Vec<Value> = (0..30).map(|_| json!({"url": receiver.url()})).collect();
+    let many: Vec<Value> =
+        (0..30).map(|_| json!({"url": receiver.url(), "requeue": false})).collect();
     demo.post("/calls", Value::Array(many).to_string()).await.expect(202);
     let dead = async |count: usize| {
         eventually("dead letters", async || {

@@ -93,9 +93,13 @@ on_both_stores!(a_call_that_fails_is_made_again_until_it_succeeds, |store| async
         assert_eq!(made.header("idempotency-key"), Some(id.as_str()));
     }
     reaches(&demo, &id, "done").await;
-    // Without `requeue`, the first failure is the last.
-    receiver.answer_next([Answer::Status(503)]);
+    // As with the original's clients, so it is with a call that does not say `requeue`.
+    receiver.answer_next([Answer::Status(500)]);
     let id = call(&demo, &json!({"url": receiver.url()})).await;
+    reaches(&demo, &id, "done").await;
+    // With `false`, the first failure is the last.
+    receiver.answer_next([Answer::Status(503)]);
+    let id = call(&demo, &json!({"url": receiver.url(), "requeue": false})).await;
     let dead = reaches(&demo, &id, "dead").await;
     assert_eq!((&dead["status"], &dead["attempts"]), (&json!(503), &json!(1)));
     let letters = demo.get("/dead_letters").await.expect(200).json();
@@ -138,11 +142,11 @@ on_both_stores!(redirects_are_followed_and_credentials_stay_at_home, |store| asy
     reaches(&demo, &id, "done").await;
     // One that leads to itself, and one to where nobody may go.
     home.answer(Answer::Redirect(home.url()));
-    let id = call(&demo, &json!({"url": home.url()})).await;
+    let id = call(&demo, &json!({"url": home.url(), "requeue": false})).await;
     let dead = reaches(&demo, &id, "dead").await;
     assert_eq!(dead["error"], json!("redirected more than 10 times"));
     home.answer(Answer::Redirect("http://169.254.169.254/latest".into()));
-    let id = call(&demo, &json!({"url": home.url()})).await;
+    let id = call(&demo, &json!({"url": home.url(), "requeue": false})).await;
     let reason = reaches(&demo, &id, "dead").await["error"].to_string();
     assert!(reason.contains("169.254.169.254 is denied"), "{reason}");
 });

@@ -3,7 +3,7 @@
 use routemaster::tls::development::{DevelopmentCa, ca_path};
 use serde_json::json;
 
-use crate::support::{Bus, Client, Process, Signal, Store, eventually, raw, run, soon};
+use crate::support::{Answer, Bus, Client, Process, Signal, Store, eventually, raw, run, soon};
 
 on_both_stores!(no_subcommand_means_web_and_worker_in_one_process, |store| async move {
     let bus = Bus::new(&store);
@@ -121,6 +121,60 @@ fn the_originals_own_env_file_starts_the_bus() {
         server.client("demo").claims("widgets").await;
         let other = server.stderr.line_with("ROUTEMASTER_APP_NAME is not a setting").await;
         assert!(other.unwrap().contains("WARN"));
+    });
+}
+
+/// As the call proxy has them, in Compose's notation.
+const ENV_OF_THE_CALL_PROXY: &str = r#"version: '2'
+
+services:
+  env:
+    environment:
+      QUEUE_HOST: "queue"
+      QUEUE_PORT: "5672"
+      QUEUE_NAME: "services"
+      QUEUE_NUMBER_OF_CONSUMERS: 3
+      REQUEUE_FAILED_AFTER_MILLISECONDS: 50
+      FILE_LOG_ENABLED: 1
+      FAST_PUBLISH: 0
+      AUTHORIZATION_HEADER: X-Authorization
+      AUTHORIZATION_KEY: ""
+      TLS: 1
+      REDIRECT_TO_TLS: 0
+      RABBITMQ_DEFAULT_USER: "usernameforrabbitmq"
+      RABBITMQ_DEFAULT_PASS: "passwordforrabbitmq"
+      RABBITMQ_DEFAULT_VHOST: "/"
+      RABBITMQ_HIPE_COMPILE: 1
+"#;
+
+#[test]
+fn the_call_proxys_own_env_file_starts_the_bus() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        std::fs::write(bus.directory().join(".env"), ENV_OF_THE_CALL_PROXY).unwrap();
+        let missing = bus.run(&["serve"]).await;
+        assert_eq!(missing.code, Some(2));
+        assert!(missing.stderr.contains("ssl/server.crt"), "{}", missing.stderr);
+
+        let ssl = bus.directory().join("ssl");
+        std::fs::create_dir(&ssl).unwrap();
+        let identity = bus.identity();
+        std::fs::write(ssl.join("server.crt"), identity.certificate).unwrap();
+        std::fs::write(ssl.join("server.key"), identity.key).unwrap();
+        let bus = bus.trusting_receivers();
+        let server = bus.serve().await;
+        let receiver = bus.receiver().await;
+        receiver.answer_next([Answer::Status(500)]);
+        let nobody = Client::new(server.base(), &bus.ca_path());
+        nobody.post("/", json!({"url": receiver.url()}).to_string()).await.expect(202);
+        receiver.attempts(2).await;
+        let log = std::fs::read_to_string(bus.directory().join("routemaster.log")).unwrap();
+        for told in
+            ["QUEUE_HOST, QUEUE_NAME, QUEUE_NUMBER_OF_CONSUMERS", "calls need no authorisation"]
+        {
+            assert!(log.contains(told), "{told}: {log}");
+        }
+        assert!(!log.contains("development certificate"), "{log}");
     });
 }
 
