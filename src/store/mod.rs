@@ -27,6 +27,7 @@ mod error;
 mod held_duty;
 mod imports;
 mod lanes;
+mod new_call;
 mod processes;
 mod queues;
 pub mod redis;

@@ -1,6 +1,5 @@
 //! `POST /calls` and, for the original's clients, `POST /`: calls are accepted (contract §9).
 
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,17 +12,15 @@ use super::owner;
 use super::refusal::{self, CallRefusal};
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::{Api, Shared};
-use crate::bus::call::{Call, CallId, CallKind, Dialect, Due, NoCall};
+use crate::bus::call::{Call, CallId, Dialect, NoCall};
 use crate::bus::token::ClientToken;
 use crate::http::body::{Body, BodyLimits};
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
-use crate::store::{Accepted, CallKey, CallTitle, NewCall};
+use crate::store::{Accepted, NewCall};
 
 /// How many calls one request may bring.
 const CALLS_MAX: usize = 10_000;
-/// What calls queue behind that were taken unread and cannot be made.
-const NOWHERE: &str = "nowhere";
 const CONFLICT: &str = "another call has this id: nothing was stored";
 
 /// What was accepted.
@@ -114,7 +111,7 @@ pub async fn as_the_original(
     let Brought { owner, headers, body } = Brought::read(&api, request).await?;
     if api.settings.calls_fast {
         if !body.bytes.is_empty() {
-            api.calls.commit(vec![unread_call(&owner, &body.bytes)?]).await?;
+            api.calls.commit(vec![NewCall::unread(&owner, body.bytes.clone(), made_id()?)]).await?;
         }
         return Ok(StatusCode::OK.into_response());
     }
@@ -223,31 +220,7 @@ fn new_call(
         Some(id) => id,
         None => made_id()?,
     };
-    Ok(NewCall {
-        key: CallKey { client: owner.clone(), id },
-        kind: CallKind::Call,
-        fingerprint: call.fingerprint(),
-        destination: call.request.destination(),
-        title: CallTitle::Own(call.request.title()),
-        content: call.content(),
-        due: call.due,
-    })
-}
-
-/// A body that nobody was told anything about: if there is a call in it, that.
-fn unread_call(owner: &ClientToken, body: &Bytes) -> Result<NewCall, CallRefusal> {
-    if let Ok(call) = Call::parse(body, Dialect::Original) {
-        return new_call(owner, &call, None);
-    }
-    Ok(NewCall {
-        key: CallKey { client: owner.clone(), id: made_id()? },
-        kind: CallKind::Unread,
-        fingerprint: String::new(),
-        destination: NOWHERE.into(),
-        title: CallTitle::Own(String::new()),
-        content: body.clone(),
-        due: Due::In(std::time::Duration::ZERO),
-    })
+    Ok(NewCall::of(owner, call, id))
 }
 
 /// An id for a call that has none.

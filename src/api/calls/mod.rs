@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use super::state::Shared;
 pub use accept::{check_url, made_id};
-use refusal::CallRefusal;
+pub use refusal::CallRefusal;
 
 /// All routes about calls, as they describe themselves.
 pub fn routes() -> OpenApiRouter<Shared> {

@@ -1,28 +1,23 @@
 //! `POST /ingest.php`: postbacks are taken, as the original's clients send them.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::calls::{check_url, made_id, owner};
+use crate::api::calls::{CallRefusal, check_url, made_id, owner};
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::Shared;
-use crate::bus::call::{CallKind, Due};
+use crate::bus::call::CallKind;
 use crate::bus::json::Rejection;
 use crate::bus::postback::{NoPostbacks, Postbacks};
-use crate::bus::token::ClientToken;
 use crate::config::Interface;
 use crate::http::body::BodyLimits;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
-use crate::store::{CallKey, CallTitle, NewCall, StoreError};
+use crate::store::{NewCall, StoreError};
 
 /// When a client may try again if too many wait.
 const PAUSE_SECONDS: u64 = 10;
@@ -140,7 +135,8 @@ pub async fn receive(
         return Err(full(waiting, max));
     }
     if count > 0 {
-        api.calls.commit(calls(&owner, &postbacks)?).await?;
+        let calls = NewCall::postbacks(&owner, &postbacks, || made_id().map_err(no_id))?;
+        api.calls.commit(calls).await?;
     }
     Ok(Json(PostbackQueue {
         redis_is_connected: Some(PONG),
@@ -160,25 +156,6 @@ fn full(waiting: u64, max: u64) -> PostbackRefusal {
     PostbackRefusal { status: StatusCode::SERVICE_UNAVAILABLE, headers: Box::new(headers), body }
 }
 
-fn calls(owner: &ClientToken, postbacks: &Postbacks) -> Result<Vec<NewCall>, PostbackRefusal> {
-    let title: Arc<str> = postbacks.endpoint.title().into();
-    let destination = postbacks.endpoint.destination();
-    let call = |object: &serde_json::value::RawValue| {
-        let id = made_id().map_err(|_| {
-            PostbackRefusal::status(StatusCode::INTERNAL_SERVER_ERROR, "no id can be made")
-        })?;
-        Ok(NewCall {
-            key: CallKey { client: owner.clone(), id },
-            kind: CallKind::Postback,
-            fingerprint: String::new(),
-            destination: destination.clone(),
-            title: match postbacks.data.len() {
-                1 => CallTitle::Own(title.to_string()),
-                _ => CallTitle::Shared(title.clone()),
-            },
-            content: Bytes::copy_from_slice(object.get().as_bytes()),
-            due: Due::In(Duration::ZERO),
-        })
-    };
-    postbacks.data.iter().map(|object| call(object)).collect()
+fn no_id(_: CallRefusal) -> PostbackRefusal {
+    PostbackRefusal::status(StatusCode::INTERNAL_SERVER_ERROR, "no id can be made: see the log")
 }
