@@ -222,6 +222,7 @@ impl Bus {
             ca_files: ca_files.clone(),
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            plain: false,
         })?;
         Ok(Self { client, url, user, token_from, ca_files })
     }

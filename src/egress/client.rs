@@ -14,6 +14,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// For a request from its start to the end of the answer.
     pub timeout: Duration,
+    /// Whether `http://` will do.
+    pub plain: bool,
 }
 
 /// Builds a client: pooled, HTTP/1.1, no redirects, no proxy from the environment.
@@ -31,7 +33,7 @@ pub fn build(options: &ClientOptions) -> anyhow::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .https_only(true)
+        .https_only(!options.plain)
         .build()?;
     Ok(client)
 }

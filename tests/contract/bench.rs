@@ -62,13 +62,17 @@ fn check(run: &Value) {
 
     let received = &run["received"];
     let (subscribers, topics) = (number(&run["subscribers"]), number(&run["topics"]));
-    assert_eq!(received.is_null(), subscribers == 0.0, "{run}");
-    if subscribers > 0.0 {
-        // Each event goes to all subscribers of its topic.
-        assert_eq!(number(&received["events"]), accepted * subscribers / topics, "{run}");
-        for fault in ["missing", "out_of_order", "strange"] {
+    let destinations = number(&run["destinations"]);
+    assert_eq!(received.is_null(), subscribers + destinations == 0.0, "{run}");
+    if !received.is_null() {
+        // Each event goes to all subscribers of its topic, each call to one destination.
+        let all = if destinations > 0.0 { accepted } else { accepted * subscribers / topics };
+        assert_eq!(number(&received["events"]), all, "{run}");
+        for fault in ["missing", "strange"] {
             assert_eq!(received[fault], 0, "{run}");
         }
+        let in_order = if destinations > 0.0 { Value::Null } else { json!(0) };
+        assert_eq!(received["out_of_order"], in_order, "{run}");
         let batches = number(&received["batches"]);
         assert!(batches > 0.0 && batches <= number(&received["events"]), "{run}");
         assert!(number(&received["events_per_s"]) > 0.0, "{run}");
@@ -209,6 +213,34 @@ fn a_subscriber_that_hangs_gets_everything_in_the_end() {
         );
     });
 }
+
+on_both_stores!(calls_and_postbacks_all_arrive_also_at_one_that_hangs, |store| async move {
+    let bus = Bus::new(&Store::sqlite());
+    let kind = if store.url().is_some() { "redis" } else { "sqlite" };
+    let runs = runs(&bus, &["calls", "--events", "2000", "--store", kind]).await;
+    let names: Vec<_> = runs
+        .iter()
+        .map(|run| (run["scenario"].as_str().unwrap(), run["destinations"].as_u64().unwrap()))
+        .collect();
+    let expected = [
+        ("calls", 0),
+        ("calls", 1),
+        ("calls", 100),
+        ("calls-latency", 1),
+        ("calls-noisy", 10),
+        ("calls-backlog", 1),
+        ("postbacks", 1),
+    ];
+    assert_eq!(names, expected);
+    assert!(runs[..3].iter().all(|run| !run["ceiling"].is_null()), "{runs:?}");
+    for times in ["without", "with"] {
+        check_quantiles(&runs[4]["noisy"][times]);
+    }
+    for run in &runs[5..] {
+        assert_eq!((number(&run["received"]["events"]), &run["array"]), (2000.0, &json!(100)));
+        assert!((100.0..3000.0).contains(&number(&run["backlog"]["stored"]["per_event"])), "{run}");
+    }
+});
 
 on_both_stores!(a_running_bus_is_left_as_it_was, |store| async move {
     let bus = Bus::new(&store);

@@ -63,6 +63,7 @@ mod commands;
 mod doctor;
 mod hostile_connections;
 mod import;
+mod import_calls;
 mod operator;
 
 mod bad_requests;

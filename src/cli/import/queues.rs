@@ -67,7 +67,7 @@ impl Transfer {
             }
             total => total?,
         };
-        let mut progress = Progress::start(total);
+        let mut progress = Progress::start(("batches", "events"), total);
         let mut batches = Batches::default();
         while !self.stop.is_cancelled() {
             let page = batches.next(&self.source).await?;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::time::Instant;
 
 use crate::bus::health::Health;
 use crate::bus::subscription::Subscription;
@@ -14,8 +16,12 @@ use crate::roles::{Access, open_and_check_store};
 use crate::store::Budget;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    ImportedPortion, ImportedTopic, Portion, Store, StoreError, StoreResult, Taken, fullest_usage,
+    ImportedPortion, ImportedTopic, NewCall, Portion, Store, StoreError, StoreResult, Taken,
+    fullest_usage,
 };
+
+/// How long a store may take to keep a portion of calls.
+const CALLS_PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Target {
     /// None if it would have to be made, which a dry run does not do.
@@ -155,6 +161,13 @@ impl Target {
             Some(store) => store.import_batches(subscriber, portions).await,
             None => Ok(Some(vec![ImportedPortion::Appended; portions.len()])),
         }
+    }
+
+    /// Keeps calls, within what all calls may take. A dry run keeps nothing.
+    pub async fn calls(&self, calls: Vec<NewCall>, max_bytes: u64) -> StoreResult<()> {
+        let Some(store) = self.to_write() else { return Ok(()) };
+        let groups = calls.into_iter().map(|call| vec![call]).collect();
+        store.accept_calls(groups, max_bytes, Instant::now() + CALLS_PATIENCE).await.map(drop)
     }
 
     /// How much room there is. What autodrop would drop need not be imported.

@@ -1,5 +1,5 @@
 //! Reads another program's Redis, from which a bus imports: portion by portion, and with commands
-//! that only read.
+//! that only read; but a list can be moved, whose elements are taken out once they are here.
 //!
 //! It knows nothing of what is in there. Keys, members and values are bytes.
 
@@ -21,7 +21,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many elements of a set or hash are asked for at once.
 const SCAN_COUNT: i64 = 500;
 
-/// A connection to a Redis that is only read.
+/// Takes one element after the other off the end of a list.
+const TAKE_LAST: &str = "
+    for _, element in ipairs(ARGV) do
+        if redis.call('LINDEX', KEYS[1], -1) == element then redis.call('RPOP', KEYS[1]) end
+    end
+    return 0";
+
+/// A connection to a Redis that is read.
 pub struct Source {
     client: Client,
     name: String,
@@ -113,6 +120,14 @@ impl Source {
         let args = vec![bytes(key), number(from), number(until)];
         let elements = self.command("LRANGE", args).await?.into_array();
         Ok(elements.into_iter().filter_map(Value::into_bytes).collect())
+    }
+
+    /// Takes these elements out of a list, the last of which is the last of the list. Those that somebody else
+    /// has taken meanwhile are passed over.
+    pub async fn take_last(&self, key: &[u8], elements: &[Bytes]) -> SourceResult<()> {
+        let mut args = vec![TAKE_LAST.into(), 1.into(), bytes(key)];
+        args.extend(elements.iter().rev().map(|element| bytes(element)));
+        self.command("EVAL", args).await.map(drop)
     }
 
     /// How many members a sorted set has.

@@ -92,6 +92,7 @@ impl Reporter {
             ca_files: Vec::new(),
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            plain: false,
         })?;
         let stop = CancellationToken::new();
         let posting = Posting {

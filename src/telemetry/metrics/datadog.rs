@@ -129,6 +129,7 @@ impl Api {
             ca_files: vec![],
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            plain: false,
         })?;
         let url = host.join("/api/v2/series")?;
         Ok(Self { http, url, key: key.to_owned(), host: host_name() })

@@ -13,6 +13,7 @@ mod output;
 mod process;
 #[path = "../../support/property.rs"]
 pub mod property;
+mod rabbitmq;
 pub mod raw;
 mod receiver;
 mod redis_cluster;
@@ -27,6 +28,7 @@ pub use client::{Client, Reply, basic, event, numbered};
 pub use layer::Layer;
 pub use output::Output;
 pub use process::{Process, Signal};
+pub use rabbitmq::RabbitMq;
 pub use receiver::{Answer, Attempt, Receiver, first_seen};
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;
