@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::body::Bytes;
 
@@ -23,6 +24,8 @@ pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub publishes: Publishes,
     pub calls: CallAcceptance,
+    /// Postbacks on their way into the store, which nobody sees there yet.
+    pub postbacks_coming: AtomicU64,
     pub authentication: Arc<Authentication>,
     pub bodies: BodyLimits,
     pub egress_rules: EgressRules,

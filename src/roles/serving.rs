@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use tokio::sync::Notify;
@@ -198,6 +199,7 @@ pub fn api(
         journal,
         publishes: PublishGroups::start(store.clone(), full, tasks),
         calls: AcceptGroups::start(store.clone(), settings.calls_room(), tasks),
+        postbacks_coming: AtomicU64::new(0),
         authentication: Arc::new(authentication),
         bodies: BodyLimits {
             max: settings.max_body,

@@ -242,7 +242,13 @@ on_both_stores!(a_client_sees_its_own_and_root_sees_all, |store| async move {
     assert!(clients(&root, "?state=dead").await.is_empty());
     demo.get("/calls?client=alice").await.expect(403);
     demo.get("/calls?state=lost").await.expect(400);
-    assert_eq!(root.get("/calls/same").await.expect(200).json()["client"], "open");
+    root.get("/calls/same").await.expect(409);
+    root.post("/calls/same/retry", "").await.expect(409);
+    let one = call(&alice, &json!({"url": "https://a.example", "delay": 3_600_000})).await;
+    assert_eq!(root.get(&format!("/calls/{one}")).await.expect(200).json()["client"], "alice");
+    demo.get(&format!("/calls/{one}")).await.expect(404);
+    root.delete(&format!("/calls/{one}")).await.expect(204);
+    root.get(&format!("/calls/{one}")).await.expect(404);
     assert_eq!(root.get("/calls/same?client=alice").await.expect(200).json()["client"], "alice");
     // Page by page.
     let first = root.get("/calls?limit=3").await.expect(200).json();

@@ -320,7 +320,8 @@ fn what_cannot_be_used_is_said_with_what_to_do_and_without_the_password() {
         ruby.run(&["CONFIG", "SET", "requirepass", "right"]);
         let at = |url: &str| format!("{url}@127.0.0.1:{}/0", ruby.0.port());
         for (url, expected) in [
-            (at("http://:s3cr3t"), "must be a URL that starts with redis://"),
+            (at("amqp://:s3cr3t"), "must be a URL that starts with redis://"),
+            (at("http://:s3cr3t"), "cannot be reached through the management plug-in"),
             ("s3cr3t".to_owned(), "must be a URL"),
             (
                 "redis://:s3cr3t@127.0.0.1:1".to_owned(),

@@ -35,6 +35,23 @@ on_both_stores!(each_object_becomes_a_call, |store| async move {
     assert_eq!(owners["calls"].as_array().unwrap().len(), 1);
 });
 
+on_both_stores!(requests_at_the_same_moment_stay_within_the_bound_too, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_POSTBACK_QUEUE_MAX", "9");
+    let server = bus.web().await;
+    let demo = server.client("demo");
+    let endpoint = json!({"method": "GET", "url": "http://a.example/"});
+    let body = json!({"endpoint": endpoint, "data": [{}, {}]}).to_string();
+    let sent = (0..20).map(|_| demo.post("/ingest.php", body.clone()));
+    let replies = futures_util::future::join_all(sent).await;
+    let taken = replies.iter().filter(|reply| reply.status == 200).count();
+    assert!((1..=4).contains(&taken), "{taken} of 20");
+    // Whoever was refused finds room for what is left.
+    for _ in taken..4 {
+        demo.post("/ingest.php", body.clone()).await.expect(200);
+    }
+    demo.post("/ingest.php", body).await.expect(503);
+});
+
 on_both_stores!(what_is_wrong_is_told_and_nothing_of_it_is_stored, |store| async move {
     let bus = Bus::new(&store).set("ROUTEMASTER_POSTBACK_QUEUE_MAX", "3");
     let server = bus.web().await;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::refusal::{self, CallRefusal};
 use super::shown::Shown;
@@ -18,6 +19,9 @@ use crate::http::authentication::Caller;
 use crate::http::refusal::Refusal;
 use crate::store::{CallCancelled, CallKey, CallStatus};
 
+/// Of how many clients root's look for an id asks at once.
+const LOOKED_AT_ONCE: usize = 16;
+
 /// Show a call.
 #[utoipa::path(
     get,
@@ -26,12 +30,13 @@ use crate::store::{CallCancelled, CallKey, CallStatus};
     tag = CALLS,
     params(
         ("id" = String, Path),
-        ("client" = Option<String>, Query, description = "whose; for root"),
+        ("client" = Option<String>, Query, description = "whose; for root, who needs it where several clients have one of this id"),
     ),
     responses(
         (status = 200, description = "the call", body = Shown),
         (status = 403, description = "a call of another client", body = refusal::Body),
         (status = 404, description = "there is no such call", body = refusal::Body),
+        (status = 409, description = "several clients have one of this id", body = refusal::Body),
         CallRefusal,
     ),
 )]
@@ -59,13 +64,13 @@ pub async fn show(
     tag = CALLS,
     params(
         ("id" = String, Path),
-        ("client" = Option<String>, Query, description = "whose; for root"),
+        ("client" = Option<String>, Query, description = "whose; for root, who needs it where several clients have one of this id"),
     ),
     responses(
         (status = 204, description = "it is due"),
         (status = 403, description = "a call of another client", body = refusal::Body),
         (status = 404, description = "there is no such call", body = refusal::Body),
-        (status = 409, description = "it is done, or on its way", body = refusal::Body),
+        (status = 409, description = "it is done, or on its way; or several clients have one of this id", body = refusal::Body),
         CallRefusal,
     ),
 )]
@@ -96,13 +101,14 @@ pub async fn retry(
     tag = CALLS,
     params(
         ("id" = String, Path),
-        ("client" = Option<String>, Query, description = "whose; for root"),
+        ("client" = Option<String>, Query, description = "whose; for root, who needs it where several clients have one of this id"),
     ),
     responses(
         (status = 204, description = "it is gone"),
         (status = 202, description = "it is on its way, and is not repeated"),
         (status = 403, description = "a call of another client", body = refusal::Body),
         (status = 404, description = "there is no such call", body = refusal::Body),
+        (status = 409, description = "several clients have one of this id", body = refusal::Body),
         CallRefusal,
     ),
 )]
@@ -124,7 +130,7 @@ pub async fn cancel(
     Ok(status)
 }
 
-/// The call of this id: a client's own; root's choice, or else one of those that came without a token.
+/// The call of this id: a client's own; for root that of whoever has one.
 async fn find(
     api: &Api,
     caller: &Caller,
@@ -132,18 +138,28 @@ async fn find(
     uri: &Uri,
 ) -> Result<(CallStatus, Bytes), CallRefusal> {
     let id = CallId::parse(id).ok_or_else(CallRefusal::not_found)?;
-    let pseudo_clients = || PSEUDO_CLIENTS.map(ClientToken::from_stored).to_vec();
-    let named = named_client(uri, caller)?;
-    let is_named = named.is_some();
-    for client in named.map_or_else(pseudo_clients, |client| vec![client]) {
-        let key = CallKey { client, id: id.clone() };
-        if let Some(found) = api.store.call(&key).await? {
-            return Ok(found);
-        }
+    let clients = match named_client(uri, caller)? {
+        Some(client) => vec![client],
+        None => all_clients(api).await?,
+    };
+    let keys = clients.into_iter().map(|client| CallKey { client, id: id.clone() });
+    let looks = stream::iter(keys).map(|key| async move { api.store.call(&key).await });
+    let found = looks.buffered(LOOKED_AT_ONCE).try_filter_map(async |found| Ok(found));
+    let mut found: Vec<_> = found.take(2).try_collect().await?;
+    let call = found.pop().ok_or_else(CallRefusal::not_found)?;
+    if found.is_empty() {
+        return Ok(call);
     }
-    if is_named {
-        return Err(CallRefusal::not_found());
-    }
-    let hint = "no call that came without a token has this id: say whose it is with `?client=`";
-    Err(CallRefusal::status(StatusCode::NOT_FOUND, hint))
+    let reason = "several clients have a call of this id: say whose it is with `?client=`";
+    Err(CallRefusal::status(StatusCode::CONFLICT, reason))
+}
+
+/// Everybody who may have calls.
+async fn all_clients(api: &Api) -> Result<Vec<ClientToken>, Refusal> {
+    let mut clients = PSEUDO_CLIENTS.map(ClientToken::from_stored).to_vec();
+    clients.extend(api.settings.clients.iter().cloned());
+    clients.extend(api.store.api_tokens().await?.into_iter().map(|token| token.token));
+    clients.sort();
+    clients.dedup();
+    Ok(clients)
 }

@@ -1,5 +1,7 @@
 //! `POST /ingest.php`: postbacks are taken, as the original's clients send them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -129,9 +131,11 @@ pub async fn receive(
     };
     check_url(&api, &postbacks.endpoint.to_string())
         .map_err(|reason| Rejection::new(format_args!("`endpoint.url`: {reason}")))?;
-    let waiting = api.store.call_counts(CallKind::Postback).await?.waiting;
     let count = postbacks.data.len() as u64;
-    if waiting + count > max && count > 0 {
+    // Before it is looked at what waits, so that of two requests one at least sees the other.
+    let coming = Coming::announce(&api.postbacks_coming, count);
+    let waiting = api.store.call_counts(CallKind::Postback).await?.waiting;
+    if waiting + coming.in_all() > max && count > 0 {
         return Err(full(waiting, max));
     }
     if count > 0 {
@@ -143,6 +147,30 @@ pub async fn receive(
         postback_queue_size: Some(waiting + count),
         error: None,
     }))
+}
+
+/// Postbacks that are on their way into the store, until this is dropped.
+struct Coming<'a> {
+    all: &'a AtomicU64,
+    mine: u64,
+}
+
+impl<'a> Coming<'a> {
+    fn announce(all: &'a AtomicU64, mine: u64) -> Self {
+        all.fetch_add(mine, Ordering::SeqCst);
+        Self { all, mine }
+    }
+
+    /// With those of other requests.
+    fn in_all(&self) -> u64 {
+        self.all.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.mine, Ordering::SeqCst);
+    }
 }
 
 fn full(waiting: u64, max: u64) -> PostbackRefusal {

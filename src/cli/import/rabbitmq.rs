@@ -154,7 +154,10 @@ impl RabbitQueue {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let failed = |error: reqwest::Error| anyhow!("{}: {}", self.name(), causes::root(&error));
+        let failed = |error: reqwest::Error| {
+            let (name, why) = (self.name(), causes::root(&error));
+            anyhow!("{name} cannot be reached through the management plug-in: {why}")
+        };
         let answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let text = answer.text().await.map_err(failed)?;
