@@ -38,8 +38,11 @@
 -- <p>commit:<slot>         string  number and result of the last commit of one committer
 -- <p>claim:<claimer>       string  number of its last claim that found something, then subscriber and
 --                                  fence of each lease; expires with them
--- <p>call:<client>/<id>    hash    client id fingerprint destination content timeout accepted attempts
---                                  fence leased cancelled over status reason
+-- <p>call:<client>/<id>    hash    kind fingerprint destination accepted own shared; later attempts fence
+--                                  leased cancelled over status reason
+-- <p>call_content:<client>/<id> string  its title (`own` bytes) and its content
+-- <p>call_title:<hash>      hash    title, calls that share it
+-- <p>calls                  zset    call -> its position
 -- <p>calls_waiting:<destination> zset  call -> when it is to be made
 -- <p>destinations_due      zset    destination -> when its first call that waits is
 -- <p>destination:<destination> hash  in_flight, failures in a row

@@ -78,14 +78,13 @@ local function keep(i)
   local due = tonumber(ARGV[i + 6])
   if ARGV[i + 5] == 'in' then due = now + due else due = math.max(due, now) end
   local kind, title = ARGV[i + 7], ARGV[i + 8]
-  local own, key = #title, call_key(member)
-  redis.call('HSET', key, 'client', ARGV[i], 'id', ARGV[i + 1], 'kind', kind, 'fingerprint', ARGV[i + 2],
-    'destination', destination, 'accepted', text(now), 'attempts', 0, 'fence', 0)
+  local key = call_key(member)
   if ARGV[i + 9] == '1' then
     redis.call('HSET', key, 'shared', share(title))
-    own, title = 0, ''
+    title = ''
   end
-  redis.call('HSET', key, 'own', own)
+  redis.call('HSET', key, 'kind', kind, 'fingerprint', ARGV[i + 2], 'destination', destination,
+    'accepted', text(now), 'own', #title)
   redis.call('SET', content_key(member), title .. ARGV[i + 4])
   redis.call('ZADD', CALLS, next_position(), member)
   wait_until(member, destination, due)

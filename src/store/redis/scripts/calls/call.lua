@@ -2,6 +2,7 @@
 
 -- A call's name in sets: no token has a slash.
 local function member_of(client, id) return client .. '/' .. id end
+local function names_of(member) return string.match(member, '^([^/]*)/(.*)$') end
 
 -- What is short, so that Redis keeps it compactly; title and content, one after the other, stand apart.
 local function call_key(member) return P .. 'call:' .. member end
@@ -33,14 +34,15 @@ local function wait_until(member, destination, due)
   redis.call('ZADD', waiting_key(destination), text(due), member)
 end
 
--- Ends a lease. `says` is what the attempt says of the destination: 'works', 'fails', or '' for nothing.
-local function release(member, destination, says)
+local function end_lease(member)
   redis.call('ZREM', CALLS_LEASED, member)
   redis.call('HDEL', call_key(member), 'leased')
+end
+
+-- Gives back places at a destination.
+local function free_up(destination, places)
   local key = destination_key(destination)
-  if redis.call('HINCRBY', key, 'in_flight', -1) < 0 then redis.call('HSET', key, 'in_flight', 0) end
-  if says == 'works' then redis.call('HDEL', key, 'failures') end
-  if says == 'fails' then redis.call('HINCRBY', key, 'failures', 1) end
+  if redis.call('HINCRBY', key, 'in_flight', -places) < 0 then redis.call('HSET', key, 'in_flight', 0) end
 end
 
 -- Counts more or fewer calls of a kind: `what` is 'calls', 'waiting', 'dead' or 'bytes'.
@@ -79,7 +81,7 @@ end
 
 local function content_of(member, own) return redis.call('GETRANGE', content_key(member), own, -1) end
 
-local STATUS_FIELDS = { 'client', 'id', 'kind', 'destination', 'over', 'leased', 'attempts', 'accepted',
+local STATUS_FIELDS = { 'kind', 'destination', 'over', 'leased', 'attempts', 'accepted',
   'status', 'reason', 'own', 'shared' }
 
 -- A call as it stands: { client, id, kind, position, destination, over or '', leased or '', attempts, accepted,
@@ -87,8 +89,9 @@ local STATUS_FIELDS = { 'client', 'id', 'kind', 'destination', 'over', 'leased',
 local function status_of(member)
   local c = redis.call('HMGET', call_key(member), unpack(STATUS_FIELDS))
   if not c[1] then return nil end
-  local due = redis.call('ZSCORE', waiting_key(c[4]), member)
+  local client, id = names_of(member)
+  local due = redis.call('ZSCORE', waiting_key(c[2]), member)
   local position = text(number(redis.call('ZSCORE', CALLS, member)) or 0)
-  return { c[1], c[2], c[3], position, c[4], c[5] or '', c[6] or '', c[7], c[8],
-    due and text(tonumber(due)) or '', c[9] or '', c[10] or '', title_of(member, c[11], c[12]) }
+  return { client, id, c[1], position, c[2], c[3] or '', c[4] or '', c[5] or '0', c[6],
+    due and text(tonumber(due)) or '', c[7] or '', c[8] or '', title_of(member, c[9], c[10]) }
 end

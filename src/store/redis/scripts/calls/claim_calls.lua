@@ -17,7 +17,8 @@ local function give_back(member)
     redis.call('ZREM', CALLS_LEASED, member)
     return
   end
-  release(member, c[1], '')
+  end_lease(member)
+  free_up(c[1], 1)
   if c[2] then forget(member) else wait_until(member, c[1], now) end
   reschedule(c[1])
 end
@@ -91,17 +92,17 @@ end
 
 local function lease(member, destination)
   local key = call_key(member)
-  local c = redis.call('HMGET', key, 'client', 'id', 'kind', 'accepted', 'fence', 'own', 'shared')
+  local c = redis.call('HMGET', key, 'kind', 'accepted', 'fence', 'own', 'shared', 'attempts')
   redis.call('ZREM', waiting_key(destination), member)
   if not c[1] then return nil end
   -- From the clock, so that it is not given out again by a server that lost its last changes.
-  local fence = text(math.max((number(c[5]) or 0) + 1, now_us()))
-  local attempt = redis.call('HINCRBY', key, 'attempts', 1)
-  redis.call('HSET', key, 'fence', fence, 'leased', 1)
+  local fence = text(math.max((number(c[3]) or 0) + 1, now_us()))
+  local attempt = (number(c[6]) or 0) + 1
+  redis.call('HSET', key, 'attempts', attempt, 'fence', fence, 'leased', 1)
   redis.call('ZADD', CALLS_LEASED, text(now + length), member)
-  redis.call('HINCRBY', destination_key(destination), 'in_flight', 1)
-  local age = math.max(0, now - tonumber(c[4]))
-  return { c[1], c[2], fence, c[3], destination, title_of(member, c[6], c[7]), content_of(member, c[6]),
+  local age = math.max(0, now - tonumber(c[2]))
+  local client, id = names_of(member)
+  return { client, id, fence, c[1], destination, title_of(member, c[4], c[5]), content_of(member, c[4]),
     attempt, age }
 end
 
@@ -115,6 +116,7 @@ while goes_on and #reply <= limit do
       goes_on = true
       local leased = lease(member, queue.name)
       if leased then
+        queue.given = (queue.given or 0) + 1
         reply[#reply + 1] = leased
         given[#given + 1] = ' ' .. member .. ' ' .. leased[3]
       end
@@ -122,7 +124,12 @@ while goes_on and #reply <= limit do
   end
   rank = rank + 1
 end
-for _, queue in ipairs(queues) do reschedule(queue.name) end
+for _, queue in ipairs(queues) do
+  if queue.given then
+    redis.call('HINCRBY', destination_key(queue.name), 'in_flight', queue.given)
+  end
+  reschedule(queue.name)
+end
 if #given > 0 then
   redis.call('SET', claims, ARGV[7] .. table.concat(given), 'PX', length)
 end
