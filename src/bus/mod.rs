@@ -12,6 +12,7 @@ pub mod event;
 pub mod health;
 pub mod hex;
 pub mod json;
+pub mod message;
 pub mod postback;
 pub mod process;
 pub mod subscription;
