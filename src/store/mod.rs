@@ -27,6 +27,7 @@ mod error;
 mod held_duty;
 mod imports;
 mod lanes;
+mod messages;
 mod new_call;
 mod processes;
 mod queues;
@@ -53,6 +54,10 @@ pub use imports::{
     Portion, Taken,
 };
 pub use lanes::{Lane, Lanes};
+pub use messages::{
+    MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
+    PublisherRemoved, TopicAdded, TopicRemoved,
+};
 pub use processes::Processes;
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
@@ -63,7 +68,9 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
-pub trait Store: Queues + Calls + Directory + Room + Duties + Processes + Imports {
+pub trait Store:
+    Queues + Calls + MessageTopics + Directory + Room + Duties + Processes + Imports
+{
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;
 

@@ -59,6 +59,11 @@ pub struct Scripts {
     pub unsubscribe_all: Script,
     pub add_api_token: Script,
     pub delete_api_token: Script,
+    pub add_message_topic: Script,
+    pub remove_message_topic: Script,
+    pub add_message_publisher: Script,
+    pub change_message_publisher: Script,
+    pub remove_message_publisher: Script,
 }
 
 impl Scripts {
@@ -144,6 +149,19 @@ impl Scripts {
             ),
             add_api_token: script!("", "directory/add_api_token"),
             delete_api_token: script!(" flags=allow-oom", "directory/delete_api_token"),
+            add_message_topic: script!("", "messages/topics", "messages/add_topic"),
+            remove_message_topic: script!(
+                " flags=allow-oom",
+                "messages/topics",
+                "messages/remove_topic"
+            ),
+            add_message_publisher: script!("", "messages/topics", "messages/add_publisher"),
+            change_message_publisher: script!("", "messages/topics", "messages/change_publisher"),
+            remove_message_publisher: script!(
+                " flags=allow-oom",
+                "messages/topics",
+                "messages/remove_publisher"
+            ),
         }
     }
 }

@@ -9,8 +9,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 6] =
-    [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5, FROM_5_TO_6];
+const MIGRATIONS: [&str; 7] =
+    [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5, FROM_5_TO_6, FROM_6_TO_7];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
@@ -219,6 +219,36 @@ const FROM_5_TO_6: &str = "
         failures INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE INDEX destinations_by_due ON destinations (due_ms) WHERE due_ms IS NOT NULL;
+";
+
+/// What version 7 has: message topics and publishers, whose ids are never given again.
+const FROM_6_TO_7: &str = "
+    CREATE TABLE message_topics (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        origin_host TEXT NOT NULL,
+        recovery_enabled INTEGER NOT NULL,
+        owner TEXT NOT NULL,
+        made_ms INTEGER NOT NULL
+    );
+    CREATE INDEX message_topics_by_owner ON message_topics (owner);
+
+    CREATE TABLE message_publishers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        topic_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        target TEXT NOT NULL,
+        from_now INTEGER NOT NULL,
+        active INTEGER NOT NULL,
+        timeout_ms INTEGER NOT NULL,
+        retry_ms INTEGER NOT NULL,
+        chunk_size INTEGER NOT NULL,
+        max_attempts INTEGER,
+        owner TEXT NOT NULL,
+        made_ms INTEGER NOT NULL,
+        UNIQUE (topic_id, kind, target)
+    );
+    CREATE INDEX message_publishers_by_owner ON message_publishers (owner);
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

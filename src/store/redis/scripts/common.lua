@@ -15,6 +15,12 @@
 --                                  that was asked for
 -- <p>last_birth            string  the largest of them
 -- <p>api_tokens            hash    token -> service name
+-- <p>message_topics         hash    id -> owner, when it was made, JSON, a line each
+-- <p>message_topic_names    hash    name -> id
+-- <p>message_publishers     hash    id -> owner, '<topic id> <kind> <target>', when it was made, JSON
+-- <p>message_targets        hash    '<topic id> <kind> <target>' -> id
+-- <p>message_ids            hash    topics, publishers: the last ids that were given
+-- <p>message_counts         hash    '<client> topics', '<client> publishers' -> how many it has
 -- <p>duty:<duty>           string  the process that does it, until the key expires
 -- <p>processes             hash    process -> what it says of itself, as JSON
 -- <p>present               zset    process -> until when it is there unless it says so again
