@@ -5,6 +5,7 @@ pub mod bus;
 mod calls;
 mod extract;
 mod journal;
+mod messages;
 pub mod openapi;
 mod postbacks;
 mod router;

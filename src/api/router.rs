@@ -5,21 +5,22 @@ use axum::extract::Request;
 use utoipa::openapi::OpenApi;
 
 use super::state::Shared;
-use super::{bus, calls, journal, postbacks};
+use super::{bus, calls, journal, messages, postbacks};
 use crate::http::redirect_to_port;
 use crate::http::refusal::Refusal;
 
 /// What a process with the API answers to.
 pub fn router(api: Shared) -> Router {
     let bus = refusing(bus::routes().merge(journal::routes()).into());
-    let all = bus.merge(calls::router()).merge(postbacks::router());
+    let all = bus.merge(calls::router()).merge(postbacks::router()).merge(messages::router());
     all.with_state(api)
 }
 
 /// What a listener without TLS answers to: what the originals' clients send, and health.
 pub fn plain_router(api: Shared) -> Router {
     let health = refusing(bus::health_routes().into());
-    let all = health.merge(calls::accepting_router()).merge(postbacks::router());
+    let taking = calls::accepting_router().merge(postbacks::router());
+    let all = health.merge(taking).merge(messages::accepting_router());
     all.with_state(api)
 }
 
@@ -38,12 +39,13 @@ pub fn redirecting_router(api: Shared, tls_port: u16) -> Router {
 /// The routes as they describe themselves.
 pub fn described_routes() -> OpenApi {
     let routes = bus::routes().merge(journal::routes());
-    routes.merge(calls::routes()).merge(postbacks::routes()).into_openapi()
+    let routes = routes.merge(calls::routes()).merge(postbacks::routes());
+    routes.merge(messages::routes()).into_openapi()
 }
 
 /// Whether a trailing slash of this path does not matter (contract §8).
 pub fn ignores_slash(path: &str) -> bool {
-    ["/calls", "/dead_letters", "/journal", "/ingest.php", "/postbacks"]
+    ["/calls", "/dead_letters", "/journal", "/ingest.php", "/postbacks", "/api"]
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
 }

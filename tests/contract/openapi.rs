@@ -22,7 +22,7 @@ fn it_is_an_openapi_3_1_document() {
     let webhooks = document["webhooks"].as_object().unwrap().values();
     let webhooks = webhooks.map(|item| ("post", "", &item["post"]));
     for (method, path, operation) in description.operations().chain(webhooks) {
-        assert!(["get", "post", "delete"].contains(&method), "{method} {path}");
+        assert!(["get", "post", "patch", "delete"].contains(&method), "{method} {path}");
         let id = operation["operationId"].as_str().unwrap();
         assert!(ids.insert(id), "two operations are called {id}");
         assert!(operation["summary"].is_string(), "{id} has no summary");
@@ -89,6 +89,9 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     let token = json!({"name": "billing", "token": "billing--1"});
     let call = json!({"url": "https://a.example", "id": "one", "delay": 3_600_000});
     let postbacks = json!({"endpoint": {"method": "GET", "url": "https://a.example"}, "data": []});
+    let message_topic = json!({"name": "news", "origin_host": "a.example"});
+    let publisher = json!({"topic": "news", "type": "http", "target": "a.example"});
+    let change = json!({"active": true});
     let hanging = bus.receiver().await;
     hanging.answer(Answer::Hang);
     let hanging_call = json!({"url": hanging.url(), "id": "two"});
@@ -141,6 +144,16 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("post", "/ingest.php", "demo", Some(&postbacks), 200),
         ("post", "/postbacks", "demo", Some(&postbacks), 200),
         ("delete", "/calls/two", "demo", None, 202),
+        ("get", "/api/health", "", None, 200),
+        ("post", "/api/topics", "demo", Some(&message_topic), 201),
+        ("get", "/api/topics", "demo", None, 200),
+        ("get", "/api/topics/1", "demo", None, 200),
+        ("post", "/api/publishers", "demo", Some(&publisher), 201),
+        ("get", "/api/publishers", "demo", None, 200),
+        ("get", "/api/publishers/1", "demo", None, 200),
+        ("patch", "/api/publishers/1", "demo", Some(&change), 200),
+        ("delete", "/api/publishers/1", "demo", None, 204),
+        ("delete", "/api/topics/1", "demo", None, 204),
     ] {
         if (method, path) == ("delete", "/calls/two") {
             hanging.attempts(1).await;

@@ -14,7 +14,7 @@ use utoipa::openapi::{
     RefOr, Response, ResponseBuilder, Schema, SecurityRequirement, ServerBuilder, Tag, Type,
 };
 
-use super::tags::{CALLS, DELIVERY, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS};
+use super::tags::{CALLS, DELIVERY, MESSAGES, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS};
 use super::webhook;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
@@ -54,7 +54,7 @@ fn describe_the_bus(document: &mut OpenApi) {
     let here = "The bus that this document came from; https://localhost:17890 unless it is set up \
         otherwise.";
     document.servers = Some(vec![ServerBuilder::new().url("/").description(Some(here)).build()]);
-    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, CALLS, MONITORING, TOKENS];
+    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, CALLS, MESSAGES, MONITORING, TOKENS];
     document.tags = Some(tags.map(Tag::new).into());
     document.security = Some(vec![SecurityRequirement::new::<_, [_; 0], String>("token", [])]);
     webhook::describe(document);
@@ -122,7 +122,7 @@ fn describe_shared_parts(components: &mut Components) {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten()
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 /// Adds what is the same everywhere: the redirect to HTTPS, and how an error looks.

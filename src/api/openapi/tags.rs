@@ -6,3 +6,4 @@ pub const MONITORING: &str = "Monitoring";
 pub const TOKENS: &str = "Tokens";
 pub const DELIVERY: &str = "Delivery";
 pub const CALLS: &str = "Calls";
+pub const MESSAGES: &str = "Messages";

@@ -1,0 +1,50 @@
+//! Message topics and their publishers, in Postoffice's words (contract §11).
+
+mod health;
+mod publishers;
+mod refusal;
+mod requester;
+mod topics;
+
+use axum::Router;
+use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::state::Shared;
+use refusal::MessageRefusal;
+
+/// All routes about messages, as they describe themselves.
+pub fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default()
+        .routes(routes!(topics::add, topics::list))
+        .routes(routes!(topics::show, topics::remove))
+        .routes(routes!(publishers::add, publishers::list))
+        .routes(routes!(publishers::show, publishers::change, publishers::remove))
+        .routes(routes!(health::health))
+}
+
+/// All routes about messages, with the shape that their errors have.
+pub fn router() -> Router<Shared> {
+    shaped(routes())
+}
+
+/// The routes that Postoffice's clients use.
+pub fn accepting_router() -> Router<Shared> {
+    shaped(
+        OpenApiRouter::default()
+            .routes(routes!(topics::add))
+            .routes(routes!(publishers::add))
+            .routes(routes!(publishers::remove))
+            .routes(routes!(health::health)),
+    )
+}
+
+fn shaped(routes: OpenApiRouter<Shared>) -> Router<Shared> {
+    Router::from(routes).method_not_allowed_fallback(async || {
+        MessageRefusal::detail(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this route has other methods: see Allow",
+        )
+    })
+}
