@@ -170,8 +170,8 @@ settings! {
     /// The longest topic name, in characters.
     topic_name_max: usize = "ROUTEMASTER_TOPIC_NAME_MAX", "64", "1 to 64 characters",
         |text| within(text, 1..=TopicName::MAX);
-    /// How many topics one client may be the publisher of, or make by subscribing: they cannot be dropped when
-    /// the store runs out of room.
+    /// How many topics one client may be the publisher of, or make by subscribing, and how many message topics and
+    /// publishers it may make: they cannot be dropped when the store runs out of room.
     max_topics_per_client: u32 = "ROUTEMASTER_MAX_TOPICS_PER_CLIENT", "1000",
         "1 to 1000000 topics", |text| within(text, 1..=1_000_000).map(|topics| topics as u32);
     /// What an accepted publish is answered with: 204, as the original's README says, or 200, as its

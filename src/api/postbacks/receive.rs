@@ -132,10 +132,11 @@ pub async fn receive(
     check_url(&api, &postbacks.endpoint.to_string())
         .map_err(|reason| Rejection::new(format_args!("`endpoint.url`: {reason}")))?;
     let count = postbacks.data.len() as u64;
-    // Before it is looked at what waits, so that of two requests one at least sees the other.
-    let coming = Coming::announce(&api.postbacks_coming, count);
+    let announced = Coming::announce(&api.postbacks_coming, count);
+    // Before it is looked at what waits: what is not coming any more by then is seen there.
+    let coming = announced.in_all();
     let waiting = api.store.call_counts(CallKind::Postback).await?.waiting;
-    if waiting + coming.in_all() > max && count > 0 {
+    if waiting + coming > max && count > 0 {
         return Err(full(waiting, max));
     }
     if count > 0 {
