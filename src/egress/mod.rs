@@ -8,6 +8,7 @@
 mod address_forms;
 pub mod client;
 pub mod host_pattern;
+mod names;
 pub mod outbound;
 pub mod pools;
 pub mod proxy;

@@ -2,7 +2,6 @@
 //! the settings. It is hyper's own, because what a receiver may do to it has to be bounded on the way.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,13 +17,13 @@ use hyper::body::Incoming;
 use hyper::ext::on_informational;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::Resumption;
 use tokio::sync::Notify;
 use tower::Service;
 
+use super::names::{ConnectError, Names};
 use super::proxy::{Proxy, ProxyConnector, Reached};
 use super::resolver::CheckedResolver;
 use super::reuse;
@@ -245,8 +244,6 @@ enum Way {
     Proxy(Box<ProxyConnector>),
 }
 
-pub(super) type ConnectError = Box<dyn std::error::Error + Send + Sync>;
-
 impl Service<Uri> for Connector {
     type Response = Reached;
     type Error = ConnectError;
@@ -276,38 +273,6 @@ impl Service<Uri> for Connector {
                 io::Error::new(io::ErrorKind::TimedOut, text)
             };
             tokio::time::timeout(limit, connecting).await.map_err(late)?
-        })
-    }
-}
-
-/// The names of hosts.
-#[derive(Clone)]
-pub(super) struct Names {
-    resolver: Arc<CheckedResolver>,
-    /// Whether they are behind the rules for addresses, as all are but that of a proxy.
-    is_checked: bool,
-}
-
-impl Service<Name> for Names {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let Self { resolver, is_checked } = self.clone();
-        Box::pin(async move {
-            let found = match is_checked {
-                true => resolver.allowed(name.as_str()).await,
-                false => {
-                    let all = resolver.addresses(name.as_str()).await;
-                    all.map(|all| all.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
-                }
-            };
-            found.map(Vec::into_iter).map_err(io::Error::other)
         })
     }
 }

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 use url::Url;
 
-use super::outbound::{ConnectError, Names};
+use super::names::{ConnectError, Names};
 use super::resolver::CheckedResolver;
 use crate::bus::user_info;
 use crate::causes;

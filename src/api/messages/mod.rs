@@ -1,6 +1,7 @@
 //! Message topics and their publishers, in Postoffice's words (contract §11).
 
 mod health;
+mod page;
 mod publishers;
 mod refusal;
 mod requester;

@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::page::Page;
 use super::refusal::{Body, MessageRefusal};
 use super::requester::Requester;
-use super::topics::{LIMIT, LIMIT_MAX, too_many};
+use super::topics::too_many;
 use crate::api::calls::check_url;
 use crate::api::openapi::tags::MESSAGES;
 use crate::api::state::{Api, Shared};
@@ -147,17 +148,14 @@ pub async fn list(
 ) -> Result<Json<PublisherList>, MessageRefusal> {
     let uri = request.uri().clone();
     let (requester, _) = Requester::of(&api, request).await?;
-    let limit = query::number(&uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT) as usize;
-    let after = query::number(&uri, "after", 0..=u64::MAX)?.unwrap_or(0);
+    let page = Page::of(&uri)?;
     let topic = query::number(&uri, "topic", 0..=u64::MAX)?;
     let publishers = api.store.message_publishers().await?;
-    let mut rest = publishers.iter().filter(|publisher| {
-        publisher.id > after
-            && requester.may_change(&publisher.owner)
+    let seen = publishers.iter().filter(|publisher| {
+        requester.may_change(&publisher.owner)
             && topic.is_none_or(|topic| topic == publisher.topic_id)
     });
-    let data: Vec<_> = rest.by_ref().take(limit).map(ShownPublisher::from).collect();
-    let next = rest.next().and(data.last()).map(|last| last.id);
+    let (data, next) = page.cut(seen, |publisher| publisher.id);
     Ok(Json(PublisherList { data, next }))
 }
 

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::page::Page;
 use super::refusal::{Body, MessageRefusal};
 use super::requester::Requester;
 use crate::api::calls::check_url;
@@ -15,10 +16,6 @@ use crate::bus::message::NewTopic;
 use crate::bus::user_info;
 use crate::http::query;
 use crate::store::{MessageTopic, TopicAdded, TopicRemoved};
-
-/// How many a page has, unless the query says otherwise, and at most.
-pub(super) const LIMIT: u64 = 100;
-pub(super) const LIMIT_MAX: u64 = 1000;
 
 /// A topic.
 #[derive(Serialize, ToSchema)]
@@ -129,12 +126,9 @@ pub async fn list(
 ) -> Result<Json<TopicList>, MessageRefusal> {
     let uri = request.uri().clone();
     Requester::of(&api, request).await?;
-    let limit = query::number(&uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT) as usize;
-    let after = query::number(&uri, "after", 0..=u64::MAX)?.unwrap_or(0);
+    let page = Page::of(&uri)?;
     let topics = api.store.message_topics().await?;
-    let mut rest = topics.iter().filter(|topic| topic.id > after);
-    let data: Vec<_> = rest.by_ref().take(limit).map(ShownTopic::from).collect();
-    let next = rest.next().and(data.last()).map(|last| last.id);
+    let (data, next) = page.cut(topics.iter(), |topic| topic.id);
     Ok(Json(TopicList { data, next }))
 }
 
