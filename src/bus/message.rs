@@ -8,7 +8,7 @@ mod params;
 mod publisher;
 mod topic;
 
-pub use content::{Attributes, MessageContent, NewMessage, NewMessages, Payload};
+pub use content::{Attributes, MessageContent, MessageForm, NewMessages, Payload};
 pub use params::{Faults, NotTaken};
 pub use publisher::{NewPublisher, PublisherChange, PublisherTarget, TargetKind, Terms};
 pub use topic::{MessageTopicName, NewTopic};

@@ -102,6 +102,9 @@ pub trait MessageTopics: Send + Sync + 'static {
     /// All topics, by id.
     async fn message_topics(&self) -> StoreResult<Vec<MessageTopic>>;
 
+    /// The topic of this id.
+    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>>;
+
     /// Removes a topic; one that has publishers only with `cascade`, and them with it.
     async fn remove_message_topic(&self, id: u64, cascade: bool) -> StoreResult<TopicRemoved>;
 
@@ -115,6 +118,9 @@ pub trait MessageTopics: Send + Sync + 'static {
 
     /// All publishers, by id.
     async fn message_publishers(&self) -> StoreResult<Vec<MessagePublisher>>;
+
+    /// The publisher of this id.
+    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>>;
 
     /// Changes what a change names, and nothing else.
     async fn change_message_publisher(

@@ -61,7 +61,7 @@ on_both_stores!(what_the_django_client_sends_is_taken, |store| async move {
     assert_eq!((&shown["data"][1]["type"], &shown["next"]), (&json!("pubsub"), &Value::Null));
     client.delete("/api/publishers/1").await.expect(204);
     client.delete("/api/publishers/1/").await.expect(204);
-    for unknown in ["3", "seven", "-1"] {
+    for unknown in ["3", "seven", "-1", "18446744073709551615"] {
         let reply = client.delete(&format!("/api/publishers/{unknown}")).await.expect(400);
         assert_eq!(reply.json()["data"]["errors"], "Publisher not found", "{unknown}");
     }
@@ -148,6 +148,9 @@ on_both_stores!(a_topic_and_a_publisher_belong_to_their_maker, |store| async mov
     root.delete(&format!("{path}?cascade=true")).await.expect(204);
     alice.get(&own).await.expect(404);
     demo.get(&path).await.expect(404);
+    for beyond in ["topics", "publishers"] {
+        root.get(&format!("/api/{beyond}/18446744073709551615")).await.expect(404);
+    }
     // A client has so many, and no more.
     for name in ["b", "c"] {
         demo.post("/api/topics", topic(name).to_string()).await.expect(201);

@@ -41,6 +41,11 @@ pub fn accepting_router() -> Router<Shared> {
     )
 }
 
+/// The id in a path; no larger one is ever given (contract §11).
+fn id_in(path: &str) -> Option<u64> {
+    path.parse().ok().filter(|id| *id < 1 << 53)
+}
+
 fn shaped(routes: OpenApiRouter<Shared>) -> Router<Shared> {
     Router::from(routes).method_not_allowed_fallback(async || {
         MessageRefusal::detail(

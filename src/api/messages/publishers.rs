@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::id_in;
 use super::page::Page;
 use super::refusal::{Body, MessageRefusal};
 use super::requester::Requester;
@@ -245,7 +246,7 @@ pub async fn remove(
     let (requester, _) = Requester::of(&api, request).await?;
     let found = find(&api, &requester, &id).await?;
     let unknown = || MessageRefusal::text(StatusCode::BAD_REQUEST, "Publisher not found");
-    let number: u64 = id.parse().map_err(|_| unknown())?;
+    let number = id_in(&id).ok_or_else(unknown)?;
     match api.store.remove_message_publisher(number).await? {
         PublisherRemoved::Unknown => Err(unknown()),
         PublisherRemoved::WasGone => Ok(StatusCode::NO_CONTENT),
@@ -264,11 +265,8 @@ async fn find(
     requester: &Requester,
     id: &str,
 ) -> Result<Option<MessagePublisher>, MessageRefusal> {
-    let Ok(id) = id.parse::<u64>() else { return Ok(None) };
-    let all = api.store.message_publishers().await?;
-    let Some(publisher) = all.into_iter().find(|publisher| publisher.id == id) else {
-        return Ok(None);
-    };
+    let Some(id) = id_in(id) else { return Ok(None) };
+    let Some(publisher) = api.store.message_publisher(id).await? else { return Ok(None) };
     if !requester.may_change(&publisher.owner) {
         let text = "the publisher belongs to another client";
         return Err(MessageRefusal::detail(StatusCode::FORBIDDEN, text));

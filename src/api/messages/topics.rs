@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::id_in;
 use super::page::Page;
 use super::refusal::{Body, MessageRefusal};
 use super::requester::Requester;
@@ -200,9 +201,8 @@ pub async fn remove(
 }
 
 async fn find(api: &Api, id: &str) -> Result<MessageTopic, MessageRefusal> {
-    let id: u64 = id.parse().map_err(|_| not_found())?;
-    let topics = api.store.message_topics().await?;
-    topics.into_iter().find(|topic| topic.id == id).ok_or_else(not_found)
+    let id = id_in(id).ok_or_else(not_found)?;
+    api.store.message_topic(id).await?.ok_or_else(not_found)
 }
 
 fn not_found() -> MessageRefusal {

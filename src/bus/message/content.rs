@@ -52,7 +52,7 @@ pub struct NewMessages {
 
 /// Which form of request brings messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NewMessage {
+pub enum MessageForm {
     One,
     /// `payload` is an array of messages.
     Bulk,
@@ -65,15 +65,15 @@ impl NewMessages {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(json: &[u8], form: NewMessage) -> Result<Self, NotTaken> {
+    pub fn parse(json: &[u8], form: MessageForm) -> Result<Self, NotTaken> {
         let mut params = Params::read(json)?;
         let topic = params.text("topic").map(|name| MessageTopicName::from_checked(&name));
         let attributes = attributes(&mut params);
         let payloads = match form {
-            NewMessage::Bulk => several(&mut params),
-            NewMessage::One | NewMessage::Scheduled => one(&mut params).map(|one| vec![one]),
+            MessageForm::Bulk => several(&mut params),
+            MessageForm::One | MessageForm::Scheduled => one(&mut params).map(|one| vec![one]),
         };
-        let at = if form == NewMessage::Scheduled { moment(&mut params) } else { None };
+        let at = if form == MessageForm::Scheduled { moment(&mut params) } else { None };
         params.finish()?;
         match (topic, payloads, attributes) {
             (Some(topic), Some(payloads), Some(attributes)) => {
@@ -190,12 +190,12 @@ mod tests {
     use super::*;
     use crate::bus::message::Faults;
 
-    fn parse(json: &str, form: NewMessage) -> Result<NewMessages, NotTaken> {
+    fn parse(json: &str, form: MessageForm) -> Result<NewMessages, NotTaken> {
         NewMessages::parse(json.as_bytes(), form)
     }
 
     fn body(json: &str) -> String {
-        let messages = parse(json, NewMessage::One).unwrap();
+        let messages = parse(json, MessageForm::One).unwrap();
         let kept = MessageContent::from_bytes(&messages.contents[0].to_bytes()).unwrap();
         String::from_utf8(kept.http_body().to_vec()).unwrap()
     }
@@ -221,12 +221,12 @@ mod tests {
     #[test]
     fn many_come_in_one_request_and_share_their_attributes() {
         let json = r#"{"topic":"t","payload":[{"n":1},[2],{}],"attributes":{"a":"b"}}"#;
-        let messages = parse(json, NewMessage::Bulk).unwrap();
+        let messages = parse(json, MessageForm::Bulk).unwrap();
         let payloads: Vec<_> = messages.contents.iter().map(|one| one.payload.as_str()).collect();
         assert_eq!(payloads, [r#"{"n":1}"#, "[2]", "{}"]);
         assert!(messages.contents.iter().all(|one| one.attributes["a"] == "b"));
         assert!(
-            parse(r#"{"topic":"t","payload":[]}"#, NewMessage::Bulk).unwrap().contents.is_empty()
+            parse(r#"{"topic":"t","payload":[]}"#, MessageForm::Bulk).unwrap().contents.is_empty()
         );
     }
 
@@ -234,7 +234,7 @@ mod tests {
     fn a_time_needs_its_offset() {
         let at = |text: &str| {
             let json = format!(r#"{{"topic":"t","payload":{{}},"schedule_at":"{text}"}}"#);
-            parse(&json, NewMessage::Scheduled).map(|messages| messages.at)
+            parse(&json, MessageForm::Scheduled).map(|messages| messages.at)
         };
         assert_eq!(at("1970-01-01T00:00:01.500Z"), Ok(Some(1_500)));
         assert_eq!(at("1970-01-01T02:00:01+02:00"), Ok(Some(1_000)));
@@ -243,22 +243,22 @@ mod tests {
         for wrong in ["1970-01-01T00:00:01", "tomorrow", "1970-13-01T00:00:00Z"] {
             assert!(at(wrong).is_err(), "{wrong}");
         }
-        assert!(parse(r#"{"topic":"t","payload":{}}"#, NewMessage::Scheduled).is_err());
+        assert!(parse(r#"{"topic":"t","payload":{}}"#, MessageForm::Scheduled).is_err());
     }
 
     #[test]
     fn everything_that_is_wrong_is_told_by_field() {
         for (json, form, fields) in [
-            ("{}", NewMessage::One, &["payload", "topic"][..]),
-            (r#"{"topic":"t","payload":"text"}"#, NewMessage::One, &["payload"]),
+            ("{}", MessageForm::One, &["payload", "topic"][..]),
+            (r#"{"topic":"t","payload":"text"}"#, MessageForm::One, &["payload"]),
             (
                 r#"{"topic":7,"payload":{},"attributes":{"a":1}}"#,
-                NewMessage::One,
+                MessageForm::One,
                 &["attributes", "topic"],
             ),
-            (r#"{"topic":"t","payload":{},"attributes":[]}"#, NewMessage::One, &["attributes"]),
-            (r#"{"topic":"t","payload":{}}"#, NewMessage::Bulk, &["payload"]),
-            (r#"{"topic":"t","payload":[{},1]}"#, NewMessage::Bulk, &["payload"]),
+            (r#"{"topic":"t","payload":{},"attributes":[]}"#, MessageForm::One, &["attributes"]),
+            (r#"{"topic":"t","payload":{}}"#, MessageForm::Bulk, &["payload"]),
+            (r#"{"topic":"t","payload":[{},1]}"#, MessageForm::Bulk, &["payload"]),
         ] {
             let Err(NotTaken::Faulty(Faults(faults))) = parse(json, form) else { panic!("{json}") };
             assert_eq!(faults.keys().copied().collect::<Vec<_>>(), fields, "{json}");

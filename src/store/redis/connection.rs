@@ -76,6 +76,18 @@ impl Connection {
         self.link.call(lane.slot, give_up, Resend::Yes, call).await
     }
 
+    /// What a field of a hash of a lane has.
+    pub async fn field(
+        &self,
+        lane: &LaneKeys,
+        name: &str,
+        field: &str,
+    ) -> StoreResult<Option<String>> {
+        let give_up = Instant::now() + CALL_TIMEOUT;
+        let call = || self.link.client().hget(format!("{}{name}", lane.prefix), field.to_owned());
+        self.link.call(lane.slot, give_up, Resend::Yes, call).await
+    }
+
     /// A set of a lane.
     pub async fn set(&self, lane: &LaneKeys, name: &str) -> StoreResult<Vec<String>> {
         let give_up = Instant::now() + CALL_TIMEOUT;

@@ -72,11 +72,15 @@ impl MessageTopics for RedisStore {
         Ok(topics)
     }
 
+    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>> {
+        let id = id.to_string();
+        let kept =
+            self.connection.field(&self.lane(Lane::HOME).keys, "message_topics", &id).await?;
+        kept.map(|kept| topic(&id, &kept)).transpose()
+    }
+
     async fn remove_message_topic(&self, id: u64, cascade: bool) -> StoreResult<TopicRemoved> {
-        let topics = self.message_topics().await?;
-        let Some(topic) = topics.into_iter().find(|topic| topic.id == id) else {
-            return Ok(TopicRemoved::Unknown);
-        };
+        let Some(topic) = self.message_topic(id).await? else { return Ok(TopicRemoved::Unknown) };
         let args: Vec<Value> =
             vec![id.to_string().into(), topic.name.as_str().into(), i64::from(cascade).into()];
         let script = &self.scripts.remove_message_topic;
@@ -118,17 +122,23 @@ impl MessageTopics for RedisStore {
         Ok(publishers)
     }
 
+    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>> {
+        let id = id.to_string();
+        let kept = self.kept_publisher(&id).await?;
+        kept.map(|kept| publisher(&id, &kept)).transpose()
+    }
+
     async fn change_message_publisher(
         &self,
         id: u64,
         change: &PublisherChange,
     ) -> StoreResult<PublisherChanged> {
+        let id = id.to_string();
         for _ in 0..TRIES {
-            let all =
-                self.connection.hash(&self.lane(Lane::HOME).keys, "message_publishers").await?;
-            let id = id.to_string();
-            let Some(kept) = all.get(&id) else { return Ok(PublisherChanged::Unknown) };
-            let before = publisher(&id, kept)?;
+            let Some(kept) = self.kept_publisher(&id).await? else {
+                return Ok(PublisherChanged::Unknown);
+            };
+            let before = publisher(&id, &kept)?;
             let target = change.target.as_deref().unwrap_or(&before.target);
             let terms = change.applied_to(before.terms);
             let rest = json(&KeptPublisher::of(before.from_now, terms));
@@ -157,6 +167,12 @@ impl MessageTopics for RedisStore {
             "was gone" => PublisherRemoved::WasGone,
             _ => PublisherRemoved::Unknown,
         })
+    }
+}
+
+impl RedisStore {
+    async fn kept_publisher(&self, id: &str) -> StoreResult<Option<String>> {
+        self.connection.field(&self.lane(Lane::HOME).keys, "message_publishers", id).await
     }
 }
 

@@ -31,12 +31,19 @@ impl MessageTopics for SqliteStore {
     async fn message_topics(&self) -> StoreResult<Vec<MessageTopic>> {
         self.reader
             .run(|db| {
-                db.prepare_cached(
-                    "SELECT id, name, origin_host, recovery_enabled, owner, made_ms
-                     FROM message_topics ORDER BY id",
-                )?
-                .query_map([], topic_from_row)?
-                .collect()
+                db.prepare_cached(&format!("{TOPICS} ORDER BY id"))?
+                    .query_map([], topic_from_row)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>> {
+        self.reader
+            .run(move |db| {
+                db.prepare_cached(&format!("{TOPICS} WHERE id = ?1"))?
+                    .query_row([id], topic_from_row)
+                    .optional()
             })
             .await
     }
@@ -65,6 +72,10 @@ impl MessageTopics for SqliteStore {
             .await
     }
 
+    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>> {
+        self.reader.run(move |db| publisher(db, id)).await
+    }
+
     async fn change_message_publisher(
         &self,
         id: u64,
@@ -79,6 +90,8 @@ impl MessageTopics for SqliteStore {
     }
 }
 
+const TOPICS: &str =
+    "SELECT id, name, origin_host, recovery_enabled, owner, made_ms FROM message_topics";
 const PUBLISHERS: &str =
     "SELECT id, topic_id, kind, target, from_now, active, timeout_ms, retry_ms, chunk_size,
      max_attempts, owner, made_ms FROM message_publishers";
@@ -169,6 +182,12 @@ fn add_publisher(
     Ok(PublisherAdded::Added(id as u64))
 }
 
+fn publisher(db: &Connection, id: u64) -> rusqlite::Result<Option<MessagePublisher>> {
+    db.prepare_cached(&format!("{PUBLISHERS} WHERE id = ?1"))?
+        .query_row([id], publisher_from_row)
+        .optional()
+}
+
 fn has_target(
     db: &Connection,
     topic_id: u64,
@@ -186,11 +205,7 @@ fn change_publisher(
     id: u64,
     change: &PublisherChange,
 ) -> rusqlite::Result<PublisherChanged> {
-    let before = db
-        .prepare_cached(&format!("{PUBLISHERS} WHERE id = ?1"))?
-        .query_row([id], publisher_from_row)
-        .optional()?;
-    let Some(before) = before else { return Ok(PublisherChanged::Unknown) };
+    let Some(before) = publisher(db, id)? else { return Ok(PublisherChanged::Unknown) };
     let target = change.target.as_deref().unwrap_or(&before.target);
     if target != before.target && has_target(db, before.topic_id, before.kind, target)? {
         return Ok(PublisherChanged::Taken);
