@@ -6,6 +6,7 @@
 
 mod calls;
 pub mod environment;
+mod messages;
 mod originals;
 mod parse;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod survey;
 mod table;
 
 pub use calls::{CallPauses, CallsKey, Interface, KeyWindow};
+pub use messages::Cleaning;
 pub use parse::redis_url;
 pub use role::Role;
 pub use services::{ExceptionService, MetricService};

@@ -26,7 +26,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
-use crate::upkeep;
+use crate::upkeep::{self, Memory, MessageMemory};
 use crate::worker::Attempts;
 
 use delivering::Delivering;
@@ -156,8 +156,14 @@ fn upkeep(
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    let (budget, retention) = (settings.budget(), settings.dead_letter_retention);
-    always_well(upkeep::run(store.clone(), budget, retention, full.clone(), stop.clone()))
+    let memory = Memory {
+        dead_letters: settings.dead_letter_retention,
+        messages: MessageMemory {
+            retention: settings.messages_retention,
+            cleaning: settings.messages_cleaning.clone(),
+        },
+    };
+    always_well(upkeep::run(store.clone(), settings.budget(), memory, full.clone(), stop.clone()))
 }
 
 /// Ends the process when its store can never work again, so that its supervisor starts it anew.

@@ -1,4 +1,4 @@
-//! `GET /journal`: every attempt at a batch, a call or a postback (contract §12).
+//! `GET /journal`: every attempt at a batch, a call, a postback or a message (contract §12).
 
 use axum::Json;
 use axum::extract::State;
@@ -165,6 +165,20 @@ pub async fn attempts_at(
     let query = JournalQuery {
         owner: Some(Owner::of(client)),
         id: Some(id.to_owned()),
+        ..JournalQuery::default()
+    };
+    let page = api.journal.find(&query, None, LIMIT_MAX as usize).await?;
+    Ok(page.entries.into_iter().rev().map(Attempt::from).collect())
+}
+
+/// The latest attempts at a delivery of a message, the first one first.
+///
+/// # Errors
+/// If the journal cannot be read.
+pub async fn attempts_at_message(api: &Api, delivery: u64) -> Result<Vec<Attempt>, Refusal> {
+    let query = JournalQuery {
+        kind: Some(EntryKind::Message),
+        id: Some(delivery.to_string()),
         ..JournalQuery::default()
     };
     let page = api.journal.find(&query, None, LIMIT_MAX as usize).await?;

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
-use crate::commit::{CallAcceptance, Publishes};
+use crate::commit::{CallAcceptance, MessageIntake, Publishes};
 use crate::config::Settings;
 use crate::egress::rules::EgressRules;
 use crate::http::authentication::Authentication;
@@ -24,6 +24,7 @@ pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub publishes: Publishes,
     pub calls: CallAcceptance,
+    pub messages: MessageIntake,
     /// Postbacks on their way into the store, which nobody sees there yet.
     pub postbacks_coming: AtomicU64,
     pub authentication: Arc<Authentication>,

@@ -126,7 +126,9 @@ impl fmt::Debug for RootKey {
 
 /// Whose calls are that come without a client's token: by the key of the original's clients, by nobody
 /// in particular, by the holder of the root key. No client has such a token.
-pub const PSEUDO_CLIENTS: [&str; 3] = ["calls-key", "open", "root"];
+pub const PSEUDO_CLIENTS: [&str; 4] = ["calls-key", "open", "root", MESSAGES_CLIENT];
+/// Whose calls are that forward messages.
+pub const MESSAGES_CLIENT: &str = "messages";
 
 /// What a caller sends as the user name of HTTP Basic.
 #[derive(Clone, Debug, PartialEq, Eq)]

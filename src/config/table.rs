@@ -11,6 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::calls::{CallsKey, Interface, KeyWindow};
+use super::messages::{Cleaning, emulator, endpoint, messages_retention, pubsub_topic};
 use super::parse::{
     acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
     https_host, https_url, interfaces, journal_mode, log_level, metric_service, milliseconds,
@@ -344,7 +345,43 @@ settings! {
     /// How often a postback is made that fails. 0: without end.
     postback_attempts: u32 = "ROUTEMASTER_POSTBACK_ATTEMPTS", "5", "0 to 1000000 attempts",
         |text| within(text, 0..=1_000_000).map(|attempts| attempts as u32);
-    /// Which attempts at batches, calls and postbacks stand in the journal.
+    /// How many requests all workers together have on their way to one message publisher.
+    messages_per_publisher: u32 = "ROUTEMASTER_MESSAGES_PER_PUBLISHER", "16", "1 to 10000",
+        |text| within(text, 1..=10_000).map(|count| count as u32);
+    /// How many messages one request to /api/bulk_messages may have.
+    max_bulk_messages: usize = "ROUTEMASTER_MAX_BULK_MESSAGES" or "MAX_BULK_MESSAGES", "3000",
+        "1 to 100000 messages", |text| within(text, 1..=100_000);
+    /// How much messages may take, those that wait and those that are kept as history. The oldest that wait for
+    /// no publisher make room first; what waits is refused room rather than dropped. It comes on top of what
+    /// events and calls may take. Not set: 1GiB on SQLite, 64MiB on Redis.
+    messages_max_bytes: Option<u64> = "ROUTEMASTER_MESSAGES_MAX_BYTES", "", BYTES,
+        |text| optional(text, bytes);
+    /// How long messages are kept that wait for no publisher.
+    messages_retention: Duration = "ROUTEMASTER_MESSAGES_RETENTION" or "CLEAN_MESSAGES_THRESHOLD", "7890000",
+        "seconds, or a time such as 12h or 30d, up to 3650d", messages_retention;
+    /// When older ones are removed: minute, hour, day of the month, month and day of the week, in UTC.
+    messages_cleaning: Cleaning = "ROUTEMASTER_MESSAGES_CLEANING" or "CLEAN_MESSAGES_CRONTAB", "0 12 * * 0",
+        "a crontab's five fields, such as 0 12 * * 0", Cleaning::parse;
+    /// A topic of Google Pub/Sub that is told of each message that was forwarded. Not set: none.
+    messages_historical_topic: Option<String> = "ROUTEMASTER_MESSAGES_HISTORICAL_TOPIC" or "PUBSUB_HISTORICAL_TOPIC_NAME", "",
+        "the name of a Pub/Sub topic", |text| optional(text, pubsub_topic);
+    /// What is told there, as the attribute `cluster_name`.
+    cluster_name: String = "ROUTEMASTER_CLUSTER_NAME" or "CLUSTER_NAME", "", "any text", |text| Some(text.to_owned());
+    /// The project on Google Cloud whose Pub/Sub topics messages go to. Not set: that of the service account, or
+    /// of the machine.
+    pubsub_project: Option<String> = "ROUTEMASTER_PUBSUB_PROJECT" or "GCLOUD_PUBSUB_PROJECT_ID", "",
+        "the id of a project", |text| optional(text, |id| Some(id.to_owned()));
+    /// A service account's key, as Google Cloud gives it out. Not set: the machine's own account.
+    google_credentials: Option<PathBuf> = "ROUTEMASTER_GOOGLE_CREDENTIALS" or "GOOGLE_APPLICATION_CREDENTIALS", "",
+        "a file that can be read", |text| optional(text, readable_file);
+    /// Where Google Pub/Sub is.
+    pubsub_endpoint: Url = "ROUTEMASTER_PUBSUB_ENDPOINT" or "PUBSUB_API_ENDPOINT", "https://pubsub.googleapis.com",
+        "an http:// or https:// URL", endpoint;
+    /// An emulator that is used in place of it: plain, without credentials.
+    pubsub_emulator: Option<Url> = "ROUTEMASTER_PUBSUB_EMULATOR" or "PUBSUB_EMULATOR_HOST", "",
+        "a host with its port, such as localhost:8085", |text| optional(text, emulator);
+
+    /// Which attempts at batches, calls, postbacks and messages stand in the journal.
     journal: JournalMode = "ROUTEMASTER_JOURNAL", "all", "all, failures or off", journal_mode;
     /// How long they stand there.
     journal_retention: Duration = "ROUTEMASTER_JOURNAL_RETENTION", "7d",
@@ -502,6 +539,11 @@ impl Settings {
     /// How much room calls may take, in bytes.
     pub fn calls_room(&self) -> u64 {
         self.calls_max_bytes.unwrap_or(self.room_beside_events())
+    }
+
+    /// How much room messages may take, in bytes.
+    pub fn messages_room(&self) -> u64 {
+        self.messages_max_bytes.unwrap_or(self.room_beside_events())
     }
 
     /// How much the journal keeps.

@@ -7,6 +7,7 @@
 
 mod address_forms;
 pub mod client;
+pub mod google;
 pub mod host_pattern;
 mod names;
 pub mod outbound;

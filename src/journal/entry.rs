@@ -14,16 +14,18 @@ pub enum EntryKind {
     Batch,
     Call,
     Postback,
+    Message,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 3] = [Self::Batch, Self::Call, Self::Postback];
+    pub const ALL: [Self; 4] = [Self::Batch, Self::Call, Self::Postback, Self::Message];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Batch => "batch",
             Self::Call => "call",
             Self::Postback => "postback",
+            Self::Message => "message",
         }
     }
 

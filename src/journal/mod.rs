@@ -1,4 +1,4 @@
-//! The journal: every attempt at a batch, a call or a postback (contract §12).
+//! The journal: every attempt at a batch, a call, a postback or a message (contract §12).
 //!
 //! It is no part of the store: it has a file or keys of its own, a room of its own, and is fed in groups,
 //! beside the road, by a [`Recorder`] that nobody waits for. What it holds of secrets is nothing: a token is
@@ -54,4 +54,7 @@ pub trait Journal: Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<JournalPage, JournalError>;
+
+    /// Takes away what there is of deliveries of messages, by their ids.
+    async fn erase_messages(&self, ids: Vec<String>) -> Result<(), JournalError>;
 }

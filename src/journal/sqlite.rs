@@ -104,6 +104,19 @@ impl Journal for SqliteJournal {
         let query = query.clone();
         on(&self.reader, move |db| find(db, &query, before, limit)).await
     }
+
+    async fn erase_messages(&self, ids: Vec<String>) -> Result<(), JournalError> {
+        on(&self.writer, move |db| {
+            let transaction = db.transaction()?;
+            for id in &ids {
+                transaction
+                    .prepare_cached("DELETE FROM entries WHERE id = ?1 AND kind = ?2")?
+                    .execute([id, EntryKind::Message.as_str()])?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
 }
 
 /// Does something with a connection, on a thread that may block.

@@ -46,7 +46,7 @@ impl Delivering {
                 store.clone(),
                 stop.clone(),
             ),
-            calls: CallWorker::new(settings, calls, receivers, attempts, store, stop),
+            calls: CallWorker::new(settings, calls, receivers, attempts, store, stop)?,
         })
     }
 

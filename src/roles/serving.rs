@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::bus::{PublishWay, is_health};
 use crate::api::{self, Api, openapi_document};
 use crate::bus::clock::Clock;
-use crate::commit::{AcceptGroups, PublishGroups};
+use crate::commit::{AcceptGroups, MessageGroups, PublishGroups};
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::http::authentication::{Authentication, Tokens};
 use crate::http::body::BodyLimits;
@@ -199,6 +199,7 @@ pub fn api(
         journal,
         publishes: PublishGroups::start(store.clone(), full, tasks),
         calls: AcceptGroups::start(store.clone(), settings.calls_room(), tasks),
+        messages: MessageGroups::start(store.clone(), settings.messages_room(), tasks),
         postbacks_coming: AtomicU64::new(0),
         authentication: Arc::new(authentication),
         bodies: BodyLimits {

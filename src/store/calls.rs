@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Alarm, Lane, Lanes, StoreResult};
+use super::{Alarm, Lane, Lanes, MessagePublisher, StoreResult};
 use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
 
@@ -89,6 +89,8 @@ pub struct LeasedCall {
     pub attempt: u32,
     /// How long ago it was accepted, by the store's clock.
     pub age: Duration,
+    /// Who forwards it, if it is a message: as that stands now.
+    pub publisher: Option<Arc<MessagePublisher>>,
 }
 
 /// What a look for calls found.
@@ -105,6 +107,8 @@ pub struct DestinationLimits {
     pub in_flight: u32,
     /// While its last call has failed.
     pub probes: u32,
+    /// To a message publisher; one that sends several messages in one request may have so many requests.
+    pub per_publisher: u32,
 }
 
 /// How an attempt ended.
@@ -130,6 +134,13 @@ pub struct CallSettlement {
     pub status: Option<u16>,
     /// Why it failed; empty if it did not.
     pub reason: String,
+}
+
+impl CallSettlement {
+    /// One that says nothing of an answer.
+    pub fn new(leased: &LeasedCall, outcome: CallOutcome) -> Self {
+        Self { lease: leased.lease.clone(), outcome, status: None, reason: String::new() }
+    }
 }
 
 /// What became of a settlement.
@@ -217,6 +228,8 @@ pub const CALL_OVERHEAD: u64 = 500;
 pub const CALLS_AT_ONCE: usize = 500;
 /// How many calls that are done, and how many that are dead, make room for others at once, at most.
 pub const FORGOTTEN_FOR_ROOM: usize = 5_000;
+/// How many bytes of contents one look for calls leases at most, beyond the first call.
+pub const CLAIMED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many destinations one look for calls looks at, at most.
 pub const DESTINATIONS_AT_ONCE: usize = 500;
 

@@ -1,134 +1,186 @@
-//! Message topics and their publishers, as Postoffice's clients make them (contract §11).
+//! Messages, and what each publisher has of them to forward (contract §11). What a publisher has to forward is a call
+//! of its own kind, whose destination is the publisher; see [`Calls`](super::Calls).
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::StoreResult;
-use crate::bus::message::{
-    MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind, Terms,
-};
-use crate::bus::token::ClientToken;
+use super::{CallKey, Calls, StoreResult};
+use crate::bus::call::{CallId, CallState};
+use crate::bus::message::MessageTopicName;
+use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
 
-/// A message topic.
+/// Messages of one request, which are kept together or not at all.
+#[derive(Clone, Debug)]
+pub struct NewMessageGroup {
+    pub topic: MessageTopicName,
+    /// Who sends them.
+    pub sender: ClientToken,
+    /// What each says; the store does not look into it.
+    pub contents: Vec<Bytes>,
+    /// When they are forwarded, in milliseconds since the epoch; nothing, or what is past: now.
+    pub at_ms: Option<u64>,
+}
+
+/// A message that was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageTopic {
-    /// Given once, and never again.
-    pub id: u64,
-    pub name: MessageTopicName,
-    pub origin_host: String,
-    pub recovery_enabled: bool,
-    /// Who made it.
-    pub owner: ClientToken,
-    /// Milliseconds since the epoch.
-    pub made_ms: u64,
+pub struct AcceptedMessage {
+    pub number: u64,
+    /// A number for each publisher that forwards it, in the order of their ids.
+    pub deliveries: Vec<u64>,
 }
 
-/// Who forwards a topic's messages.
+/// What became of a group of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessagePublisher {
-    /// Given once, and never again.
-    pub id: u64,
-    pub topic_id: u64,
-    pub kind: TargetKind,
-    pub target: String,
-    pub from_now: bool,
-    pub terms: Terms,
-    /// Who made it.
-    pub owner: ClientToken,
-    /// Milliseconds since the epoch.
-    pub made_ms: u64,
-}
-
-/// What became of a new topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicAdded {
-    /// It has this id.
-    Added(u64),
-    NameTaken,
-    /// The client has as many as it may.
-    TooMany,
-}
-
-/// What became of a topic that is to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicRemoved {
-    Gone,
-    Unknown,
-    /// It stays.
-    HasPublishers,
-}
-
-/// What became of a new publisher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublisherAdded {
-    /// It has this id.
-    Added(u64),
+pub enum MessagesAccepted {
+    /// All are kept, in their order.
+    Kept(Vec<AcceptedMessage>),
+    /// There is no such topic; nothing is kept.
     UnknownTopic,
-    /// The topic has one of this kind and target already.
-    Taken,
-    /// The client has as many as it may.
-    TooMany,
+    /// There is no room; nothing is kept.
+    Full,
 }
 
-/// What became of a publisher that is to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublisherChanged {
-    Changed,
-    Unknown,
-    /// Its topic has another one of the new target.
-    Taken,
+/// What became of groups of messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageAcceptance {
+    pub groups: Vec<MessagesAccepted>,
+    /// How many of the history were forgotten before their time, to make room.
+    pub forgotten: Forgotten,
 }
 
-/// What became of a publisher that is to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublisherRemoved {
-    Gone,
-    /// There was one of this id once.
-    WasGone,
-    /// There never was one.
-    Unknown,
+/// Messages that were forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub messages: u64,
+    /// How many of what went with them had been given up on.
+    pub dead: u64,
 }
 
-/// Message topics and publishers.
+/// A message as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRecord {
+    pub number: u64,
+    pub topic_id: u64,
+    pub sender: ClientToken,
+    /// Milliseconds since the epoch.
+    pub received_ms: u64,
+    /// When it is forwarded at the earliest, in milliseconds since the epoch.
+    pub due_ms: u64,
+    pub content: Bytes,
+    /// The oldest first.
+    pub deliveries: Vec<MessageDelivery>,
+}
+
+/// Where a message stands with one publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageDelivery {
+    pub number: u64,
+    pub publisher_id: u64,
+    pub state: CallState,
+    pub attempts: u32,
+    /// When it is made next, in milliseconds since the epoch.
+    pub due_ms: Option<u64>,
+    /// When it was done or given up, in milliseconds since the epoch.
+    pub ended_ms: Option<u64>,
+    /// Of the last attempt that has ended.
+    pub status: Option<u16>,
+    /// Why that failed; empty if it did not.
+    pub reason: String,
+}
+
+impl MessageDelivery {
+    /// What names it among calls.
+    pub fn key(&self) -> CallKey {
+        delivery_key(self.number)
+    }
+}
+
+/// What names a delivery among calls.
+pub fn delivery_key(number: u64) -> CallKey {
+    CallKey {
+        client: ClientToken::from_stored(MESSAGES_CLIENT),
+        id: CallId::from_stored(&number.to_string()),
+    }
+}
+
+/// What a publisher's deliveries queue behind.
+pub fn publisher_destination(id: u64) -> String {
+    format!("{PUBLISHER_PREFIX}{id}")
+}
+
+/// The publisher whose deliveries queue behind this, if it is one's.
+pub fn publisher_of(destination: &str) -> Option<u64> {
+    destination.strip_prefix(PUBLISHER_PREFIX)?.parse().ok()
+}
+
+/// No URL's destination begins so: it would have slashes after the colon.
+const PUBLISHER_PREFIX: &str = "publisher:";
+
+/// How much messages come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    pub messages: u64,
+    /// What they take with all that is known of them, about.
+    pub bytes: u64,
+}
+
+/// What a message costs beyond its content, about, on either store, in bytes.
+pub const MESSAGE_OVERHEAD: u64 = 300;
+/// How many messages one look lists, forgets or gives a publisher, at most.
+pub const MESSAGES_AT_ONCE: usize = 200;
+/// How many bytes of contents one look lists at most, beyond the first message.
+pub const MESSAGES_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How many messages make room for others at once, at most.
+pub const MESSAGES_FORGOTTEN_FOR_ROOM: usize = 2_000;
+/// How many deliveries a publisher that begins in the past is given ahead.
+pub const CATCH_UP_AHEAD: usize = 2_000;
+
+/// Messages. Its rules, which `conformance` checks, beyond those of [`Calls`]:
+///
+/// - **Once**: a publisher that its topic has when a message comes gets one delivery of it. So does one that
+///   begins in the past, of each message that is there or comes, the oldest first.
+/// - **History**: a message is kept as long as it waits for a publisher, and after that until it is forgotten.
+/// - **Numbers**: messages and deliveries have numbers below 2^53 of one sequence, which grow.
 #[async_trait]
-pub trait MessageTopics: Send + Sync + 'static {
-    /// Makes a topic, if its name is free and its owner has fewer than `max`.
-    async fn add_message_topic(
+pub trait Messages: Calls {
+    /// Keeps groups of messages, each as a whole or not at all, as long as all messages take no more than
+    /// `max_bytes`: before that, the oldest are forgotten that wait for nobody. After `give_up` nobody waits,
+    /// and what has not begun by then is not begun.
+    async fn accept_messages(
         &self,
-        new: &NewTopic,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<TopicAdded>;
+        groups: Vec<NewMessageGroup>,
+        max_bytes: u64,
+        give_up: Instant,
+    ) -> StoreResult<MessageAcceptance>;
 
-    /// All topics, by id.
-    async fn message_topics(&self) -> StoreResult<Vec<MessageTopic>>;
+    /// The message of this number, or of which this is the number of a delivery.
+    async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>>;
 
-    /// The topic of this id.
-    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>>;
-
-    /// Removes a topic; one that has publishers only with `cascade`, and them with it.
-    async fn remove_message_topic(&self, id: u64, cascade: bool) -> StoreResult<TopicRemoved>;
-
-    /// Makes a publisher, if its topic has none of this target and its owner has fewer than `max`.
-    async fn add_message_publisher(
+    /// Messages below a number, of one topic or of all, the newest first: at most [`MESSAGES_AT_ONCE`], and
+    /// [`MESSAGES_MAX_BYTES`]; none only if there are no more.
+    async fn messages_before(
         &self,
-        new: &NewPublisher,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<PublisherAdded>;
+        number: u64,
+        topic_id: Option<u64>,
+        at_most: usize,
+    ) -> StoreResult<Vec<MessageRecord>>;
 
-    /// All publishers, by id.
-    async fn message_publishers(&self) -> StoreResult<Vec<MessagePublisher>>;
+    /// What all messages come to.
+    async fn message_counts(&self) -> StoreResult<MessageCounts>;
 
-    /// The publisher of this id.
-    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>>;
+    /// Forgets messages that came before a time and wait for nobody, the oldest first: up to
+    /// [`MESSAGES_AT_ONCE`].
+    async fn forget_messages(&self, before_ms: u64) -> StoreResult<Forgotten>;
 
-    /// Changes what a change names, and nothing else.
-    async fn change_message_publisher(
-        &self,
-        id: u64,
-        change: &PublisherChange,
-    ) -> StoreResult<PublisherChanged>;
+    /// Takes messages away with all that is known of them; what is on its way is not repeated. For each
+    /// whether it was there.
+    async fn erase_messages(&self, numbers: &[u64]) -> StoreResult<Vec<bool>>;
 
-    /// Removes a publisher.
-    async fn remove_message_publisher(&self, id: u64) -> StoreResult<PublisherRemoved>;
+    /// Discards what waits for publishers that are gone, up to [`MESSAGES_AT_ONCE`]; how much. None only if
+    /// nothing is left.
+    async fn discard_deliveries(&self) -> StoreResult<u64>;
+
+    /// Gives publishers that begin in the past some of what they lack, up to [`CATCH_UP_AHEAD`] ahead; how much.
+    async fn catch_up(&self) -> StoreResult<usize>;
 }

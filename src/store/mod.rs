@@ -27,6 +27,7 @@ mod error;
 mod held_duty;
 mod imports;
 mod lanes;
+mod message_topics;
 mod messages;
 mod new_call;
 mod processes;
@@ -54,9 +55,14 @@ pub use imports::{
     Portion, Taken,
 };
 pub use lanes::{Lane, Lanes};
-pub use messages::{
+pub use message_topics::{
     MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
     PublisherRemoved, TopicAdded, TopicRemoved,
+};
+pub use messages::{
+    AcceptedMessage, Forgotten, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, delivery_key,
+    publisher_of,
 };
 pub use processes::Processes;
 pub use queues::{
@@ -69,7 +75,7 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
 pub trait Store:
-    Queues + Calls + MessageTopics + Directory + Room + Duties + Processes + Imports
+    Queues + Calls + MessageTopics + Messages + Directory + Room + Duties + Processes + Imports
 {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;

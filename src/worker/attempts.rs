@@ -56,13 +56,15 @@ impl Attempts {
 
     /// `title` is what was sent, method and URL.
     pub fn of_call(&self, leased: &LeasedCall, title: &str, ended: &Ended<'_>) {
+        let publisher = leased.publisher.as_ref();
         let subject = Subject {
             kind: match leased.kind {
                 CallKind::Postback => EntryKind::Postback,
                 CallKind::Call | CallKind::Unread => EntryKind::Call,
+                CallKind::Message => EntryKind::Message,
             },
             id: leased.lease.key.id.to_string(),
-            client: &leased.lease.key.client,
+            client: publisher.map_or(&leased.lease.key.client, |publisher| &publisher.owner),
             target: leased.destination.clone(),
             title: title.to_owned(),
             attempt: leased.attempt,

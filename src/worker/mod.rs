@@ -1,11 +1,12 @@
-//! The worker: leases what is due, sends it, settles the outcomes. Batches of events and single calls are
-//! worked off side by side, each with places of their own, so that neither holds up the other.
+//! The worker: leases what is due, sends it, settles the outcomes. Batches of events, and single calls with messages,
+//! are worked off side by side, each with places of their own, so that neither holds up the other.
 
 mod attempts;
 mod batches;
 mod calls;
 mod failure_log;
 mod leases;
+mod messages;
 mod pause;
 mod places;
 mod receivers;

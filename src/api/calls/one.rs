@@ -12,7 +12,7 @@ use crate::api::extract::named_client;
 use crate::api::journal;
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::{Api, Shared};
-use crate::bus::call::{CallId, CallState, Order};
+use crate::bus::call::{CallId, CallKind, CallState, Order};
 use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
@@ -144,7 +144,10 @@ async fn find(
     };
     let keys = clients.into_iter().map(|client| CallKey { client, id: id.clone() });
     let looks = stream::iter(keys).map(|key| async move { api.store.call(&key).await });
-    let found = looks.buffered(LOOKED_AT_ONCE).try_filter_map(async |found| Ok(found));
+    // What forwards messages is shown with them.
+    let is_call = |(call, _): &(CallStatus, Bytes)| call.kind != CallKind::Message;
+    let found =
+        looks.buffered(LOOKED_AT_ONCE).try_filter_map(async |found| Ok(found.filter(is_call)));
     let mut found: Vec<_> = found.take(2).try_collect().await?;
     let call = found.pop().ok_or_else(CallRefusal::not_found)?;
     if found.is_empty() {

@@ -1,11 +1,15 @@
 //! Message topics and their publishers, in Postoffice's words (contract §11).
 
+mod accept;
+mod filter;
 mod health;
+mod history;
 mod page;
 mod publishers;
 mod refusal;
 mod requester;
 mod topics;
+mod view;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -22,6 +26,11 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(topics::show, topics::remove))
         .routes(routes!(publishers::add, publishers::list))
         .routes(routes!(publishers::show, publishers::change, publishers::remove))
+        .routes(routes!(accept::one, history::list, history::erase_many))
+        .routes(routes!(history::show, history::erase_one))
+        .routes(routes!(history::retry))
+        .routes(routes!(accept::bulk))
+        .routes(routes!(accept::scheduled))
         .routes(routes!(health::health))
 }
 
@@ -37,6 +46,9 @@ pub fn accepting_router() -> Router<Shared> {
             .routes(routes!(topics::add))
             .routes(routes!(publishers::add))
             .routes(routes!(publishers::remove))
+            .routes(routes!(accept::one))
+            .routes(routes!(accept::bulk))
+            .routes(routes!(accept::scheduled))
             .routes(routes!(health::health)),
     )
 }

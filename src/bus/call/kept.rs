@@ -92,6 +92,8 @@ impl Order {
                 let timeout = timeout.map(Duration::from_millis);
                 Ok(Self { request, persistence, timeout })
             }
+            // A message says nothing of where it goes.
+            CallKind::Message => Err(NotKept::Damaged),
             CallKind::Postback => {
                 let (persistence, default) = postbacks;
                 let endpoint = Endpoint::parse(method, url)?;

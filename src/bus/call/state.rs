@@ -7,16 +7,19 @@ pub enum CallKind {
     Postback,
     /// A body that was taken unread, and holds no call (contract §9, `ROUTEMASTER_CALLS_FAST`).
     Unread,
+    /// What a message publisher has to forward (contract §11).
+    Message,
 }
 
 impl CallKind {
-    pub const ALL: [Self; 3] = [Self::Call, Self::Postback, Self::Unread];
+    pub const ALL: [Self; 4] = [Self::Call, Self::Postback, Self::Unread, Self::Message];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Call => "call",
             Self::Postback => "postback",
             Self::Unread => "unread",
+            Self::Message => "message",
         }
     }
 

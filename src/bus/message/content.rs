@@ -29,6 +29,10 @@ impl Payload {
         self.0.get()
     }
 
+    pub fn as_json(&self) -> &RawValue {
+        &self.0
+    }
+
     fn is_object(&self) -> bool {
         self.as_str().starts_with('{')
     }
@@ -146,6 +150,12 @@ struct Kept<'a> {
 }
 
 impl MessageContent {
+    /// `None` unless the payload is an object or an array.
+    pub fn new(payload: &RawValue, attributes: &Attributes) -> Option<Self> {
+        let attributes = attributes.clone();
+        Payload::of(payload).map(|payload| Self { payload, attributes })
+    }
+
     pub fn to_bytes(&self) -> Bytes {
         let kept = Kept { payload: &self.payload.0, attributes: self.attributes.clone() };
         // Nothing in it can fail to be written.

@@ -38,6 +38,11 @@ pub struct NewTopic {
 }
 
 impl NewTopic {
+    /// One that the bus makes for itself, whose messages come from nowhere else.
+    pub fn internal(name: &MessageTopicName, origin_host: Url) -> Self {
+        Self { name: name.clone(), origin_host, recovery_enabled: false }
+    }
+
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(json: &[u8]) -> Result<Self, NotTaken> {

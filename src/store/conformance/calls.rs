@@ -39,7 +39,7 @@ on_all_stores!(
 // Each lane has turns of its own.
 on_both_stores!(destinations_take_turns_and_the_longest_due_comes_first);
 
-const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2 };
+const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2, per_publisher: 4 };
 const PLENTY: u64 = 1 << 30;
 const FORGET_ALL: CallMemory = CallMemory { done: Duration::ZERO, dead: Duration::ZERO };
 

@@ -19,7 +19,7 @@ use crate::store::{
     CallTitle, DestinationLimits, Lane, NewCall,
 };
 
-const LIMITS: DestinationLimits = DestinationLimits { in_flight: 3, probes: 1 };
+const LIMITS: DestinationLimits = DestinationLimits { in_flight: 3, probes: 1, per_publisher: 4 };
 const IDS: usize = 12;
 const DESTINATIONS: [&str; 2] = ["https://a.example:443", "https://b.example:443"];
 const STEPS_MAX: usize = 80;

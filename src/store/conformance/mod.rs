@@ -11,6 +11,7 @@ mod directory;
 pub(crate) mod fixture;
 mod imports;
 mod journal;
+mod message_topics;
 mod messages;
 mod model;
 mod parallel;

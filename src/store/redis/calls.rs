@@ -10,15 +10,16 @@ use tokio::time::Instant;
 
 use super::lanes::lane_of_text;
 use super::link::Resend;
+use super::message_topics;
 use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_OVERHEAD, CALLS_AT_ONCE, FORGOTTEN_FOR_ROOM};
+use crate::store::calls::{CALL_OVERHEAD, CALLS_AT_ONCE, CLAIMED_MAX_BYTES, FORGOTTEN_FOR_ROOM};
 use crate::store::{
     Acceptance, Accepted, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey,
     CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
-    DestinationLimits, Lane, LeasedCall, NewCall, StoreError, StoreResult,
+    DestinationLimits, Lane, LeasedCall, NewCall, StoreError, StoreResult, publisher_of,
 };
 
 #[async_trait]
@@ -84,6 +85,8 @@ impl Calls for RedisStore {
             claims.last.into(),
             claims.last_answered.into(),
             ms(CLOCK_STEP),
+            i64::from(limits.per_publisher).into(),
+            (CLAIMED_MAX_BYTES as i64).into(),
         ];
         // Sent again, it would be taken for an old copy: the next one ends what a lost one has leased.
         let mut reply = self.run_with(&self.scripts.claim_calls, lane, args, Resend::No).await?;
@@ -211,6 +214,10 @@ impl Calls for RedisStore {
     }
 
     async fn lane_of_destination(&self, destination: &str) -> StoreResult<Lane> {
+        // Messages, and so what forwards them, are all at home.
+        if publisher_of(destination).is_some() {
+            return Ok(Lane::HOME);
+        }
         Ok(lane_of_text(destination, self.lane_count().await?).unwrap_or(Lane::HOME))
     }
 
@@ -322,7 +329,7 @@ fn kind(reply: Reply) -> StoreResult<CallKind> {
 fn leased_call(mut reply: Reply) -> StoreResult<LeasedCall> {
     let client = ClientToken::from_stored(&reply.part()?.text()?);
     let id = CallId::from_stored(&reply.part()?.text()?);
-    Ok(LeasedCall {
+    let mut call = LeasedCall {
         lease: CallLease { key: CallKey { client, id }, fence: reply.part()?.unsigned()? },
         kind: kind(reply.part()?)?,
         destination: reply.part()?.text()?,
@@ -330,7 +337,13 @@ fn leased_call(mut reply: Reply) -> StoreResult<LeasedCall> {
         content: reply.part()?.bytes()?,
         attempt: reply.part()?.unsigned()? as u32,
         age: reply.part()?.millis()?,
-    })
+        publisher: None,
+    };
+    let kept = reply.part()?.text()?;
+    if let Some(id) = publisher_of(&call.destination).filter(|_| !kept.is_empty()) {
+        call.publisher = Some(message_topics::publisher(&id.to_string(), &kept)?.into());
+    }
+    Ok(call)
 }
 
 /// Reads what `status_of` in `call.lua` writes.

@@ -1,14 +1,17 @@
 //! The journal in a stream of Redis, in the home lane. It has no index: what matches is looked for, the newest
 //! first.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use fred::types::Value;
 use tokio::time::Instant;
 
 use super::link::Resend;
+use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::journal::{
-    Entry, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, PAGE_TIME,
+    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, PAGE_TIME,
 };
 use crate::store::{Lane, StoreError};
 
@@ -45,15 +48,10 @@ impl Journal for RedisStore {
         let mut place = after.map(before).transpose()?.unwrap_or_else(|| "+".into());
         let (started, mut page) = (Instant::now(), JournalPage::default());
         loop {
-            let args = vec![place.as_str().into(), (AT_ONCE as i64).into()];
-            let found = self.run(&self.scripts.journal_before, Lane::HOME, args).await?;
-            let mut looked_at = 0;
+            let found = self.entries_before(&place).await?;
+            let looked_at = found.len();
             let mut last = None;
-            for mut item in found {
-                looked_at += 1;
-                let at = item.part()?.text()?;
-                let entry: Entry = serde_json::from_slice(&item.part()?.bytes()?)
-                    .map_err(|error| JournalError::Unavailable(error.to_string()))?;
+            for (at, entry) in found {
                 let at_ms = entry.at_ms;
                 let is_over =
                     query.since_ms.is_some_and(|since| at_ms < since.saturating_sub(60_000));
@@ -76,6 +74,40 @@ impl Journal for RedisStore {
             }
             place = before(&at)?;
         }
+    }
+
+    async fn erase_messages(&self, ids: Vec<String>) -> Result<(), JournalError> {
+        let ids: HashSet<String> = ids.into_iter().collect();
+        let mut place = "+".to_owned();
+        loop {
+            let found = self.entries_before(&place).await?;
+            let is_meant =
+                |entry: &Entry| entry.kind == EntryKind::Message && ids.contains(&entry.id);
+            let meant = found.iter().filter(|(_, entry)| is_meant(entry));
+            let places: Vec<Value> = meant.map(|(at, _)| at.as_str().into()).collect();
+            if !places.is_empty() {
+                self.run(&self.scripts.journal_erase, Lane::HOME, places).await?;
+            }
+            let Some((at, _)) = found.last().filter(|_| found.len() == AT_ONCE) else {
+                return Ok(());
+            };
+            place = before(at)?;
+        }
+    }
+}
+
+impl RedisStore {
+    /// Up to [`AT_ONCE`] entries before a place, each with its own.
+    async fn entries_before(&self, place: &str) -> Result<Vec<(String, Entry)>, JournalError> {
+        let args = vec![place.into(), (AT_ONCE as i64).into()];
+        let found = self.run(&self.scripts.journal_before, Lane::HOME, args).await?;
+        let read = |mut item: Reply| {
+            let at = item.part()?.text()?;
+            let entry = serde_json::from_slice(&item.part()?.bytes()?);
+            let entry = entry.map_err(|error| JournalError::Unavailable(error.to_string()))?;
+            Ok((at, entry))
+        };
+        found.map(read).collect()
     }
 }
 

@@ -1,242 +1,172 @@
-//! Message topics and publishers, all in the home lane. A hash has what is kept of each by its id: its owner, for a
-//! publisher the id of its topic with kind and target, when it was made, and the rest as JSON, a line each.
+//! Messages and their deliveries, all in the home lane: what a message and its deliveries have in common changes in one
+//! step.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::types::Value;
-use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::RedisStore;
-use crate::bus::message::{
-    MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind, Terms,
-};
+use super::reply::Reply;
+use crate::bus::call::CallState;
 use crate::bus::token::ClientToken;
-use crate::store::{
-    Lane, MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
-    PublisherRemoved, StoreError, StoreResult, TopicAdded, TopicRemoved,
+use crate::store::calls::CALL_OVERHEAD;
+use crate::store::messages::{
+    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES,
 };
-
-/// How often a change is tried that meets another one.
-const TRIES: u32 = 10;
-
-#[derive(Serialize, Deserialize)]
-struct KeptTopic {
-    name: String,
-    origin_host: String,
-    recovery_enabled: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeptPublisher {
-    from_now: bool,
-    active: bool,
-    timeout_ms: u64,
-    retry_ms: u64,
-    chunk_size: u32,
-    max_attempts: Option<u32>,
-}
+use crate::store::{
+    AcceptedMessage, Forgotten, Lane, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, StoreError,
+    StoreResult,
+};
 
 #[async_trait]
-impl MessageTopics for RedisStore {
-    async fn add_message_topic(
+impl Messages for RedisStore {
+    async fn accept_messages(
         &self,
-        new: &NewTopic,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<TopicAdded> {
-        let kept = KeptTopic {
-            name: new.name.as_str().into(),
-            origin_host: new.origin_host.as_str().into(),
-            recovery_enabled: new.recovery_enabled,
-        };
-        let args: Vec<Value> = vec![
-            new.name.as_str().into(),
-            owner.reveal().into(),
-            i64::from(max).into(),
-            json(&kept).into(),
+        groups: Vec<NewMessageGroup>,
+        max_bytes: u64,
+        give_up: Instant,
+    ) -> StoreResult<MessageAcceptance> {
+        let slot = self.slots.take();
+        let home = self.lane(Lane::HOME);
+        let deadline_ms = home.server_time.at(give_up);
+        let mut args: Vec<Value> = vec![
+            slot.name.as_str().into(),
+            slot.number.to_string().into(),
+            deadline_ms.map_or(String::new(), |ms| ms.to_string()).into(),
+            self.origin.as_str().into(),
+            i64::try_from(max_bytes).unwrap_or(i64::MAX).into(),
+            (MESSAGE_OVERHEAD as i64).into(),
+            (CALL_OVERHEAD as i64).into(),
+            (MESSAGES_FORGOTTEN_FOR_ROOM as i64).into(),
         ];
-        let reply = self.change(&self.scripts.add_message_topic, Lane::HOME, args).await?.text()?;
-        Ok(match reply.as_str() {
-            "taken" => TopicAdded::NameTaken,
-            "too many" => TopicAdded::TooMany,
-            id => TopicAdded::Added(number(id)?),
-        })
-    }
-
-    async fn message_topics(&self) -> StoreResult<Vec<MessageTopic>> {
-        let all = self.connection.hash(&self.lane(Lane::HOME).keys, "message_topics").await?;
-        let mut topics =
-            all.iter().map(|(id, kept)| topic(id, kept)).collect::<StoreResult<Vec<_>>>()?;
-        topics.sort_by_key(|topic| topic.id);
-        Ok(topics)
-    }
-
-    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>> {
-        let id = id.to_string();
-        let kept =
-            self.connection.field(&self.lane(Lane::HOME).keys, "message_topics", &id).await?;
-        kept.map(|kept| topic(&id, &kept)).transpose()
-    }
-
-    async fn remove_message_topic(&self, id: u64, cascade: bool) -> StoreResult<TopicRemoved> {
-        let Some(topic) = self.message_topic(id).await? else { return Ok(TopicRemoved::Unknown) };
-        let args: Vec<Value> =
-            vec![id.to_string().into(), topic.name.as_str().into(), i64::from(cascade).into()];
-        let script = &self.scripts.remove_message_topic;
-        Ok(match self.change(script, Lane::HOME, args).await?.text()?.as_str() {
-            "gone" => TopicRemoved::Gone,
-            "publishers" => TopicRemoved::HasPublishers,
-            _ => TopicRemoved::Unknown,
-        })
-    }
-
-    async fn add_message_publisher(
-        &self,
-        new: &NewPublisher,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<PublisherAdded> {
-        let args: Vec<Value> = vec![
-            new.topic.as_str().into(),
-            format!("{} {}", new.target.kind().as_str(), new.target.as_str()).into(),
-            owner.reveal().into(),
-            i64::from(max).into(),
-            json(&KeptPublisher::of(new.from_now, new.terms)).into(),
-        ];
-        let script = &self.scripts.add_message_publisher;
-        let reply = self.change(script, Lane::HOME, args).await?.text()?;
-        Ok(match reply.as_str() {
-            "unknown" => PublisherAdded::UnknownTopic,
-            "taken" => PublisherAdded::Taken,
-            "too many" => PublisherAdded::TooMany,
-            id => PublisherAdded::Added(number(id)?),
-        })
-    }
-
-    async fn message_publishers(&self) -> StoreResult<Vec<MessagePublisher>> {
-        let all = self.connection.hash(&self.lane(Lane::HOME).keys, "message_publishers").await?;
-        let mut publishers =
-            all.iter().map(|(id, kept)| publisher(id, kept)).collect::<StoreResult<Vec<_>>>()?;
-        publishers.sort_by_key(|publisher| publisher.id);
-        Ok(publishers)
-    }
-
-    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>> {
-        let id = id.to_string();
-        let kept = self.kept_publisher(&id).await?;
-        kept.map(|kept| publisher(&id, &kept)).transpose()
-    }
-
-    async fn change_message_publisher(
-        &self,
-        id: u64,
-        change: &PublisherChange,
-    ) -> StoreResult<PublisherChanged> {
-        let id = id.to_string();
-        for _ in 0..TRIES {
-            let Some(kept) = self.kept_publisher(&id).await? else {
-                return Ok(PublisherChanged::Unknown);
-            };
-            let before = publisher(&id, &kept)?;
-            let target = change.target.as_deref().unwrap_or(&before.target);
-            let terms = change.applied_to(before.terms);
-            let rest = json(&KeptPublisher::of(before.from_now, terms));
-            let args: Vec<Value> = vec![
-                id.as_str().into(),
-                kept.as_str().into(),
-                before.owner.reveal().into(),
-                format!("{} {} {target}", before.topic_id, before.kind.as_str()).into(),
-                format!("{}\n{rest}", before.made_ms).into(),
-            ];
-            let script = &self.scripts.change_message_publisher;
-            match self.change(script, Lane::HOME, args).await?.text()?.as_str() {
-                "changed" => return Ok(PublisherChanged::Changed),
-                "taken" => return Ok(PublisherChanged::Taken),
-                _ => {}
-            }
+        for group in &groups {
+            args.push(group.topic.as_str().into());
+            args.push(group.sender.reveal().into());
+            args.push(group.at_ms.unwrap_or(0).to_string().into());
+            args.push((group.contents.len() as i64).into());
+            args.extend(group.contents.iter().cloned().map(Value::Bytes));
         }
-        Err(StoreError::Unavailable("a publisher changes all the time".into()))
+        let script = &self.scripts.accept_messages;
+        let mut reply = self.connection.run_replicated(script, &home.keys, args, give_up).await?;
+        self.slots.give_back(slot);
+        if !reply.is_list() {
+            return Err(StoreError::Unavailable("Redis: too late".into()));
+        }
+        let forgotten = forgotten(&mut reply)?;
+        home.call_alarm.ring_in(Duration::ZERO);
+        let mut kept = Vec::with_capacity(groups.len());
+        for group in &groups {
+            kept.push(accepted(reply.part()?, group.contents.len() as u64)?);
+        }
+        Ok(MessageAcceptance { groups: kept, forgotten })
     }
 
-    async fn remove_message_publisher(&self, id: u64) -> StoreResult<PublisherRemoved> {
-        let script = &self.scripts.remove_message_publisher;
-        let args: Vec<Value> = vec![id.to_string().into()];
-        Ok(match self.change(script, Lane::HOME, args).await?.text()?.as_str() {
-            "gone" => PublisherRemoved::Gone,
-            "was gone" => PublisherRemoved::WasGone,
-            _ => PublisherRemoved::Unknown,
-        })
+    async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>> {
+        let args: Vec<Value> = vec![number.to_string().into()];
+        let reply = self.run(&self.scripts.message_status, Lane::HOME, args).await?;
+        reply.is_list().then(|| record(reply)).transpose()
+    }
+
+    async fn messages_before(
+        &self,
+        number: u64,
+        topic_id: Option<u64>,
+        at_most: usize,
+    ) -> StoreResult<Vec<MessageRecord>> {
+        let args: Vec<Value> = vec![
+            number.to_string().into(),
+            topic_id.map_or(String::new(), |id| id.to_string()).into(),
+            (at_most.min(MESSAGES_AT_ONCE) as i64).into(),
+            (MESSAGES_MAX_BYTES as i64).into(),
+        ];
+        self.run(&self.scripts.messages_before, Lane::HOME, args).await?.map(record).collect()
+    }
+
+    async fn message_counts(&self) -> StoreResult<MessageCounts> {
+        let mut reply = self.run(&self.scripts.message_counts, Lane::HOME, Vec::new()).await?;
+        let (messages, bytes) = (reply.part()?.unsigned()?, reply.part()?.unsigned()?);
+        let deliveries = reply.part()?.unsigned()?;
+        let bytes = bytes + MESSAGE_OVERHEAD * messages + CALL_OVERHEAD * deliveries;
+        Ok(MessageCounts { messages, bytes })
+    }
+
+    async fn forget_messages(&self, before_ms: u64) -> StoreResult<Forgotten> {
+        let args: Vec<Value> = vec![before_ms.to_string().into(), (MESSAGES_AT_ONCE as i64).into()];
+        forgotten(&mut self.run(&self.scripts.forget_messages, Lane::HOME, args).await?)
+    }
+
+    async fn erase_messages(&self, numbers: &[u64]) -> StoreResult<Vec<bool>> {
+        let args = numbers.iter().map(|number| number.to_string().into()).collect();
+        let reply = self.change(&self.scripts.erase_messages, Lane::HOME, args).await?;
+        reply.map(|one| Ok(one.integer()? > 0)).collect()
+    }
+
+    async fn discard_deliveries(&self) -> StoreResult<u64> {
+        let args = vec![(MESSAGES_AT_ONCE as i64).into()];
+        self.change(&self.scripts.discard_deliveries, Lane::HOME, args).await?.unsigned()
+    }
+
+    async fn catch_up(&self) -> StoreResult<usize> {
+        let args: Vec<Value> = vec![
+            (CATCH_UP_AHEAD as i64).into(),
+            (MESSAGES_AT_ONCE as i64).into(),
+            self.origin.as_str().into(),
+        ];
+        let given = self.change(&self.scripts.catch_up, Lane::HOME, args).await?.unsigned()?;
+        if given > 0 {
+            self.lane(Lane::HOME).call_alarm.ring_in(Duration::ZERO);
+        }
+        Ok(given as usize)
     }
 }
 
-impl RedisStore {
-    async fn kept_publisher(&self, id: &str) -> StoreResult<Option<String>> {
-        self.connection.field(&self.lane(Lane::HOME).keys, "message_publishers", id).await
+fn forgotten(reply: &mut Reply) -> StoreResult<Forgotten> {
+    Ok(Forgotten { messages: reply.part()?.unsigned()?, dead: reply.part()?.unsigned()? })
+}
+
+/// What became of a group of so many messages.
+fn accepted(mut reply: Reply, messages: u64) -> StoreResult<MessagesAccepted> {
+    if !reply.is_list() {
+        return Ok(match reply.text()?.as_str() {
+            "full" => MessagesAccepted::Full,
+            _ => MessagesAccepted::UnknownTopic,
+        });
     }
-}
-
-impl KeptPublisher {
-    fn of(from_now: bool, terms: Terms) -> Self {
-        let Terms { active, timeout, retry, chunk_size, max_attempts } = terms;
-        let (timeout_ms, retry_ms) = (timeout.as_millis() as u64, retry.as_millis() as u64);
-        Self { from_now, active, timeout_ms, retry_ms, chunk_size, max_attempts }
-    }
-}
-
-fn json(kept: &impl Serialize) -> String {
-    // Nothing in it can fail to be written.
-    serde_json::to_string(kept).unwrap_or_default()
-}
-
-fn corrupt(what: &str, id: &str) -> StoreError {
-    StoreError::Corrupt(format!("what is kept of the message {what} {id} cannot be read"))
-}
-
-fn number(text: &str) -> StoreResult<u64> {
-    text.parse().map_err(|_| corrupt("id", text))
-}
-
-fn topic(id: &str, kept: &str) -> StoreResult<MessageTopic> {
-    let mut lines = kept.splitn(3, '\n');
-    let mut read = || {
-        let (owner, made, rest) = (lines.next()?, lines.next()?, lines.next()?);
-        let KeptTopic { name, origin_host, recovery_enabled } = serde_json::from_str(rest).ok()?;
-        Some(MessageTopic {
-            id: id.parse().ok()?,
-            name: MessageTopicName::from_checked(&name),
-            origin_host,
-            recovery_enabled,
-            owner: ClientToken::from_stored(owner),
-            made_ms: made.parse().ok()?,
-        })
+    let (first, deliveries) = (reply.part()?.unsigned()?, reply.part()?.unsigned()?);
+    let message = |index| {
+        let number = first + index * (deliveries + 1);
+        AcceptedMessage { number, deliveries: (number + 1..=number + deliveries).collect() }
     };
-    read().ok_or_else(|| corrupt("topic", id))
+    Ok(MessagesAccepted::Kept((0..messages).map(message).collect()))
 }
 
-fn publisher(id: &str, kept: &str) -> StoreResult<MessagePublisher> {
-    let mut lines = kept.splitn(4, '\n');
-    let mut read = || {
-        let (owner, to, made, rest) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
-        let mut to = to.splitn(3, ' ');
-        let (topic_id, kind, target) = (to.next()?, to.next()?, to.next()?);
-        let rest: KeptPublisher = serde_json::from_str(rest).ok()?;
-        Some(MessagePublisher {
-            id: id.parse().ok()?,
-            topic_id: topic_id.parse().ok()?,
-            kind: TargetKind::parse(kind)?,
-            target: target.to_owned(),
-            from_now: rest.from_now,
-            terms: Terms {
-                active: rest.active,
-                timeout: Duration::from_millis(rest.timeout_ms),
-                retry: Duration::from_millis(rest.retry_ms),
-                chunk_size: rest.chunk_size,
-                max_attempts: rest.max_attempts,
-            },
-            owner: ClientToken::from_stored(owner),
-            made_ms: made.parse().ok()?,
-        })
-    };
-    read().ok_or_else(|| corrupt("publisher", id))
+/// Reads what `message_status` in `message.lua` writes.
+fn record(mut reply: Reply) -> StoreResult<MessageRecord> {
+    let number = reply.part()?.unsigned()?;
+    let topic_id = reply.part()?.unsigned()?;
+    let sender = ClientToken::from_stored(&reply.part()?.text()?);
+    let (received_ms, due_ms) = (reply.part()?.unsigned()?, reply.part()?.unsigned()?);
+    let content = reply.part()?.bytes()?;
+    let deliveries = reply.map(delivery).collect::<StoreResult<_>>()?;
+    Ok(MessageRecord { number, topic_id, sender, received_ms, due_ms, content, deliveries })
+}
+
+fn delivery(mut reply: Reply) -> StoreResult<MessageDelivery> {
+    let (number, publisher_id) = (reply.part()?.unsigned()?, reply.part()?.unsigned()?);
+    let (over, leased) = (reply.part()?.text()?, reply.part()?.text()?);
+    let attempts = reply.part()?.unsigned()? as u32;
+    let over = Some(over.as_str()).filter(|over| !over.is_empty());
+    Ok(MessageDelivery {
+        number,
+        publisher_id,
+        state: CallState::of(over, !leased.is_empty(), attempts),
+        attempts,
+        due_ms: reply.part()?.text()?.parse().ok(),
+        ended_ms: reply.part()?.text()?.parse().ok(),
+        status: reply.part()?.text()?.parse().ok(),
+        reason: reply.part()?.text()?,
+    })
 }

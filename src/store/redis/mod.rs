@@ -13,6 +13,7 @@ mod imports;
 mod journal;
 mod lanes;
 mod link;
+mod message_topics;
 mod messages;
 mod options;
 mod processes;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::link::Resend;
 use super::{RedisStore, server_check};
 use crate::store::calls::CALL_OVERHEAD;
+use crate::store::messages::MESSAGE_OVERHEAD;
 use crate::store::{DROP_STEP, Drops, ITEM_OVERHEAD, Lane, Room, StoreResult, Usage};
 
 #[async_trait]
@@ -17,7 +18,7 @@ impl Room for RedisStore {
         let usage = server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)?;
         let mut others = 0;
         for neighbour in self.known_neighbours(lane).await? {
-            let args = vec![(CALL_OVERHEAD as i64).into()];
+            let args = vec![(CALL_OVERHEAD as i64).into(), (MESSAGE_OVERHEAD as i64).into()];
             others += self.run(&self.scripts.others, neighbour, args).await?.unsigned()?;
         }
         Ok(usage.without(others))

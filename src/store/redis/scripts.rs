@@ -48,6 +48,7 @@ pub struct Scripts {
     pub forget_calls: Script,
     pub journal_append: Script,
     pub journal_before: Script,
+    pub journal_erase: Script,
     pub others: Script,
     pub announce: Script,
     pub processes: Script,
@@ -64,6 +65,14 @@ pub struct Scripts {
     pub add_message_publisher: Script,
     pub change_message_publisher: Script,
     pub remove_message_publisher: Script,
+    pub accept_messages: Script,
+    pub message_status: Script,
+    pub messages_before: Script,
+    pub message_counts: Script,
+    pub forget_messages: Script,
+    pub erase_messages: Script,
+    pub discard_deliveries: Script,
+    pub catch_up: Script,
 }
 
 impl Scripts {
@@ -127,6 +136,7 @@ impl Scripts {
             forget_calls: script!(" flags=allow-oom", "calls/call", "calls/forget_calls"),
             journal_append: script!("", "journal/append"),
             journal_before: script!(" flags=no-writes", "journal/before"),
+            journal_erase: script!(" flags=allow-oom", "journal/erase"),
             others: script!(" flags=no-writes", "room/others"),
             announce: script!(" flags=allow-oom", "processes/announce"),
             processes: script!(" flags=no-writes", "processes/processes"),
@@ -149,18 +159,70 @@ impl Scripts {
             ),
             add_api_token: script!("", "directory/add_api_token"),
             delete_api_token: script!(" flags=allow-oom", "directory/delete_api_token"),
-            add_message_topic: script!("", "messages/topics", "messages/add_topic"),
+            add_message_topic: script!("", "message_topics/topics", "message_topics/add_topic"),
             remove_message_topic: script!(
                 " flags=allow-oom",
-                "messages/topics",
-                "messages/remove_topic"
+                "message_topics/topics",
+                "message_topics/remove_topic"
             ),
-            add_message_publisher: script!("", "messages/topics", "messages/add_publisher"),
-            change_message_publisher: script!("", "messages/topics", "messages/change_publisher"),
+            add_message_publisher: script!(
+                "",
+                "message_topics/topics",
+                "message_topics/add_publisher"
+            ),
+            change_message_publisher: script!(
+                "",
+                "calls/call",
+                "message_topics/topics",
+                "message_topics/change_publisher"
+            ),
+            accept_messages: script!(
+                "",
+                "calls/call",
+                "messages/message",
+                "messages/accept_messages"
+            ),
+            message_status: script!(
+                " flags=no-writes",
+                "calls/call",
+                "messages/message",
+                "messages/message_status"
+            ),
+            messages_before: script!(
+                " flags=no-writes",
+                "calls/call",
+                "messages/message",
+                "messages/messages_before"
+            ),
+            message_counts: script!(
+                " flags=no-writes",
+                "calls/call",
+                "messages/message",
+                "messages/message_counts"
+            ),
+            forget_messages: script!(
+                " flags=allow-oom",
+                "calls/call",
+                "messages/message",
+                "messages/forget_messages"
+            ),
+            erase_messages: script!(
+                " flags=allow-oom",
+                "calls/call",
+                "messages/message",
+                "messages/erase_messages"
+            ),
+            discard_deliveries: script!(
+                " flags=allow-oom",
+                "calls/call",
+                "messages/message",
+                "messages/discard_deliveries"
+            ),
+            catch_up: script!("", "calls/call", "messages/message", "messages/catch_up"),
             remove_message_publisher: script!(
                 " flags=allow-oom",
-                "messages/topics",
-                "messages/remove_publisher"
+                "message_topics/topics",
+                "message_topics/remove_publisher"
             ),
         }
     }

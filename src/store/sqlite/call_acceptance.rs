@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::calls;
 use crate::bus::call::Due;
 use crate::store::calls::{CALL_OVERHEAD, FORGOTTEN_FOR_ROOM};
 use crate::store::{Accepted, CallKey, CallTitle, NewCall};
@@ -34,7 +35,8 @@ pub(super) fn make_room(
             let forgotten = db
                 .prepare_cached(
                     "DELETE FROM calls WHERE number = (
-                         SELECT number FROM calls WHERE over = ?1 ORDER BY over_ms LIMIT 1)",
+                         SELECT number FROM calls WHERE over = ?1 AND message IS NULL
+                         ORDER BY over_ms LIMIT 1)",
                 )?
                 .execute([over])?;
             if forgotten == 0 {
@@ -48,7 +50,7 @@ pub(super) fn make_room(
 
 /// What all calls take, about, in bytes.
 pub(super) fn taken(db: &Connection) -> rusqlite::Result<u64> {
-    db.prepare_cached("SELECT sum(bytes + ?1 * calls) FROM call_room")?
+    db.prepare_cached("SELECT sum(bytes + ?1 * calls) FROM call_room WHERE kind <> 'message'")?
         .query_row([CALL_OVERHEAD], |row| row.get(0))
 }
 
@@ -118,12 +120,7 @@ fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> 
         title,
         &call.content[..],
     ])?;
-    db.prepare_cached(
-        "INSERT INTO destinations (name, due_ms) VALUES (?1, ?2)
-         ON CONFLICT (name) DO UPDATE SET due_ms = min(coalesce(due_ms, ?2), ?2)",
-    )?
-    .execute(params![call.destination, due_ms])?;
-    Ok(())
+    calls::expect(db, &call.destination, due_ms)
 }
 
 /// The number of a title that calls share.

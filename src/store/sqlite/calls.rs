@@ -1,5 +1,6 @@
 //! Calls. Each function that writes runs inside one transaction.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,14 +11,15 @@ use tokio::time::Instant;
 use super::SqliteStore;
 use super::batches::{clock_was_set_back, from_ms};
 use super::call_acceptance;
+use super::message_topics;
 use super::writer::Durability;
 use crate::bus::call::{CallId, CallKind, CallState};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALLS_AT_ONCE, DESTINATIONS_AT_ONCE};
+use crate::store::calls::{CALLS_AT_ONCE, CLAIMED_MAX_BYTES, DESTINATIONS_AT_ONCE};
 use crate::store::{
     Acceptance, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey, CallLease,
     CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, Calls, DestinationLimits,
-    Lane, LeasedCall, NewCall, StoreResult,
+    Lane, LeasedCall, NewCall, StoreResult, publisher_of,
 };
 
 #[async_trait]
@@ -129,7 +131,7 @@ fn as_ms(duration: Duration) -> i64 {
 }
 
 /// Works out when a destination's next call is due, and forgets one that has none.
-fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
+pub(super) fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE destinations SET due_ms = (
              SELECT min(due_ms) FROM calls WHERE destination = ?1 AND due_ms IS NOT NULL)
@@ -144,6 +146,25 @@ fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Lets a destination be looked at from then on.
+pub(super) fn expect(db: &Connection, destination: &str, due_ms: i64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO destinations (name, due_ms, publisher) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET due_ms = min(coalesce(due_ms, ?2), ?2)",
+    )?
+    .execute(params![destination, due_ms, publisher_of(destination)])?;
+    Ok(())
+}
+
+/// Destinations, with the publishers that some of them are.
+const WITH_PUBLISHERS: &str = "destinations LEFT JOIN message_publishers p ON p.id = publisher";
+/// For how many more calls there is a place at one: `?1` while it fails, else `?2`, or for a publisher `?3` for
+/// each message that one request carries.
+const FREE: &str = "min(
+    CASE WHEN publisher IS NULL THEN ?2 WHEN p.active THEN ?3 * iif(p.kind = 'pubsub', max(p.chunk_size, 1), 1)
+        ELSE 0 END,
+    iif(failures > 0, ?1, 1000000000)) - in_flight";
+
 fn claim(
     db: &Connection,
     limit: usize,
@@ -153,13 +174,14 @@ fn claim(
 ) -> rusqlite::Result<CallClaim> {
     follow_clock(db, now_ms)?;
     end_old_leases(db, now_ms)?;
+    let DestinationLimits { in_flight, probes, per_publisher } = limits;
     let due: Vec<(String, u32)> = db
-        .prepare_cached(
-            "SELECT name, max(iif(failures > 0, ?2, ?3) - in_flight, 0) AS free FROM destinations
-             WHERE due_ms <= ?1 AND free > 0 ORDER BY due_ms LIMIT ?4",
-        )?
+        .prepare_cached(&format!(
+            "SELECT name, {FREE} AS free FROM {WITH_PUBLISHERS}
+             WHERE due_ms <= ?4 AND free > 0 ORDER BY due_ms LIMIT ?5"
+        ))?
         .query_map(
-            params![now_ms, limits.probes, limits.in_flight, DESTINATIONS_AT_ONCE as u64],
+            params![probes, in_flight, per_publisher, now_ms, DESTINATIONS_AT_ONCE as u64],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?
         .collect::<Result<_, _>>()?;
@@ -181,27 +203,38 @@ fn claim(
     }
     candidates.sort_unstable();
     candidates.truncate(limit);
-    let mut calls = Vec::with_capacity(candidates.len());
+    let mut calls: Vec<LeasedCall> = Vec::with_capacity(candidates.len());
+    let mut bytes = 0;
     for (_, _, number, index) in &candidates {
-        calls.push(lease_call(db, *number, now_ms, lease)?);
+        if bytes > CLAIMED_MAX_BYTES {
+            break;
+        }
+        let call = lease_call(db, *number, now_ms, lease)?;
+        bytes += call.content.len();
+        calls.push(call);
         db.prepare_cached("UPDATE destinations SET in_flight = in_flight + 1 WHERE name = ?1")?
             .execute([&due[*index].0])?;
     }
-    let mut touched: Vec<usize> = candidates.iter().map(|(.., index)| *index).collect();
+    let mut touched: Vec<usize> =
+        candidates[..calls.len()].iter().map(|(.., index)| *index).collect();
     touched.sort_unstable();
     touched.dedup();
     for index in touched {
         reschedule(db, &due[index].0)?;
+        let Some(id) = publisher_of(&due[index].0) else { continue };
+        let publisher = message_topics::publisher(db, id)?.map(Arc::new);
+        for call in calls.iter_mut().filter(|call| call.destination == due[index].0) {
+            call.publisher = publisher.clone();
+        }
     }
     let next_due: Option<i64> = db
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT min(at_ms) FROM (
                  SELECT min(lease_ms) AS at_ms FROM calls WHERE lease_ms IS NOT NULL
                  UNION ALL
-                 SELECT due_ms FROM destinations WHERE due_ms IS NOT NULL
-                     AND in_flight < iif(failures > 0, ?1, ?2))",
-        )?
-        .query_row(params![limits.probes, limits.in_flight], |row| row.get(0))?;
+                 SELECT due_ms FROM {WITH_PUBLISHERS} WHERE due_ms IS NOT NULL AND {FREE} > 0)"
+        ))?
+        .query_row(params![probes, in_flight, per_publisher], |row| row.get(0))?;
     Ok(CallClaim { calls, next_due: next_due.map(|due_ms| from_ms(due_ms - now_ms)) })
 }
 
@@ -301,6 +334,10 @@ fn renew(
 const TITLE: &str =
     "coalesce((SELECT t.title FROM call_titles t WHERE t.number = shared_title), title)";
 
+/// Where its content stands.
+const CONTENT: &str =
+    "coalesce((SELECT m.content FROM messages m WHERE m.number = calls.message), content)";
+
 fn lease_call(
     db: &Connection,
     number: i64,
@@ -311,7 +348,7 @@ fn lease_call(
         "UPDATE calls SET due_ms = NULL, attempts = attempts + 1, lease_ms = ?2 + ?3,
              fence = max(fence + 1, ?2 * 1000)
          WHERE number = ?1
-         RETURNING client, id, fence, kind, destination, {TITLE}, content, attempts, accepted_ms"
+         RETURNING client, id, fence, kind, destination, {TITLE}, {CONTENT}, attempts, accepted_ms"
     ))?
     .query_row(params![number, now_ms, as_ms(lease)], |row| {
         Ok(LeasedCall {
@@ -322,6 +359,7 @@ fn lease_call(
             content: Bytes::from(row.get::<_, Vec<u8>>(6)?),
             attempt: row.get(7)?,
             age: from_ms(now_ms - row.get::<_, i64>(8)?),
+            publisher: None,
         })
     })
 }
@@ -420,7 +458,7 @@ fn calls_before(
     at_most: usize,
 ) -> rusqlite::Result<Vec<CallStatus>> {
     db.prepare_cached(&format!(
-        "SELECT {STATUS}, {TITLE} FROM calls WHERE number < ?1 ORDER BY number DESC LIMIT ?2"
+        "SELECT {STATUS}, {TITLE} FROM calls WHERE number < ?1 AND number > 0 ORDER BY number DESC LIMIT ?2"
     ))?
     .query_map(params![position, at_most as u64], status_from_row)?
     .collect()
@@ -431,15 +469,15 @@ fn retry(db: &Connection, key: &CallKey, now_ms: i64) -> rusqlite::Result<bool> 
         .prepare_cached(
             "UPDATE calls SET due_ms = ?3, over = NULL, over_ms = NULL
              WHERE client = ?1 AND id = ?2 AND lease_ms IS NULL AND over IS NOT 'done'
+                 AND (message IS NULL OR EXISTS (
+                     SELECT 1 FROM message_publishers p WHERE p.id = CAST(substr(destination, 11) AS INTEGER)))
              RETURNING destination",
         )?
         .query_row(params![key.client.reveal(), key.id.as_str(), now_ms], |row| row.get(0))
         .optional()?;
     let Some(destination) = destination else { return Ok(false) };
     // One whose calls were all over is not known any more.
-    db.prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
-        .execute([&destination])?;
-    reschedule(db, &destination)?;
+    expect(db, &destination, now_ms)?;
     Ok(true)
 }
 
@@ -470,7 +508,7 @@ fn forget(db: &Connection, memory: CallMemory, now_ms: u64) -> rusqlite::Result<
         forgotten += db
             .prepare_cached(
                 "DELETE FROM calls WHERE number IN (
-                     SELECT number FROM calls WHERE over = ?1 AND over_ms <= ?2
+                     SELECT number FROM calls WHERE over = ?1 AND over_ms <= ?2 AND message IS NULL
                      ORDER BY over_ms LIMIT ?3)",
             )?
             .execute(params![over, before_ms, (CALLS_AT_ONCE - forgotten) as u64])?;

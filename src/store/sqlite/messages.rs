@@ -1,277 +1,459 @@
-//! Message topics and publishers. Each function that writes runs inside one transaction.
+//! Messages and their deliveries. Each function that writes runs inside one transaction.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use rusqlite::types::Type;
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::time::Instant;
 
 use super::SqliteStore;
-use crate::bus::message::{
-    MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind, Terms,
+use super::calls;
+use super::writer::Durability;
+use crate::bus::call::CallState;
+use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
+use crate::store::calls::CALL_OVERHEAD;
+use crate::store::messages::{
+    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES,
+    publisher_destination,
 };
-use crate::bus::token::ClientToken;
 use crate::store::{
-    MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
-    PublisherRemoved, StoreResult, TopicAdded, TopicRemoved,
+    AcceptedMessage, Forgotten, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, StoreResult,
+    publisher_of,
 };
+
+/// What lies between a delivery's number and that of its call.
+const CALLS_FROM: i64 = 1 << 60;
 
 #[async_trait]
-impl MessageTopics for SqliteStore {
-    async fn add_message_topic(
+impl Messages for SqliteStore {
+    async fn accept_messages(
         &self,
-        new: &NewTopic,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<TopicAdded> {
-        let (new, owner, clock) = (new.clone(), owner.clone(), self.clock.clone());
-        self.write(move |db| add_topic(db, &new, &owner, max, clock.now_ms())).await
+        groups: Vec<NewMessageGroup>,
+        max_bytes: u64,
+        give_up: Instant,
+    ) -> StoreResult<MessageAcceptance> {
+        let clock = self.clock.clone();
+        let keep = move |db: &Connection| {
+            let mut forgotten = Forgotten::default();
+            let now_ms = clock.now_ms();
+            let groups = groups
+                .iter()
+                .map(|group| accept(db, group, max_bytes, now_ms, &mut forgotten))
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(MessageAcceptance { groups, forgotten })
+        };
+        let accepted = self.writer.run(Durability::OnDisk, give_up, keep).await?;
+        self.call_alarm.ring_in(std::time::Duration::ZERO);
+        Ok(accepted)
     }
 
-    async fn message_topics(&self) -> StoreResult<Vec<MessageTopic>> {
-        self.reader
-            .run(|db| {
-                db.prepare_cached(&format!("{TOPICS} ORDER BY id"))?
-                    .query_map([], topic_from_row)?
-                    .collect()
-            })
-            .await
-    }
-
-    async fn message_topic(&self, id: u64) -> StoreResult<Option<MessageTopic>> {
+    async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>> {
+        let Ok(number) = i64::try_from(number) else { return Ok(None) };
         self.reader
             .run(move |db| {
-                db.prepare_cached(&format!("{TOPICS} WHERE id = ?1"))?
-                    .query_row([id], topic_from_row)
-                    .optional()
+                let of_delivery: Option<i64> = db
+                    .prepare_cached("SELECT message FROM calls WHERE number = ?1")?
+                    .query_row([number - CALLS_FROM], |row| row.get(0))
+                    .optional()?;
+                let query = format!("{MESSAGES} WHERE number = ?1");
+                let found = db
+                    .prepare_cached(&query)?
+                    .query_row([of_delivery.unwrap_or(number)], message_from_row)
+                    .optional()?;
+                found.map(|message| with_deliveries(db, message)).transpose()
             })
             .await
     }
 
-    async fn remove_message_topic(&self, id: u64, cascade: bool) -> StoreResult<TopicRemoved> {
-        self.write(move |db| remove_topic(db, id, cascade)).await
-    }
-
-    async fn add_message_publisher(
+    async fn messages_before(
         &self,
-        new: &NewPublisher,
-        owner: &ClientToken,
-        max: u32,
-    ) -> StoreResult<PublisherAdded> {
-        let (new, owner, clock) = (new.clone(), owner.clone(), self.clock.clone());
-        self.write(move |db| add_publisher(db, &new, &owner, max, clock.now_ms())).await
+        number: u64,
+        topic_id: Option<u64>,
+        at_most: usize,
+    ) -> StoreResult<Vec<MessageRecord>> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let at_most = at_most.min(MESSAGES_AT_ONCE);
+        self.reader.run(move |db| messages_before(db, number, topic_id, at_most)).await
     }
 
-    async fn message_publishers(&self) -> StoreResult<Vec<MessagePublisher>> {
-        self.reader
-            .run(|db| {
-                db.prepare_cached(&format!("{PUBLISHERS} ORDER BY id"))?
-                    .query_map([], publisher_from_row)?
-                    .collect()
-            })
-            .await
+    async fn message_counts(&self) -> StoreResult<MessageCounts> {
+        self.reader.run(counts).await
     }
 
-    async fn message_publisher(&self, id: u64) -> StoreResult<Option<MessagePublisher>> {
-        self.reader.run(move |db| publisher(db, id)).await
+    async fn forget_messages(&self, before_ms: u64) -> StoreResult<Forgotten> {
+        let forget_old = move |db: &Connection| {
+            let mut forgotten = Forgotten::default();
+            for (number, received_ms) in closed(db, MESSAGES_AT_ONCE)? {
+                if received_ms >= before_ms {
+                    break;
+                }
+                forgotten.dead += forget(db, number)?;
+                forgotten.messages += 1;
+            }
+            Ok(forgotten)
+        };
+        self.write_lazily(forget_old).await
     }
 
-    async fn change_message_publisher(
-        &self,
-        id: u64,
-        change: &PublisherChange,
-    ) -> StoreResult<PublisherChanged> {
-        let change = change.clone();
-        self.write(move |db| change_publisher(db, id, &change)).await
+    async fn erase_messages(&self, numbers: &[u64]) -> StoreResult<Vec<bool>> {
+        let numbers = numbers.to_vec();
+        self.write(move |db| numbers.iter().map(|number| erase(db, *number as i64)).collect()).await
     }
 
-    async fn remove_message_publisher(&self, id: u64) -> StoreResult<PublisherRemoved> {
-        self.write(move |db| remove_publisher(db, id)).await
+    async fn discard_deliveries(&self) -> StoreResult<u64> {
+        self.write(discard).await
+    }
+
+    async fn catch_up(&self) -> StoreResult<usize> {
+        let clock = self.clock.clone();
+        let given = self.write(move |db| catch_up(db, clock.now_ms())).await?;
+        if given > 0 {
+            self.call_alarm.ring_in(std::time::Duration::ZERO);
+        }
+        Ok(given)
     }
 }
 
-const TOPICS: &str =
-    "SELECT id, name, origin_host, recovery_enabled, owner, made_ms FROM message_topics";
-const PUBLISHERS: &str =
-    "SELECT id, topic_id, kind, target, from_now, active, timeout_ms, retry_ms, chunk_size,
-     max_attempts, owner, made_ms FROM message_publishers";
-
-fn add_topic(
-    db: &Connection,
-    new: &NewTopic,
-    owner: &ClientToken,
-    max: u32,
-    now_ms: u64,
-) -> rusqlite::Result<TopicAdded> {
-    if topic_id(db, &new.name)?.is_some() {
-        return Ok(TopicAdded::NameTaken);
-    }
-    if count(db, "SELECT count(*) FROM message_topics WHERE owner = ?1", owner)? >= max {
-        return Ok(TopicAdded::TooMany);
-    }
-    let id = db
-        .prepare_cached(
-            "INSERT INTO message_topics (name, origin_host, recovery_enabled, owner, made_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .insert(params![
-            new.name.as_str(),
-            new.origin_host.as_str(),
-            new.recovery_enabled,
-            owner.reveal(),
-            now_ms
-        ])?;
-    Ok(TopicAdded::Added(id as u64))
-}
-
-fn topic_id(db: &Connection, name: &MessageTopicName) -> rusqlite::Result<Option<u64>> {
-    db.prepare_cached("SELECT id FROM message_topics WHERE name = ?1")?
-        .query_row([name.as_str()], |row| row.get(0))
-        .optional()
-}
-
-fn count(db: &Connection, query: &str, owner: &ClientToken) -> rusqlite::Result<u32> {
-    db.prepare_cached(query)?.query_row([owner.reveal()], |row| row.get(0))
-}
-
-fn remove_topic(db: &Connection, id: u64, cascade: bool) -> rusqlite::Result<TopicRemoved> {
-    let publishers = "SELECT 1 FROM message_publishers WHERE topic_id = ?1";
-    if !cascade && db.prepare_cached(publishers)?.exists([id])? {
-        return Ok(TopicRemoved::HasPublishers);
-    }
-    db.prepare_cached("DELETE FROM message_publishers WHERE topic_id = ?1")?.execute([id])?;
-    let removed = db.prepare_cached("DELETE FROM message_topics WHERE id = ?1")?.execute([id])?;
-    Ok(if removed > 0 { TopicRemoved::Gone } else { TopicRemoved::Unknown })
-}
-
-fn add_publisher(
-    db: &Connection,
-    new: &NewPublisher,
-    owner: &ClientToken,
-    max: u32,
-    now_ms: u64,
-) -> rusqlite::Result<PublisherAdded> {
-    let Some(topic_id) = topic_id(db, &new.topic)? else { return Ok(PublisherAdded::UnknownTopic) };
-    let (kind, target) = (new.target.kind(), new.target.as_str());
-    if has_target(db, topic_id, kind, target)? {
-        return Ok(PublisherAdded::Taken);
-    }
-    if count(db, "SELECT count(*) FROM message_publishers WHERE owner = ?1", owner)? >= max {
-        return Ok(PublisherAdded::TooMany);
-    }
-    let Terms { active, timeout, retry, chunk_size, max_attempts } = new.terms;
-    let id = db
-        .prepare_cached(
-            "INSERT INTO message_publishers (topic_id, kind, target, from_now, active, timeout_ms, retry_ms,
-                 chunk_size, max_attempts, owner, made_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .insert(params![
-            topic_id,
-            kind.as_str(),
-            target,
-            new.from_now,
-            active,
-            timeout.as_millis() as u64,
-            retry.as_millis() as u64,
-            chunk_size,
-            max_attempts,
-            owner.reveal(),
-            now_ms
-        ])?;
-    Ok(PublisherAdded::Added(id as u64))
-}
-
-fn publisher(db: &Connection, id: u64) -> rusqlite::Result<Option<MessagePublisher>> {
-    db.prepare_cached(&format!("{PUBLISHERS} WHERE id = ?1"))?
-        .query_row([id], publisher_from_row)
-        .optional()
-}
-
-fn has_target(
-    db: &Connection,
-    topic_id: u64,
-    kind: TargetKind,
-    target: &str,
-) -> rusqlite::Result<bool> {
+/// Gives out so many numbers that grow with time; the first of them.
+fn next_numbers(db: &Connection, count: usize, now_ms: u64) -> rusqlite::Result<i64> {
     db.prepare_cached(
-        "SELECT 1 FROM message_publishers WHERE topic_id = ?1 AND kind = ?2 AND target = ?3",
+        "UPDATE message_room SET last = max(last + 1, ?1) + ?2 - 1 RETURNING last - ?2 + 1",
     )?
-    .exists(params![topic_id, kind.as_str(), target])
+    .query_row(params![now_ms * 1000, count as u64], |row| row.get(0))
 }
 
-fn change_publisher(
+fn accept(
     db: &Connection,
-    id: u64,
-    change: &PublisherChange,
-) -> rusqlite::Result<PublisherChanged> {
-    let Some(before) = publisher(db, id)? else { return Ok(PublisherChanged::Unknown) };
-    let target = change.target.as_deref().unwrap_or(&before.target);
-    if target != before.target && has_target(db, before.topic_id, before.kind, target)? {
-        return Ok(PublisherChanged::Taken);
+    group: &NewMessageGroup,
+    max_bytes: u64,
+    now_ms: u64,
+    forgotten: &mut Forgotten,
+) -> rusqlite::Result<MessagesAccepted> {
+    let topic_id: Option<i64> = db
+        .prepare_cached("SELECT id FROM message_topics WHERE name = ?1")?
+        .query_row([group.topic.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(topic_id) = topic_id else { return Ok(MessagesAccepted::UnknownTopic) };
+    let publishers: Vec<(u64, bool)> = db
+        .prepare_cached(
+            "SELECT id, caught_up_to IS NULL FROM message_publishers WHERE topic_id = ?1 ORDER BY id",
+        )?
+        .query_map([topic_id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let overhead = MESSAGE_OVERHEAD + CALL_OVERHEAD * publishers.len() as u64;
+    let bytes: u64 = group.contents.iter().map(|content| content.len() as u64 + overhead).sum();
+    if !make_room(db, bytes, max_bytes, forgotten)? {
+        return Ok(MessagesAccepted::Full);
     }
-    let Terms { active, timeout, retry, chunk_size, max_attempts } =
-        change.applied_to(before.terms);
+    let due_ms = group.at_ms.unwrap_or(0).max(now_ms);
+    let each = 1 + publishers.len();
+    let mut number = next_numbers(db, each * group.contents.len(), now_ms)?;
+    let mut kept = Vec::with_capacity(group.contents.len());
+    let live: Vec<(usize, u64)> = publishers
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, is_live))| *is_live)
+        .map(|(index, (id, _))| (index, *id))
+        .collect();
+    for content in &group.contents {
+        let deliveries: Vec<u64> = (1..each).map(|place| (number as u64) + place as u64).collect();
+        let promised: BTreeMap<u64, u64> = publishers
+            .iter()
+            .zip(&deliveries)
+            .filter(|((_, is_live), _)| !is_live)
+            .map(|((id, _), delivery)| (*id, *delivery))
+            .collect();
+        let promised = (!promised.is_empty()).then(|| serde_json::to_string(&promised));
+        db.prepare_cached(
+            "INSERT INTO messages (number, topic_id, sender, received_ms, due_ms, open, promised, content)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            number,
+            topic_id,
+            group.sender.reveal(),
+            now_ms,
+            due_ms,
+            live.len(),
+            promised.transpose().ok().flatten(),
+            &content[..],
+        ])?;
+        for (index, publisher) in &live {
+            let to = Delivery { number: deliveries[*index] as i64, publisher: *publisher };
+            insert_delivery(db, &to, number, now_ms, due_ms)?;
+        }
+        kept.push(AcceptedMessage { number: number as u64, deliveries });
+        number += each as i64;
+    }
+    for (_, publisher) in live {
+        expect(db, publisher, due_ms)?;
+    }
+    Ok(MessagesAccepted::Kept(kept))
+}
+
+/// A number that a publisher has for a message.
+struct Delivery {
+    number: i64,
+    publisher: u64,
+}
+
+fn insert_delivery(
+    db: &Connection,
+    delivery: &Delivery,
+    message: i64,
+    received_ms: u64,
+    due_ms: u64,
+) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE message_publishers SET target = ?2, active = ?3, timeout_ms = ?4, retry_ms = ?5,
-             chunk_size = ?6, max_attempts = ?7
-         WHERE id = ?1",
+        "INSERT INTO calls (number, client, id, kind, fingerprint, destination, accepted_ms, due_ms, title,
+             content, message)
+         VALUES (?1, ?2, ?3, 'message', '', ?4, ?5, ?6, '', x'', ?7)",
     )?
     .execute(params![
-        id,
-        target,
-        active,
-        timeout.as_millis() as u64,
-        retry.as_millis() as u64,
-        chunk_size,
-        max_attempts
+        delivery.number - CALLS_FROM,
+        MESSAGES_CLIENT,
+        delivery.number.to_string(),
+        publisher_destination(delivery.publisher),
+        received_ms,
+        due_ms,
+        message,
     ])?;
-    Ok(PublisherChanged::Changed)
+    Ok(())
 }
 
-fn remove_publisher(db: &Connection, id: u64) -> rusqlite::Result<PublisherRemoved> {
-    let removed =
-        db.prepare_cached("DELETE FROM message_publishers WHERE id = ?1")?.execute([id])?;
-    if removed > 0 {
-        return Ok(PublisherRemoved::Gone);
+/// Lets a publisher's deliveries be looked for from then on.
+fn expect(db: &Connection, publisher: u64, due_ms: u64) -> rusqlite::Result<()> {
+    calls::expect(db, &publisher_destination(publisher), due_ms as i64)
+}
+
+fn counts(db: &Connection) -> rusqlite::Result<MessageCounts> {
+    db.prepare_cached(
+        "SELECT messages, bytes + ?1 * messages + ?2 * (SELECT calls FROM call_room WHERE kind = 'message')
+         FROM message_room",
+    )?
+    .query_row([MESSAGE_OVERHEAD, CALL_OVERHEAD], |row| {
+        Ok(MessageCounts { messages: row.get(0)?, bytes: row.get(1)? })
+    })
+}
+
+/// Forgets the oldest messages that wait for nobody, until so many more bytes fit; whether they do.
+fn make_room(
+    db: &Connection,
+    more: u64,
+    max_bytes: u64,
+    forgotten: &mut Forgotten,
+) -> rusqlite::Result<bool> {
+    let mut left = MESSAGES_FORGOTTEN_FOR_ROOM;
+    loop {
+        let fits = || counts(db).map(|counts| counts.bytes + more <= max_bytes);
+        if fits()? {
+            return Ok(true);
+        }
+        let old = closed(db, left.min(MESSAGES_AT_ONCE))?;
+        if old.is_empty() {
+            return Ok(false);
+        }
+        left -= old.len();
+        for (number, _) in old {
+            if fits()? {
+                return Ok(true);
+            }
+            forgotten.dead += forget(db, number)?;
+            forgotten.messages += 1;
+        }
     }
-    let last: Option<u64> = db
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'message_publishers'")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    let was_given = (1..=last.unwrap_or(0)).contains(&id);
-    Ok(if was_given { PublisherRemoved::WasGone } else { PublisherRemoved::Unknown })
 }
 
-fn topic_from_row(row: &Row<'_>) -> rusqlite::Result<MessageTopic> {
-    Ok(MessageTopic {
-        id: row.get(0)?,
-        name: MessageTopicName::from_checked(row.get_ref(1)?.as_str()?),
-        origin_host: row.get(2)?,
-        recovery_enabled: row.get(3)?,
-        owner: ClientToken::from_stored(row.get_ref(4)?.as_str()?),
-        made_ms: row.get(5)?,
-    })
+/// The oldest messages that wait for nobody, also not for a publisher that begins in the past, with when they came.
+fn closed(db: &Connection, at_most: usize) -> rusqlite::Result<Vec<(i64, u64)>> {
+    db.prepare_cached(
+        "SELECT number, received_ms FROM
+             (SELECT number, received_ms, topic_id FROM messages WHERE open = 0 ORDER BY number LIMIT 5000)
+         WHERE topic_id NOT IN (SELECT topic_id FROM message_publishers WHERE caught_up_to IS NOT NULL)
+         LIMIT ?1",
+    )?
+    .query_map([at_most as u64], |row| Ok((row.get(0)?, row.get(1)?)))?
+    .collect()
 }
 
-fn publisher_from_row(row: &Row<'_>) -> rusqlite::Result<MessagePublisher> {
-    let kind = TargetKind::parse(row.get_ref(2)?.as_str()?).ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(2, Type::Text, "no kind of target".into())
-    })?;
-    Ok(MessagePublisher {
-        id: row.get(0)?,
+/// Takes a message away that waits for nobody; how many of its deliveries had been given up on.
+fn forget(db: &Connection, number: i64) -> rusqlite::Result<u64> {
+    let dead = db
+        .prepare_cached("SELECT count(*) FROM calls WHERE message = ?1 AND over = 'dead'")?
+        .query_row([number], |row| row.get(0))?;
+    db.prepare_cached("DELETE FROM calls WHERE message = ?1")?.execute([number])?;
+    db.prepare_cached("DELETE FROM messages WHERE number = ?1")?.execute([number])?;
+    Ok(dead)
+}
+
+fn erase(db: &Connection, number: i64) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "UPDATE calls SET cancelled = 1 WHERE message = ?1 AND lease_ms IS NOT NULL",
+    )?
+    .execute([number])?;
+    let waited: Vec<String> = db
+        .prepare_cached(
+            "DELETE FROM calls WHERE message = ?1 AND lease_ms IS NULL RETURNING destination",
+        )?
+        .query_map([number], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for destination in waited {
+        calls::reschedule(db, &destination)?;
+    }
+    let gone = db.prepare_cached("DELETE FROM messages WHERE number = ?1")?.execute([number])?;
+    Ok(gone > 0)
+}
+
+fn discard(db: &Connection) -> rusqlite::Result<u64> {
+    let publishers: Vec<u64> = db
+        .prepare_cached("SELECT publisher FROM message_discards")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut discarded = 0;
+    for publisher in publishers {
+        let left = MESSAGES_AT_ONCE - discarded;
+        let destination = publisher_destination(publisher);
+        discarded += db
+            .prepare_cached(
+                "DELETE FROM calls WHERE number IN (
+                     SELECT number FROM calls WHERE destination = ?1 AND due_ms IS NOT NULL LIMIT ?2)",
+            )?
+            .execute(params![destination, left as u64])?;
+        calls::reschedule(db, &destination)?;
+        if discarded >= MESSAGES_AT_ONCE {
+            break;
+        }
+        db.prepare_cached(
+            "UPDATE calls SET cancelled = 1 WHERE destination = ?1 AND lease_ms IS NOT NULL",
+        )?
+        .execute([&destination])?;
+        db.prepare_cached("DELETE FROM message_discards WHERE publisher = ?1")?
+            .execute([publisher])?;
+    }
+    Ok(discarded as u64)
+}
+
+/// Gives each publisher that is behind what it has room for; how much in all.
+fn catch_up(db: &Connection, now_ms: u64) -> rusqlite::Result<usize> {
+    let behind: Vec<(u64, i64, i64)> = db
+        .prepare_cached(
+            "SELECT id, topic_id, caught_up_to FROM message_publishers WHERE caught_up_to IS NOT NULL",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut given = 0;
+    for (publisher, topic_id, caught_up_to) in behind {
+        given += give(db, publisher, topic_id, caught_up_to, now_ms)?;
+    }
+    Ok(given)
+}
+
+/// Gives a publisher what comes next; one that lacks nothing any more gets what comes like all others.
+fn give(
+    db: &Connection,
+    publisher: u64,
+    topic_id: i64,
+    caught_up_to: i64,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let destination = publisher_destination(publisher);
+    let ahead: usize = db
+        .prepare_cached(
+            "SELECT count(*) FROM (
+                 SELECT 1 FROM calls WHERE destination = ?1 AND due_ms IS NOT NULL LIMIT ?2)",
+        )?
+        .query_row(params![destination, CATCH_UP_AHEAD as u64], |row| row.get(0))?;
+    let room = (CATCH_UP_AHEAD - ahead).min(MESSAGES_AT_ONCE);
+    if room == 0 {
+        return Ok(0);
+    }
+    let next: Vec<(i64, u64, Option<String>)> = db
+        .prepare_cached(
+            "SELECT number, due_ms, promised FROM messages WHERE topic_id = ?1 AND number > ?2
+             ORDER BY number LIMIT ?3",
+        )?
+        .query_map(params![topic_id, caught_up_to, room as u64], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (message, due_ms, promised) in &next {
+        let promised: Option<BTreeMap<u64, i64>> =
+            promised.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        let promised = promised.and_then(|numbers| numbers.get(&publisher).copied());
+        let number = match promised {
+            Some(number) => number,
+            None => next_numbers(db, 1, now_ms)?,
+        };
+        insert_delivery(db, &Delivery { number, publisher }, *message, now_ms, *due_ms)?;
+        db.prepare_cached("UPDATE messages SET open = open + 1 WHERE number = ?1")?
+            .execute([message])?;
+        expect(db, publisher, *due_ms)?;
+    }
+    let caught_up_to = (next.len() == room).then(|| next.last().map(|(number, ..)| *number));
+    db.prepare_cached("UPDATE message_publishers SET caught_up_to = ?2 WHERE id = ?1")?
+        .execute(params![publisher, caught_up_to.flatten()])?;
+    Ok(next.len())
+}
+
+const MESSAGES: &str =
+    "SELECT number, topic_id, sender, received_ms, due_ms, content FROM messages";
+
+fn message_from_row(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
+    Ok(MessageRecord {
+        number: row.get(0)?,
         topic_id: row.get(1)?,
-        kind,
-        target: row.get(3)?,
-        from_now: row.get(4)?,
-        terms: Terms {
-            active: row.get(5)?,
-            timeout: Duration::from_millis(row.get(6)?),
-            retry: Duration::from_millis(row.get(7)?),
-            chunk_size: row.get(8)?,
-            max_attempts: row.get(9)?,
-        },
-        owner: ClientToken::from_stored(row.get_ref(10)?.as_str()?),
-        made_ms: row.get(11)?,
+        sender: ClientToken::from_stored(row.get_ref(2)?.as_str()?),
+        received_ms: row.get(3)?,
+        due_ms: row.get(4)?,
+        content: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+        deliveries: Vec::new(),
     })
+}
+
+fn messages_before(
+    db: &Connection,
+    number: i64,
+    topic_id: Option<u64>,
+    at_most: usize,
+) -> rusqlite::Result<Vec<MessageRecord>> {
+    let topic = if topic_id.is_some() { "topic_id = ?3" } else { "?3 IS NULL" };
+    let query = format!("{MESSAGES} WHERE {topic} AND number < ?1 ORDER BY number DESC LIMIT ?2");
+    let mut statement = db.prepare_cached(&query)?;
+    let rows = statement.query_map(params![number, at_most as u64, topic_id], message_from_row)?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for message in rows {
+        let message = message?;
+        bytes += message.content.len();
+        if bytes > MESSAGES_MAX_BYTES && !found.is_empty() {
+            break;
+        }
+        found.push(with_deliveries(db, message)?);
+    }
+    Ok(found)
+}
+
+fn with_deliveries(db: &Connection, message: MessageRecord) -> rusqlite::Result<MessageRecord> {
+    let deliveries = db
+        .prepare_cached(
+            "SELECT number, destination, over, lease_ms IS NOT NULL, attempts, due_ms, over_ms, status, reason
+             FROM calls WHERE message = ?1 ORDER BY number",
+        )?
+        .query_map([message.number as i64], |row| {
+            let (over, attempts): (Option<String>, u32) = (row.get(2)?, row.get(4)?);
+            let destination: String = row.get(1)?;
+            Ok(MessageDelivery {
+                number: (row.get::<_, i64>(0)? + CALLS_FROM) as u64,
+                publisher_id: publisher_of(&destination).unwrap_or_default(),
+                state: CallState::of(over.as_deref(), row.get(3)?, attempts),
+                attempts,
+                due_ms: row.get(5)?,
+                ended_ms: row.get(6)?,
+                status: row.get(7)?,
+                reason: row.get(8)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(MessageRecord { deliveries, ..message })
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{SqliteStore, call_acceptance, housekeeping, trim};
-use crate::store::{Drops, Lane, Room, StoreResult, Usage};
+use crate::store::{Drops, Lane, Messages, Room, StoreResult, Usage};
 
 /// How many portions of removed subscribers' items go with one look for expired ones.
 const REMOVED_PORTIONS: usize = 10;
@@ -12,7 +12,8 @@ const REMOVED_PORTIONS: usize = 10;
 impl Room for SqliteStore {
     async fn usage(&self, _lane: Lane) -> StoreResult<Usage> {
         let usage = self.reader.run(housekeeping::usage).await?;
-        Ok(usage.without(self.reader.run(call_acceptance::taken).await?))
+        let calls = self.reader.run(call_acceptance::taken).await?;
+        Ok(usage.without(calls + self.message_counts().await?.bytes))
     }
 
     async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {

@@ -9,8 +9,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 7] =
-    [VERSION_1, FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4, FROM_4_TO_5, FROM_5_TO_6, FROM_6_TO_7];
+const MIGRATIONS: [&str; 8] = [
+    VERSION_1,
+    FROM_1_TO_2,
+    FROM_2_TO_3,
+    FROM_3_TO_4,
+    FROM_4_TO_5,
+    FROM_5_TO_6,
+    FROM_6_TO_7,
+    FROM_7_TO_8,
+];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Marks the file as ours, in its `application_id`: "RMST".
@@ -249,6 +257,54 @@ const FROM_6_TO_7: &str = "
         UNIQUE (topic_id, kind, target)
     );
     CREATE INDEX message_publishers_by_owner ON message_publishers (owner);
+";
+
+/// What version 8 has: messages, and deliveries of them, which are calls with a `message`. Their numbers are negative, so
+/// that nobody who lists calls passes over them: a delivery's own number less 2^60. `open` counts a message's
+/// deliveries that are not over. A publisher that begins in the past lacks what comes after `caught_up_to`, until that
+/// is null; `promised` has the numbers that were told for such publishers, by their ids, as JSON. What waits for a
+/// publisher in `message_discards` goes away.
+const FROM_7_TO_8: &str = "
+    ALTER TABLE calls ADD COLUMN message INTEGER;
+    CREATE INDEX calls_by_message ON calls (message) WHERE message IS NOT NULL;
+    DROP INDEX calls_by_end;
+    CREATE INDEX calls_by_end ON calls (over, over_ms) WHERE over IS NOT NULL AND message IS NULL;
+    ALTER TABLE destinations ADD COLUMN publisher INTEGER;
+    ALTER TABLE message_publishers ADD COLUMN caught_up_to INTEGER;
+    CREATE INDEX message_publishers_behind ON message_publishers (id) WHERE caught_up_to IS NOT NULL;
+    CREATE TABLE message_discards (publisher INTEGER PRIMARY KEY);
+
+    CREATE TABLE messages (
+        number INTEGER PRIMARY KEY,
+        topic_id INTEGER NOT NULL,
+        sender TEXT NOT NULL,
+        received_ms INTEGER NOT NULL,
+        due_ms INTEGER NOT NULL,
+        open INTEGER NOT NULL,
+        promised TEXT,
+        content BLOB NOT NULL
+    );
+    CREATE INDEX messages_by_topic ON messages (topic_id, number);
+    CREATE INDEX messages_closed ON messages (number) WHERE open = 0;
+
+    CREATE TABLE message_room (
+        last INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0
+    );
+    INSERT INTO message_room DEFAULT VALUES;
+    INSERT INTO call_room (kind) VALUES ('message');
+    CREATE TRIGGER messages_take_room AFTER INSERT ON messages BEGIN
+        UPDATE message_room SET messages = messages + 1, bytes = bytes + length(new.content);
+    END;
+    CREATE TRIGGER messages_give_room AFTER DELETE ON messages BEGIN
+        UPDATE message_room SET messages = messages - 1, bytes = bytes - length(old.content);
+    END;
+    CREATE TRIGGER deliveries_end AFTER UPDATE OF over ON calls
+    WHEN new.message IS NOT NULL AND (old.over IS NULL) <> (new.over IS NULL) BEGIN
+        UPDATE messages SET open = open + (new.over IS NULL) - (old.over IS NULL) WHERE number = new.message;
+    END;
+    CREATE TRIGGER deliveries_go AFTER DELETE ON calls WHEN old.message IS NOT NULL AND old.over IS NULL BEGIN
+        UPDATE messages SET open = open - 1 WHERE number = old.message;
+    END;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

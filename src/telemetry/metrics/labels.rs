@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bus::message::MessageTopicName;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -14,12 +15,18 @@ const VALUES_MAX: usize = 20_000;
 const OTHERS: &str = "(others)";
 
 static TOPICS: LazyLock<Labels> = LazyLock::new(Labels::default);
+static MESSAGE_TOPICS: LazyLock<Labels> = LazyLock::new(Labels::default);
 static SUBSCRIBERS: LazyLock<Labels> = LazyLock::new(Labels::default);
 static DESTINATIONS: LazyLock<Labels> = LazyLock::new(Labels::default);
 
 /// What a topic's series are tagged with.
 pub fn of_topic(topic: &TopicName) -> String {
     TOPICS.admit(topic.to_string(), Instant::now())
+}
+
+/// What a message topic's series are tagged with.
+pub fn of_message_topic(topic: &MessageTopicName) -> String {
+    MESSAGE_TOPICS.admit(topic.to_string(), Instant::now())
 }
 
 /// What a subscriber's series are tagged with.

@@ -10,9 +10,10 @@ use metrics::{counter, gauge};
 use super::labels;
 use super::names::{
     CALLS_BYTES, CALLS_DEAD_LETTERS, CALLS_WAITING, EVENTS_ADDED, EVENTS_REMOVED, HEALTH,
-    JOBS_COUNT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS,
-    REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK, REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD,
-    SQLITE_BYTES_USED, SQLITE_HIGH_MARK, SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
+    JOBS_COUNT, MESSAGES_BYTES, MESSAGES_KEPT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS,
+    REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK,
+    REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD, SQLITE_BYTES_USED, SQLITE_HIGH_MARK,
+    SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
 };
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
@@ -103,6 +104,9 @@ impl Meter {
                 gauge!(name, "kind" => kind.as_str()).set(count as f64);
             }
         }
+        let messages = self.store.message_counts().await?;
+        gauge!(MESSAGES_KEPT).set(messages.messages as f64);
+        gauge!(MESSAGES_BYTES).set(messages.bytes as f64);
         self.set_usage(&fullest_usage(&*self.store).await?);
         Ok(())
     }

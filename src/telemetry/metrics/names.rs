@@ -84,12 +84,28 @@ metrics! {
     CALLS_DEAD: Counter = "routemaster.calls.dead" ["destination"];
     /// Dead calls that were forgotten before their time, to make room.
     CALLS_DROPPED: Counter = "routemaster.calls.dropped" [];
-    /// Calls that are not over: those that wait, and those that are on their way.
+    /// Calls that are not over: those that wait, and those that are on their way; kind is also message, for what
+    /// publishers have to forward.
     CALLS_WAITING: Gauge = "routemaster.calls.waiting" ["kind"];
     /// Calls that were given up and are kept.
     CALLS_DEAD_LETTERS: Gauge = "routemaster.calls.dead_letters" ["kind"];
     /// What calls take in the store, in bytes; overhead is not counted.
     CALLS_BYTES: Gauge = "routemaster.calls.bytes_used" ["kind"];
+
+    /// Messages that were accepted.
+    MESSAGES_ACCEPTED: Counter = "routemaster.messages.accepted" ["topic"];
+    /// Messages that were forgotten before their time, to make room.
+    MESSAGES_FORGOTTEN: Counter = "routemaster.messages.forgotten" [];
+    /// Deliveries among them that had been given up on.
+    MESSAGES_FORGOTTEN_DEAD: Counter = "routemaster.messages.forgotten_dead" [];
+    /// Deliveries that were discarded because their publisher was removed.
+    MESSAGES_DISCARDED: Counter = "routemaster.messages.discarded" [];
+    /// Messages that were forwarded without the historical topic being told, for want of room.
+    MESSAGES_UNTOLD: Counter = "routemaster.messages.untold" [];
+    /// Messages that are kept, those that wait and those that do not.
+    MESSAGES_KEPT: Gauge = "routemaster.messages.kept" [];
+    /// What messages take in the store, about, in bytes.
+    MESSAGES_BYTES: Gauge = "routemaster.messages.bytes_used" [];
 
     /// Attempts that were left out of the journal because it could not take them in time.
     JOURNAL_LEFT_OUT: Counter = "routemaster.journal.left_out" [];

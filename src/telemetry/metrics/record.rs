@@ -11,12 +11,14 @@ use super::names::{
     CALL_SECONDS, CALL_WAIT_SECONDS, CALLS_ACCEPTED, CALLS_ATTEMPTS, CALLS_DEAD, CALLS_DONE,
     CALLS_DROPPED, DELIVERY_BATCHES, DELIVERY_EVENTS, DELIVERY_SECONDS, DELIVERY_TIME,
     DELIVERY_TIME2, EVENTS_AUTODROPPED, EVENTS_EXPIRED, EVENTS_PUBLISHED, JOURNAL_LEFT_OUT,
-    LATENCY_COUNT, LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED, PROCESS,
-    PUBLISH_SECONDS,
+    LATENCY_COUNT, LATENCY_FIRST_ATTEMPT, LATENCY_LAST_ATTEMPT, LOG_LINES_DROPPED,
+    MESSAGES_ACCEPTED, MESSAGES_DISCARDED, MESSAGES_FORGOTTEN, MESSAGES_FORGOTTEN_DEAD,
+    MESSAGES_UNTOLD, PROCESS, PUBLISH_SECONDS,
 };
 use crate::bus::call::CallKind;
+use crate::bus::message::MessageTopicName;
 use crate::bus::topic::TopicName;
-use crate::store::{CallOutcome, Drops, LeasedBatch, LeasedCall};
+use crate::store::{CallOutcome, Drops, Forgotten, LeasedBatch, LeasedCall};
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
@@ -70,6 +72,27 @@ pub fn call_accepted(kind: CallKind) {
 /// Dead calls were forgotten before their time.
 pub fn calls_dropped(calls: u64) {
     counter!(CALLS_DROPPED).increment(calls);
+}
+
+/// Messages were accepted.
+pub fn messages_accepted(topic: &MessageTopicName, messages: u64) {
+    counter!(MESSAGES_ACCEPTED, "topic" => labels::of_message_topic(topic)).increment(messages);
+}
+
+/// Messages were forgotten before their time.
+pub fn messages_forgotten(forgotten: Forgotten) {
+    counter!(MESSAGES_FORGOTTEN).increment(forgotten.messages);
+    counter!(MESSAGES_FORGOTTEN_DEAD).increment(forgotten.dead);
+}
+
+/// What waited for a publisher was discarded with it.
+pub fn messages_discarded(deliveries: u64) {
+    counter!(MESSAGES_DISCARDED).increment(deliveries);
+}
+
+/// A message was forwarded without the historical topic being told.
+pub fn history_untold() {
+    counter!(MESSAGES_UNTOLD).increment(1);
 }
 
 /// An attempt at a call has ended.

@@ -119,6 +119,23 @@ impl CallCourier {
         Err(CallError::TooManyRedirects)
     }
 
+    /// Sends one request, whatever it is answered with.
+    ///
+    /// # Errors
+    /// Why there is no answer within `timeout`.
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        url: &Url,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        self.check(url)?;
+        let client = self.receivers.pools.client_for(url);
+        let sent = client.send_once(request, timeout).await;
+        let response = sent.map_err(|error| unanswered(error, timeout))?;
+        Ok(self.answer(response).await)
+    }
+
     async fn answer(&self, response: Response<Incoming>) -> Answer {
         let status = response.status();
         let retry_after = response.headers().get(header::RETRY_AFTER);

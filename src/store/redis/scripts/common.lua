@@ -21,6 +21,17 @@
 -- <p>message_targets        hash    '<topic id> <kind> <target>' -> id
 -- <p>message_ids            hash    topics, publishers: the last ids that were given
 -- <p>message_counts         hash    '<client> topics', '<client> publishers' -> how many it has
+-- <p>message_forwarders:<topic id> hash  publisher -> the last message that it has been given, while it is behind,
+--                                  or ''
+-- <p>messages_behind       hash    publisher that is behind -> id of its topic
+-- <p>message_discards      set     publishers that are gone, and for which something waits
+-- <p>message:<n>           hash    topic sender received due open deliveries: '<number>:<publisher>'…, promised,
+--                                  the same for publishers that were behind
+-- <p>message_content:<n>   string  what it says
+-- <p>messages, messages_of:<topic id>, messages_closed zset  message -> its number; the last have those that
+--                                  wait for nobody
+-- <p>message_room          hash    last (number), messages, bytes
+-- <p>message_commit:<slot> string  number and result of the last commit of one committer
 -- <p>duty:<duty>           string  the process that does it, until the key expires
 -- <p>processes             hash    process -> what it says of itself, as JSON
 -- <p>present               zset    process -> until when it is there unless it says so again
@@ -45,10 +56,11 @@
 -- <p>claim:<claimer>       string  number of its last claim that found something, then subscriber and
 --                                  fence of each lease; expires with them
 -- <p>call:<client>/<id>    hash    kind fingerprint destination accepted own shared; later attempts fence
---                                  leased cancelled over status reason
+--                                  leased cancelled over status reason; deliveries of messages, of the
+--                                  client `messages`, also message ended
 -- <p>call_content:<client>/<id> string  its title (`own` bytes) and its content
 -- <p>call_title:<hash>      hash    title, calls that share it
--- <p>calls                  zset    call -> its position
+-- <p>calls                  zset    call but a delivery -> its position
 -- <p>calls_waiting:<destination> zset  call -> when it is to be made
 -- <p>destinations_due      zset    destination -> when its first call that waits is
 -- <p>destination:<destination> hash  in_flight, failures in a row

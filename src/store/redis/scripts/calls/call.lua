@@ -10,7 +10,10 @@ local function content_key(member) return P .. 'call_content:' .. member end
 -- A title that calls share, and how many do.
 local function title_key(name) return P .. 'call_title:' .. name end
 
--- All calls, at their positions.
+-- A message, of which several publishers' deliveries are calls; its content stands with it.
+local function message_key(number) return P .. 'message:' .. number end
+
+-- All calls but deliveries of messages, at their positions.
 local CALLS, ROOM = P .. 'calls', P .. 'call_room'
 local function waiting_key(destination) return P .. 'calls_waiting:' .. destination end
 local function destination_key(destination) return P .. 'destination:' .. destination end
@@ -55,13 +58,25 @@ local function count_state(kind, over, more)
   if over == 'dead' then count(kind, 'dead', more) end
 end
 
+-- Notes that more or fewer deliveries of a message are not over.
+local function count_open(message, more)
+  local key = message_key(message)
+  if redis.call('EXISTS', key) == 0 then return end
+  if redis.call('HINCRBY', key, 'open', more) <= 0 then
+    redis.call('ZADD', P .. 'messages_closed', message, message)
+  else
+    redis.call('ZREM', P .. 'messages_closed', message)
+  end
+end
+
 -- Takes a call away with all that is known of it.
 local function forget(member)
   redis.call('ZREM', P .. 'calls_done', member)
   redis.call('ZREM', P .. 'calls_dead', member)
   redis.call('ZREM', CALLS, member)
-  local c = redis.call('HMGET', call_key(member), 'kind', 'over', 'shared')
+  local c = redis.call('HMGET', call_key(member), 'kind', 'over', 'shared', 'message')
   if not c[1] then return end
+  if c[4] and not c[2] then count_open(c[4], -1) end
   count(c[1], 'calls', -1)
   count(c[1], 'bytes', -redis.call('STRLEN', content_key(member)))
   count_state(c[1], c[2], -1)
@@ -75,11 +90,14 @@ end
 -- The title of a call that has these fields: how long its own is, and the name of a shared one.
 local function title_of(member, own, shared)
   if shared then return redis.call('HGET', title_key(shared), 'title') or '' end
-  if tonumber(own) == 0 then return '' end
+  if (number(own) or 0) == 0 then return '' end
   return redis.call('GETRANGE', content_key(member), 0, own - 1)
 end
 
-local function content_of(member, own) return redis.call('GETRANGE', content_key(member), own, -1) end
+local function content_of(member, own, message)
+  if message then return redis.call('GET', P .. 'message_content:' .. message) or '' end
+  return redis.call('GETRANGE', content_key(member), own, -1)
+end
 
 local STATUS_FIELDS = { 'kind', 'destination', 'over', 'leased', 'attempts', 'accepted',
   'status', 'reason', 'own', 'shared' }

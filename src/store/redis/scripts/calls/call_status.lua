@@ -3,5 +3,6 @@
 local member = member_of(ARGV[1], ARGV[2])
 local status = status_of(member)
 if not status then return nil end
-status[#status + 1] = content_of(member, redis.call('HGET', call_key(member), 'own'))
+local c = redis.call('HMGET', call_key(member), 'own', 'message')
+status[#status + 1] = content_of(member, c[1], c[2])
 return status

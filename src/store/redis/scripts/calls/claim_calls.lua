@@ -3,12 +3,14 @@
 -- ARGV: how many at most, how many may be on their way to one destination, how many while its last one has
 --       failed, length of a lease in ms, how many leases are ended and destinations looked at, at most,
 --       claimer, number of the claim, number of the claimer's last claim that was answered, ms by which the
---       clock may be set back without anything being done about it.
+--       clock may be set back without anything being done about it, how many requests may be on their way to a
+--       message publisher, how many bytes of contents are leased at most, beyond the first.
 -- Returns { milliseconds until the next one is due, or -1, { client, id, fence, kind, destination, title, content,
--- attempt, age in ms }… }.
+-- attempt, age in ms, what is kept of the publisher, or '' }… }.
 
 local limit, in_flight, probes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local length, at_once = tonumber(ARGV[4]), ARGV[5]
+local per_publisher, max_bytes = tonumber(ARGV[10]), tonumber(ARGV[11])
 local now = now_ms()
 
 local function give_back(member)
@@ -71,9 +73,28 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS_LEASED, '-inf', text(n
   give_back(member)
 end
 
+-- What is kept of the publisher that a destination is: nil if it is none.
+local function publisher_of(destination)
+  local id = string.match(destination, '^publisher:(%d+)$')
+  return id and (redis.call('HGET', P .. 'message_publishers', id) or '')
+end
+
+-- How many deliveries of a publisher may be on their way.
+local function publisher_places(kept)
+  local target, rest = string.match(kept, '^[^\n]*\n([^\n]*)\n[^\n]*\n(.*)$')
+  if not target then return 0 end
+  local terms = cjson.decode(rest)
+  if not terms.active then return 0 end
+  if not string.match(target, '^%d+ pubsub ') then return per_publisher end
+  return per_publisher * math.max(1, terms.chunk_size)
+end
+
 local function free_places(destination)
   local d = redis.call('HMGET', destination_key(destination), 'in_flight', 'failures')
-  return ((number(d[2]) or 0) > 0 and probes or in_flight) - (number(d[1]) or 0)
+  local publisher = publisher_of(destination)
+  local places = publisher and publisher_places(publisher) or in_flight
+  if (number(d[2]) or 0) > 0 then places = math.min(places, probes) end
+  return places - (number(d[1]) or 0)
 end
 
 -- Each destination's calls that are due, as many as it has places for.
@@ -83,16 +104,16 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', DESTINATIONS, '-inf', text(now
   if free > 0 then
     local due = redis.call('ZRANGEBYSCORE', waiting_key(name), '-inf', text(now), 'LIMIT', 0,
       math.min(free, limit))
-    queues[#queues + 1] = { name = name, due = due }
+    queues[#queues + 1] = { name = name, due = due, publisher = publisher_of(name) }
   else
     -- Out of the way of others until one of its calls ends, which puts it back.
     redis.call('ZREM', DESTINATIONS, name)
   end
 end
 
-local function lease(member, destination)
+local function lease(member, destination, publisher)
   local key = call_key(member)
-  local c = redis.call('HMGET', key, 'kind', 'accepted', 'fence', 'own', 'shared', 'attempts')
+  local c = redis.call('HMGET', key, 'kind', 'accepted', 'fence', 'own', 'shared', 'attempts', 'message')
   redis.call('ZREM', waiting_key(destination), member)
   if not c[1] then return nil end
   -- From the clock, so that it is not given out again by a server that lost its last changes.
@@ -102,20 +123,21 @@ local function lease(member, destination)
   redis.call('ZADD', CALLS_LEASED, text(now + length), member)
   local age = math.max(0, now - tonumber(c[2]))
   local client, id = names_of(member)
-  return { client, id, fence, c[1], destination, title_of(member, c[4], c[5]), content_of(member, c[4]),
-    attempt, age }
+  return { client, id, fence, c[1], destination, title_of(member, c[4], c[5]), content_of(member, c[4], c[7]),
+    attempt, age, publisher or '' }
 end
 
-local reply, given = { -1 }, {}
+local reply, given, bytes = { -1 }, {}, 0
 local rank, goes_on = 1, true
 while goes_on and #reply <= limit do
   goes_on = false
   for _, queue in ipairs(queues) do
     local member = queue.due[rank]
-    if member and #reply <= limit then
+    if member and #reply <= limit and bytes <= max_bytes then
       goes_on = true
-      local leased = lease(member, queue.name)
+      local leased = lease(member, queue.name, queue.publisher)
       if leased then
+        bytes = bytes + #leased[7]
         queue.given = (queue.given or 0) + 1
         reply[#reply + 1] = leased
         given[#given + 1] = ' ' .. member .. ' ' .. leased[3]

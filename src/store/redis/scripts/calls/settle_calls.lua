@@ -23,7 +23,7 @@ end
 
 local function settle(member, fence, outcome, status, reason)
   local key = call_key(member)
-  local c = redis.call('HMGET', key, 'fence', 'leased', 'destination', 'cancelled', 'kind')
+  local c = redis.call('HMGET', key, 'fence', 'leased', 'destination', 'cancelled', 'kind', 'message')
   if c[1] ~= fence or not c[2] then return 0 end
   end_lease(member)
   note(c[3], outcome)
@@ -37,7 +37,13 @@ local function settle(member, fence, outcome, status, reason)
     local over = kinds[c[5]] or { done = 0, dead = 0 }
     kinds[c[5]] = over
     over[outcome] = over[outcome] + 1
-    redis.call('ZADD', P .. 'calls_' .. outcome, text(now), member)
+    if c[6] then
+      -- It stays as long as its message.
+      redis.call('HSET', key, 'ended', text(now))
+      count_open(c[6], -1)
+    else
+      redis.call('ZADD', P .. 'calls_' .. outcome, text(now), member)
+    end
   else
     redis.call('HSET', key, 'status', status, 'reason', reason)
     wait_until(member, c[3], now + tonumber(outcome))

@@ -10,7 +10,7 @@ local function has_room(owner, what, max)
   return (number(redis.call('HGET', COUNTS, owner .. ' ' .. what)) or 0) < tonumber(max)
 end
 
-local function count(owner, what, more)
+local function count_for(owner, what, more)
   local field = owner .. ' ' .. what
   if redis.call('HINCRBY', COUNTS, field, more) <= 0 then redis.call('HDEL', COUNTS, field) end
 end
@@ -24,6 +24,9 @@ local function remove_publisher(id)
   local owner, target = first_lines(kept)
   redis.call('HDEL', PUBLISHERS, id)
   redis.call('HDEL', TARGETS, target)
-  count(owner, 'publishers', -1)
+  count_for(owner, 'publishers', -1)
+  redis.call('HDEL', P .. 'message_forwarders:' .. string.match(target, '^%d+'), id)
+  redis.call('HDEL', P .. 'messages_behind', id)
+  redis.call('SADD', P .. 'message_discards', id)
   return true
 end

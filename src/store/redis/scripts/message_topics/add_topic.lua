@@ -6,5 +6,5 @@ if not has_room(ARGV[2], 'topics', ARGV[3]) then return 'too many' end
 local id = redis.call('HINCRBY', IDS, 'topics', 1)
 redis.call('HSET', TOPIC_NAMES, ARGV[1], id)
 redis.call('HSET', TOPICS, id, ARGV[2] .. '\n' .. text(now_ms()) .. '\n' .. ARGV[4])
-count(ARGV[2], 'topics', 1)
+count_for(ARGV[2], 'topics', 1)
 return id

@@ -12,5 +12,5 @@ if #own > 0 and ARGV[3] ~= '1' then return 'publishers' end
 for _, id in ipairs(own) do remove_publisher(id) end
 redis.call('HDEL', TOPICS, ARGV[1])
 redis.call('HDEL', TOPIC_NAMES, ARGV[2])
-count(first_lines(kept), 'topics', -1)
+count_for(first_lines(kept), 'topics', -1)
 return 'gone'

@@ -1,0 +1,4 @@
+//! Google Cloud, over its REST interfaces: access tokens ([`tokens`]), and Pub/Sub ([`pubsub`]).
+
+pub mod pubsub;
+pub mod tokens;
