@@ -45,6 +45,7 @@ mod retention;
 
 mod calls;
 mod journal;
+mod message_delivery;
 mod messages;
 mod plain_listeners;
 mod postbacks;

@@ -12,7 +12,7 @@ async fn patch(client: &Client, path: &str, body: &Value) -> crate::support::Rep
 /// Sends what has to be refused with this status; the errors.
 async fn refused(client: &Client, path: &str, body: &Value, status: u16) -> Value {
     let reply = client.post(path, body.to_string()).await.expect(status);
-    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert_eq!(reply.header("content-type"), Some("application/json; charset=utf-8"));
     reply.json()["data"]["errors"].clone()
 }
 

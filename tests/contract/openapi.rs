@@ -92,6 +92,10 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     let message_topic = json!({"name": "news", "origin_host": "a.example"});
     let publisher = json!({"topic": "news", "type": "http", "target": "a.example"});
     let change = json!({"active": true});
+    let message = json!({"topic": "news", "payload": {}, "attributes": {}});
+    let messages = json!({"topic": "news", "payload": [{}], "attributes": {}});
+    let scheduled = json!({"topic": "news", "payload": {}, "attributes": {}, "schedule_at": "2100-01-01T00:00:00Z"});
+    let mut sent = 0;
     let hanging = bus.receiver().await;
     hanging.answer(Answer::Hang);
     let hanging_call = json!({"url": hanging.url(), "id": "two"});
@@ -151,6 +155,14 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("post", "/api/publishers", "demo", Some(&publisher), 201),
         ("get", "/api/publishers", "demo", None, 200),
         ("get", "/api/publishers/1", "demo", None, 200),
+        ("post", "/api/bulk_messages", "demo", Some(&messages), 201),
+        ("post", "/api/schedule_messages", "demo", Some(&scheduled), 201),
+        ("post", "/api/messages", "demo", Some(&message), 201),
+        ("get", "/api/messages", "demo", None, 200),
+        ("get", "/api/messages/{message}", "demo", None, 200),
+        ("post", "/api/messages/{message}/retry", "demo", None, 204),
+        ("delete", "/api/messages/{message}", "demo", None, 204),
+        ("delete", "/api/messages?confirm=0&until=0", "demo", None, 200),
         ("patch", "/api/publishers/1", "demo", Some(&change), 200),
         ("delete", "/api/publishers/1", "demo", None, 204),
         ("delete", "/api/topics/1", "demo", None, 204),
@@ -159,8 +171,12 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
             hanging.attempts(1).await;
         }
         let client = if token.is_empty() { server.anonymous() } else { server.client(token) };
-        send(&client, method, path, body).await.expect(status);
-        let path = description().path_of(path).unwrap_or_else(|| panic!("{path}: no such path"));
+        let path = path.replace("{message}", &sent.to_string());
+        let reply = send(&client, method, &path, body).await.expect(status);
+        if (method, &*path) == ("post", "/api/messages") {
+            sent = reply.json()["message"].as_u64().unwrap();
+        }
+        let path = description().path_of(&path).unwrap_or_else(|| panic!("{path}: no such path"));
         seen.insert((method.to_owned(), path.to_owned(), status.to_string()));
     }
     // What only other settings bring about.

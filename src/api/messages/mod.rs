@@ -12,7 +12,9 @@ mod topics;
 mod view;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -59,10 +61,20 @@ fn id_in(path: &str) -> Option<u64> {
 }
 
 fn shaped(routes: OpenApiRouter<Shared>) -> Router<Shared> {
-    Router::from(routes).method_not_allowed_fallback(async || {
+    let routes = Router::from(routes).method_not_allowed_fallback(async || {
         MessageRefusal::detail(
             StatusCode::METHOD_NOT_ALLOWED,
             "this route has other methods: see Allow",
         )
-    })
+    });
+    routes.layer(map_response(with_charset))
+}
+
+/// As the original wrote it.
+async fn with_charset(mut response: Response) -> Response {
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    if let Some(kind) = response.headers_mut().get_mut(header::CONTENT_TYPE) {
+        *kind = json;
+    }
+    response
 }
