@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers};
+use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers, Recovery};
 
-/// Both workers of a process.
+/// What a process delivers with.
 #[derive(Clone)]
 pub struct Delivering {
     pub batches: Arc<BatchWorker>,
     pub calls: Arc<CallWorker>,
+    recovery: Arc<Recovery>,
 }
 
 impl Delivering {
@@ -46,6 +47,8 @@ impl Delivering {
                 store.clone(),
                 stop.clone(),
             ),
+            recovery: Recovery::new(settings, receivers.clone(), store.clone(), stop.clone())
+                .into(),
             calls: CallWorker::new(settings, calls, receivers, attempts, store, stop)?,
         })
     }
@@ -53,5 +56,6 @@ impl Delivering {
     pub fn run(self, parts: &mut JoinSet<anyhow::Result<()>>) {
         parts.spawn(super::always_well(self.batches.run()));
         parts.spawn(super::always_well(self.calls.run()));
+        parts.spawn(super::always_well(self.recovery.run()));
     }
 }

@@ -15,6 +15,8 @@ pub enum Duty {
     Autodrop,
     /// Reporting how long the queues are.
     Gauges,
+    /// Fetching messages that got lost on their way here.
+    Recovery,
 }
 
 impl Duty {
@@ -24,6 +26,7 @@ impl Duty {
             Self::Upkeep => "upkeep",
             Self::Autodrop => "autodrop",
             Self::Gauges => "gauges",
+            Self::Recovery => "recovery",
         }
     }
 }

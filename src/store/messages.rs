@@ -1,6 +1,8 @@
 //! Messages, and what each publisher has of them to forward (contract §11). What a publisher has to forward is a call
 //! of its own kind, whose destination is the publisher; see [`Calls`](super::Calls).
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ pub struct NewMessageGroup {
     pub contents: Vec<Bytes>,
     /// When they are forwarded, in milliseconds since the epoch; nothing, or what is past: now.
     pub at_ms: Option<u64>,
+    /// What names them where they come from, if they are to be kept once however often they come.
+    pub once: Option<String>,
 }
 
 /// A message that was kept.
@@ -35,6 +39,8 @@ pub struct AcceptedMessage {
 pub enum MessagesAccepted {
     /// All are kept, in their order.
     Kept(Vec<AcceptedMessage>),
+    /// They were kept before, by what names them.
+    Known,
     /// There is no such topic; nothing is kept.
     UnknownTopic,
     /// There is no room; nothing is kept.
@@ -133,6 +139,8 @@ pub const MESSAGES_AT_ONCE: usize = 200;
 pub const MESSAGES_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many messages make room for others at once, at most.
 pub const MESSAGES_FORGOTTEN_FOR_ROOM: usize = 2_000;
+/// How long is known what names messages that are kept once, if nobody says that they will not come again.
+pub const ONCE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many deliveries a publisher that begins in the past is given ahead.
 pub const CATCH_UP_AHEAD: usize = 2_000;
 
@@ -153,6 +161,9 @@ pub trait Messages: Calls {
         max_bytes: u64,
         give_up: Instant,
     ) -> StoreResult<MessageAcceptance>;
+
+    /// Forgets what named messages that were kept once: they will not come again.
+    async fn forget_once(&self, names: &[String]) -> StoreResult<()>;
 
     /// The message of this number, or of which this is the number of a delivery.
     async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>>;

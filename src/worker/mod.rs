@@ -10,9 +10,11 @@ mod messages;
 mod pause;
 mod places;
 mod receivers;
+mod recovery;
 mod work;
 
 pub use attempts::Attempts;
 pub use batches::BatchWorker;
 pub use calls::CallWorker;
 pub use receivers::Receivers;
+pub use recovery::Recovery;

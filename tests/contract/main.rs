@@ -45,7 +45,9 @@ mod retention;
 
 mod calls;
 mod journal;
+mod message_clients;
 mod message_delivery;
+mod message_pubsub;
 mod messages;
 mod plain_listeners;
 mod postbacks;

@@ -90,7 +90,7 @@ async fn take_one(
         MessagesAccepted::UnknownTopic => {
             return Err(MessageRefusal::field("topic", "is invalid"));
         }
-        MessagesAccepted::Full => return Err(full()),
+        MessagesAccepted::Known | MessagesAccepted::Full => return Err(full()),
     };
     let Some(AcceptedMessage { number, deliveries }) = kept.into_iter().next() else {
         return Err(MessageRefusal::field("payload", "can't be blank"));
@@ -131,7 +131,7 @@ pub async fn bulk(
     let kept = match keep(&api, &requester, new).await? {
         MessagesAccepted::Kept(kept) => kept,
         MessagesAccepted::UnknownTopic => return Err(not_acceptable("there is no such topic")),
-        MessagesAccepted::Full => return Err(full()),
+        MessagesAccepted::Known | MessagesAccepted::Full => return Err(full()),
     };
     let messages = kept.iter().map(|message| message.number).collect();
     let newest_first = kept.iter().rev().flat_map(|message| message.deliveries.iter().rev());
@@ -149,6 +149,7 @@ async fn keep(
         sender: requester.client.clone(),
         contents: new.contents.iter().map(|content| content.to_bytes()).collect(),
         at_ms: new.at,
+        once: None,
     };
     Ok(api.messages.commit(group).await?)
 }

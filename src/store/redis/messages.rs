@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use fred::types::Value;
 use tokio::time::Instant;
 
-use super::RedisStore;
 use super::reply::Reply;
+use super::{RedisStore, ms};
 use crate::bus::call::CallState;
 use crate::bus::token::ClientToken;
 use crate::store::calls::CALL_OVERHEAD;
 use crate::store::messages::{
-    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES,
+    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
 };
 use crate::store::{
     AcceptedMessage, Forgotten, Lane, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
@@ -41,11 +41,13 @@ impl Messages for RedisStore {
             (MESSAGE_OVERHEAD as i64).into(),
             (CALL_OVERHEAD as i64).into(),
             (MESSAGES_FORGOTTEN_FOR_ROOM as i64).into(),
+            ms(ONCE_KEPT),
         ];
         for group in &groups {
             args.push(group.topic.as_str().into());
             args.push(group.sender.reveal().into());
             args.push(group.at_ms.unwrap_or(0).to_string().into());
+            args.push(group.once.as_deref().unwrap_or_default().into());
             args.push((group.contents.len() as i64).into());
             args.extend(group.contents.iter().cloned().map(Value::Bytes));
         }
@@ -62,6 +64,12 @@ impl Messages for RedisStore {
             kept.push(accepted(reply.part()?, group.contents.len() as u64)?);
         }
         Ok(MessageAcceptance { groups: kept, forgotten })
+    }
+
+    async fn forget_once(&self, names: &[String]) -> StoreResult<()> {
+        let args = names.iter().map(|name| name.as_str().into()).collect();
+        self.change(&self.scripts.forget_once, Lane::HOME, args).await?;
+        Ok(())
     }
 
     async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>> {
@@ -132,6 +140,7 @@ fn accepted(mut reply: Reply, messages: u64) -> StoreResult<MessagesAccepted> {
     if !reply.is_list() {
         return Ok(match reply.text()?.as_str() {
             "full" => MessagesAccepted::Full,
+            "known" => MessagesAccepted::Known,
             _ => MessagesAccepted::UnknownTopic,
         });
     }

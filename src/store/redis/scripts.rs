@@ -66,6 +66,7 @@ pub struct Scripts {
     pub change_message_publisher: Script,
     pub remove_message_publisher: Script,
     pub accept_messages: Script,
+    pub forget_once: Script,
     pub message_status: Script,
     pub messages_before: Script,
     pub message_counts: Script,
@@ -182,6 +183,7 @@ impl Scripts {
                 "messages/message",
                 "messages/accept_messages"
             ),
+            forget_once: script!(" flags=allow-oom", "messages/forget_once"),
             message_status: script!(
                 " flags=no-writes",
                 "calls/call",

@@ -14,7 +14,7 @@ use crate::bus::call::CallState;
 use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
 use crate::store::calls::CALL_OVERHEAD;
 use crate::store::messages::{
-    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES,
+    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
     publisher_destination,
 };
 use crate::store::{
@@ -47,6 +47,15 @@ impl Messages for SqliteStore {
         let accepted = self.writer.run(Durability::OnDisk, give_up, keep).await?;
         self.call_alarm.ring_in(std::time::Duration::ZERO);
         Ok(accepted)
+    }
+
+    async fn forget_once(&self, names: &[String]) -> StoreResult<()> {
+        let names = names.to_vec();
+        let forget_all = move |db: &Connection| {
+            let mut forget = db.prepare_cached("DELETE FROM messages_once WHERE name = ?1")?;
+            names.iter().try_for_each(|name| forget.execute([name]).map(drop))
+        };
+        self.write(forget_all).await
     }
 
     async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>> {
@@ -142,10 +151,21 @@ fn accept(
         )?
         .query_map([topic_id], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
+    if let Some(name) = &group.once {
+        let old_ms = now_ms.saturating_sub(ONCE_KEPT.as_millis() as u64);
+        db.prepare_cached("DELETE FROM messages_once WHERE at_ms < ?1")?.execute([old_ms])?;
+        if db.prepare_cached("SELECT 1 FROM messages_once WHERE name = ?1")?.exists([name])? {
+            return Ok(MessagesAccepted::Known);
+        }
+    }
     let overhead = MESSAGE_OVERHEAD + CALL_OVERHEAD * publishers.len() as u64;
     let bytes: u64 = group.contents.iter().map(|content| content.len() as u64 + overhead).sum();
     if !make_room(db, bytes, max_bytes, forgotten)? {
         return Ok(MessagesAccepted::Full);
+    }
+    if let Some(name) = &group.once {
+        db.prepare_cached("INSERT INTO messages_once VALUES (?1, ?2)")?
+            .execute(params![name, now_ms])?;
     }
     let due_ms = group.at_ms.unwrap_or(0).max(now_ms);
     let each = 1 + publishers.len();

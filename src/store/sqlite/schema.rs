@@ -272,6 +272,8 @@ const FROM_7_TO_8: &str = "
     ALTER TABLE destinations ADD COLUMN publisher INTEGER;
     ALTER TABLE message_publishers ADD COLUMN caught_up_to INTEGER;
     CREATE INDEX message_publishers_behind ON message_publishers (id) WHERE caught_up_to IS NOT NULL;
+    CREATE TABLE messages_once (name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX messages_once_by_time ON messages_once (at_ms);
     CREATE TABLE message_discards (publisher INTEGER PRIMARY KEY);
 
     CREATE TABLE messages (

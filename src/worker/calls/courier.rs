@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use url::Url;
@@ -69,6 +69,8 @@ pub enum CallError {
     NoFiles,
     #[error("{0}")]
     Unanswered(SendError),
+    #[error("its answer was broken off, or has more than {0} bytes")]
+    UnreadAnswer(usize),
 }
 
 /// A request on its way, which redirects change.
@@ -134,6 +136,31 @@ impl CallCourier {
         let sent = client.send_once(request, timeout).await;
         let response = sent.map_err(|error| unanswered(error, timeout))?;
         Ok(self.answer(response).await)
+    }
+
+    /// Sends one request, and reads what it is answered with, up to so many bytes.
+    ///
+    /// # Errors
+    /// Why there is no answer within `timeout`, or that it is too long.
+    pub async fn fetch(
+        &self,
+        request: Request<Full<Bytes>>,
+        url: &Url,
+        timeout: Duration,
+        max: usize,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        self.check(url)?;
+        let until = Instant::now() + timeout;
+        let client = self.receivers.pools.client_for(url);
+        let sent = client.send_once(request, timeout).await;
+        let response = sent.map_err(|error| unanswered(error, timeout))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max).collect();
+        match tokio::time::timeout_at(until, body).await {
+            Ok(Ok(body)) => Ok((status, body.to_bytes())),
+            Ok(Err(_)) => Err(CallError::UnreadAnswer(max)),
+            Err(_) => Err(CallError::Unanswered(SendError::TimedOut(timeout))),
+        }
     }
 
     async fn answer(&self, response: Response<Incoming>) -> Answer {

@@ -118,6 +118,7 @@ impl Historian {
             sender: ClientToken::from_stored(OWNER),
             contents: vec![content.to_bytes()],
             at_ms: None,
+            once: None,
         })
     }
 

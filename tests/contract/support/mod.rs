@@ -8,11 +8,13 @@
 mod bus;
 mod client;
 pub mod description;
+mod google;
 mod layer;
 mod output;
 mod process;
 #[path = "../../support/property.rs"]
 pub mod property;
+mod pubsub;
 mod rabbitmq;
 pub mod raw;
 mod receiver;
@@ -25,9 +27,11 @@ mod run;
 
 pub use bus::{Bus, CLIENTS, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
+pub use google::Google;
 pub use layer::Layer;
 pub use output::Output;
 pub use process::{Process, Signal};
+pub use pubsub::{PROJECT, PubSubServer, Pulled, python};
 pub use rabbitmq::RabbitMq;
 pub use receiver::{Answer, Attempt, Receiver, first_seen};
 pub use redis_cluster::RedisCluster;

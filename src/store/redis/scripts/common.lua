@@ -31,6 +31,7 @@
 -- <p>messages, messages_of:<topic id>, messages_closed zset  message -> its number; the last have those that
 --                                  wait for nobody
 -- <p>message_room          hash    last (number), messages, bytes
+-- <p>messages_once         zset    what names messages that are kept once -> when they were
 -- <p>message_commit:<slot> string  number and result of the last commit of one committer
 -- <p>duty:<duty>           string  the process that does it, until the key expires
 -- <p>processes             hash    process -> what it says of itself, as JSON

@@ -2,9 +2,10 @@
 --
 -- ARGV: committer's slot, number of the commit, the time in ms after which nobody waits for the answer, or '', origin
 --       of the wake-up, bytes that messages may take, overhead of a message in bytes, of a delivery, how many are
---       forgotten for room at most, then for each group: topic, sender, when it is due in ms, or 0, n, n contents.
+--       forgotten for room at most, how long is known in ms what names messages that are kept once, then for
+--       each group: topic, sender, when it is due in ms, or 0, what names it or '', n, n contents.
 -- Returns 'late', and nothing was kept, or { how many messages were forgotten for room, how many deliveries of them
--- had been given up on, 'unknown' for a group whose topic is not known, 'full', or { number of the first message, how
+-- had been given up on, for each group 'unknown' if its topic is not known, 'known' if what names it is, 'full', or { number of the first message, how
 -- many deliveries each has: their numbers follow its own }… }.
 --
 -- A committer that got no answer sends the same number again; the groups are then not kept twice.
@@ -23,6 +24,7 @@ end
 local now = now_ms()
 if ARGV[3] ~= '' and now > tonumber(ARGV[3]) then return 'late' end
 local max_bytes, overhead, delivery_overhead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local ONCE = P .. 'messages_once'
 local left_to_forget = tonumber(ARGV[8])
 local forgotten, dead, touched = 0, 0, {}
 
@@ -56,15 +58,21 @@ end
 local function keep(i, n)
   local topic = redis.call('HGET', P .. 'message_topic_names', ARGV[i])
   if not topic then return 'unknown' end
+  local once = ARGV[i + 3]
+  if once ~= '' then
+    redis.call('ZREMRANGEBYSCORE', ONCE, '-inf', text(now - tonumber(ARGV[9])))
+    if redis.call('ZSCORE', ONCE, once) then return 'known' end
+  end
   local forwarders, bytes = forwarders_of(topic), 0
-  for c = i + 4, i + 3 + n do bytes = bytes + #ARGV[c] end
+  for c = i + 5, i + 4 + n do bytes = bytes + #ARGV[c] end
   if not make_room(bytes + n * (overhead + #forwarders * delivery_overhead)) then return 'full' end
+  if once ~= '' then redis.call('ZADD', ONCE, text(now), once) end
   local each = 1 + #forwarders
   local first = next_numbers(each * n)
   local due, kept_deliveries = math.max(now, tonumber(ARGV[i + 2])), 0
   for m = 1, n do
     local at = first + (m - 1) * each
-    local message, content = text(at), ARGV[i + 3 + m]
+    local message, content = text(at), ARGV[i + 4 + m]
     local deliveries, promised, open = {}, {}, 0
     for f, forwarder in ipairs(forwarders) do
       local delivery = text(at + f)
@@ -93,11 +101,11 @@ local function keep(i, n)
   return { text(first), #forwarders }
 end
 
-local groups, i = {}, 9
+local groups, i = {}, 10
 while i <= #ARGV do
-  local n = tonumber(ARGV[i + 3])
+  local n = tonumber(ARGV[i + 4])
   groups[#groups + 1] = keep(i, n)
-  i = i + 4 + n
+  i = i + 5 + n
 end
 local reply = { forgotten, dead, unpack(groups) }
 for destination in pairs(touched) do reschedule(destination) end
