@@ -21,7 +21,7 @@ use redis_server::RedisServer;
 use routemaster::bus::batch::{Batch, BatchId, Item};
 use routemaster::bus::clock::Clock;
 use routemaster::bus::event::{DataLimits, parse_publish};
-use routemaster::bus::subscription::{CallbackUrl, Retention, Subscription, Terms};
+use routemaster::bus::subscription::{CallbackUrl, Retention, Subscription, Target, Terms};
 use routemaster::bus::token::ClientToken;
 use routemaster::bus::topic::TopicName;
 use routemaster::http::authentication::Tokens;
@@ -81,7 +81,7 @@ fn commit(c: &mut Criterion, name: &str, runtime: &Runtime, store: &dyn Store) {
     let subscription = Subscription {
         topics: [topic()].into(),
         terms: Terms {
-            callback: CallbackUrl::parse("https://localhost/callback").unwrap(),
+            target: Target::Callback(CallbackUrl::parse("https://localhost/callback").unwrap()),
             uuid: None,
             timeout: Duration::from_secs(3600),
             max: 10_000,

@@ -15,6 +15,7 @@ pub mod json;
 pub mod message;
 pub mod postback;
 pub mod process;
+pub mod pubsub;
 pub mod subscription;
 pub mod token;
 pub mod topic;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -12,6 +13,7 @@ use url::Url;
 use crate::bus::attempt::FailedAttempt;
 use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
+use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -87,10 +89,62 @@ impl fmt::Debug for CallbackUrl {
     }
 }
 
+/// Where a subscriber's events go.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Target {
+    /// In batches.
+    Callback(CallbackUrl),
+    /// One by one into a topic of Google Pub/Sub, of the project that the settings name.
+    PubSub(Arc<str>),
+}
+
+/// What a Pub/Sub topic is kept and shown with; no URL's scheme.
+const PUBSUB: &str = "pubsub:";
+
+impl Target {
+    /// Takes a target that was checked before it was stored; see [`CallbackUrl::from_stored`].
+    pub(crate) fn from_stored(text: &str) -> Self {
+        match text.strip_prefix(PUBSUB) {
+            Some(topic) => Self::PubSub(topic.into()),
+            None => Self::Callback(CallbackUrl::from_stored(text)),
+        }
+    }
+
+    pub fn callback(&self) -> Option<&CallbackUrl> {
+        match self {
+            Self::Callback(callback) => Some(callback),
+            Self::PubSub(_) => None,
+        }
+    }
+
+    pub fn pubsub(&self) -> Option<&str> {
+        match self {
+            Self::Callback(_) => None,
+            Self::PubSub(topic) => Some(topic),
+        }
+    }
+}
+
+/// As it is stored, and shown: a URL, or `pubsub:` and the topic.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Callback(callback) => f.write_str(callback.as_str()),
+            Self::PubSub(topic) => write!(f, "{PUBSUB}{topic}"),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Where and in what portions a subscriber receives.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Terms {
-    pub callback: CallbackUrl,
+    pub target: Target,
     /// User name and password of the callback; a secret.
     pub uuid: Option<String>,
     /// How long the oldest event waits at most before a batch leaves.
@@ -102,7 +156,7 @@ pub struct Terms {
 impl fmt::Debug for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terms")
-            .field("callback", &self.callback)
+            .field("target", &self.target)
             .field("timeout", &self.timeout)
             .field("max", &self.max)
             .finish_non_exhaustive()
@@ -208,7 +262,8 @@ pub struct SubscriptionStatus {
 #[serde(deny_unknown_fields)]
 struct SubscriptionBody {
     topics: Vec<String>,
-    callback: String,
+    callback: Option<String>,
+    pubsub: Option<String>,
     uuid: Option<String>,
     timeout: Option<u64>,
     max: Option<u32>,
@@ -234,14 +289,7 @@ impl SubscriptionRequest {
     /// Parses the body of `POST /subscription`.
     pub fn parse(body: &[u8], topic_name_max: usize) -> Result<Self, Rejection> {
         let body: SubscriptionBody = parse_object(body)?;
-        let (callback, user) = CallbackUrl::parse_with_user(&body.callback)
-            .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
-        // As it was written, and as it is kept: what has to be escaped grows.
-        let written = body.callback.chars().count();
-        if written > CALLBACK_MAX || callback.as_str().len() > CALLBACK_MAX {
-            let reason = format!("`callback` is longer than {CALLBACK_MAX} characters");
-            return Err(Rejection::new(reason));
-        }
+        let (target, user) = body.target()?;
         let timeout = body.timeout.unwrap_or(TIMEOUT_DEFAULT_MS);
         if timeout > TIMEOUT_MAX_MS {
             let reason = format!("`timeout` must be 0 to {TIMEOUT_MAX_MS} milliseconds");
@@ -266,11 +314,36 @@ impl SubscriptionRequest {
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
         let timeout = Duration::from_millis(timeout);
-        Ok(Self { topics, terms: Terms { callback, uuid, timeout, max }, retention })
+        Ok(Self { topics, terms: Terms { target, uuid, timeout, max }, retention })
     }
 }
 
 impl SubscriptionBody {
+    /// Where to, and a user name that stood in it.
+    fn target(&self) -> Result<(Target, Option<String>), Rejection> {
+        // An empty text clears what can be cleared, and so is none.
+        let pubsub = self.pubsub.as_deref().filter(|topic| !topic.is_empty());
+        match (&self.callback, pubsub) {
+            (Some(_), Some(_)) => Err(Rejection::new("`callback` and `pubsub` exclude each other")),
+            (None, None) => Err(Rejection::new("missing field `callback`")),
+            (None, Some(topic)) if is_pubsub_topic(topic) => {
+                Ok((Target::PubSub(topic.into()), None))
+            }
+            (None, Some(_)) => Err(Rejection::new(format_args!("`pubsub` {PUBSUB_TOPIC_RULE}"))),
+            (Some(text), None) => {
+                let (callback, user) = CallbackUrl::parse_with_user(text)
+                    .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
+                // As it was written, and as it is kept: what has to be escaped grows.
+                let written = text.chars().count();
+                if written > CALLBACK_MAX || callback.as_str().len() > CALLBACK_MAX {
+                    let reason = format!("`callback` is longer than {CALLBACK_MAX} characters");
+                    return Err(Rejection::new(reason));
+                }
+                Ok((Target::Callback(callback), user))
+            }
+        }
+    }
+
     fn retention(&self, timeout_ms: u64) -> Result<RetentionRequest, Rejection> {
         let age = change(self.retention, |ms| {
             let (shortest, longest) = (RETENTION_MS.start(), RETENTION_MS.end());
@@ -348,7 +421,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"topics":[],"callback":"{callback}"{uuid}}}"#);
             let terms = parse(&body).expect(callback).terms;
-            assert_eq!(terms.callback.as_str(), "https://a.example/cb", "{callback}");
+            assert_eq!(terms.target.to_string(), "https://a.example/cb", "{callback}");
             assert_eq!(terms.uuid.as_deref(), expected, "{callback}");
         }
     }

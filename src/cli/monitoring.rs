@@ -23,7 +23,12 @@ pub struct Topic {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Subscription {
     pub subscriber: String,
-    pub callback: String,
+    /// None if events go elsewhere.
+    #[serde(default)]
+    pub callback: Option<String>,
+    /// The topic on Google Pub/Sub that they go to, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pubsub: Option<String>,
     /// A secret.
     pub uuid: Option<String>,
     /// Events in a batch, at most.
@@ -109,6 +114,15 @@ impl Topic {
 }
 
 impl Subscription {
+    /// Where its events go, for people.
+    pub fn target(&self) -> String {
+        match (&self.callback, &self.pubsub) {
+            (Some(callback), _) => callback.clone(),
+            (None, Some(topic)) => format!("pubsub:{topic}"),
+            (None, None) => "-".into(),
+        }
+    }
+
     /// As it may stand on a screen: without the `uuid`, and the token without its secret part.
     pub fn veiled(mut self) -> Self {
         self.subscriber = veil(&self.subscriber).to_owned();

@@ -136,7 +136,7 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
         return print_json(&made.veiled());
     }
     let topics: Vec<_> = wish.topics.iter().map(TopicName::as_str).collect();
-    let callback = wish.terms.callback.as_str();
+    let callback = &wish.terms.target;
     let who = veil(bus.user().reveal()).to_owned();
     Ok(print(&format!("{who} receives {} at {callback}\n", topics.join(", ")))?)
 }
@@ -151,8 +151,8 @@ pub async fn own(bus: &Bus) -> anyhow::Result<Option<Subscription>> {
 /// What an existing subscription would not have any more, in words.
 fn losses(existing: &Subscription, wish: &Wish) -> Vec<String> {
     let mut losses = Vec::new();
-    if existing.callback != wish.terms.callback.as_str() {
-        losses.push(format!("its callback would no longer be {}", existing.callback));
+    if existing.target() != wish.terms.target.to_string() {
+        losses.push(format!("its callback would no longer be {}", existing.target()));
     }
     let kept = |name: &&String| wish.topics.iter().any(|topic| topic.as_str() == name.as_str());
     let lost: Vec<_> = existing.topics.iter().filter(|name| !kept(name)).cloned().collect();

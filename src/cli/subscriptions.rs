@@ -77,7 +77,7 @@ fn row(subscription: &Subscription, now_ms: u64) -> [(String, Tone); 7] {
         (oldest, Tone::Plain),
         (events.sent.to_string(), Tone::Plain),
         (dropped.to_string(), noted(Tone::Doubtful, events.autodropped > 0)),
-        (clean(&subscription.callback), Tone::Plain),
+        (clean(&subscription.target()), Tone::Plain),
         (topics, Tone::Plain),
     ]
 }

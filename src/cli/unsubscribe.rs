@@ -125,10 +125,12 @@ async fn remove(
     path: &str,
     args: &UnsubscribeArgs,
 ) -> anyhow::Result<()> {
-    let Subscription { subscriber, callback, topics, events, .. } = subscription.veiled();
+    let subscription = subscription.veiled();
+    let target = subscription.target();
+    let Subscription { subscriber, topics, events, .. } = subscription;
     let waiting = counted(events.queued, "event that waits is", "events that wait are");
     let question =
-        format!("This removes the subscription of {subscriber} to {callback}: {waiting} lost.");
+        format!("This removes the subscription of {subscriber} to {target}: {waiting} lost.");
     confirm(&question, args.yes)?;
     let answer = bus.delete(path).await?;
     match answer.status {

@@ -8,6 +8,7 @@ use croner::parser::CronParser;
 use url::Url;
 
 use super::parse::time_span;
+use crate::bus::pubsub::is_pubsub_topic;
 
 /// When old messages are removed.
 #[derive(Clone, Debug)]
@@ -51,8 +52,7 @@ pub fn messages_retention(text: &str) -> Option<Duration> {
 
 /// A topic of Google Pub/Sub, by its name alone.
 pub fn pubsub_topic(text: &str) -> Option<String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+%".contains(c);
-    (!text.is_empty() && text.chars().all(is_allowed)).then(|| text.to_owned())
+    is_pubsub_topic(text).then(|| text.to_owned())
 }
 
 /// Where a service is: without a path, and without user info.

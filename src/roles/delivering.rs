@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers, Recovery};
+use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers, Recovery, pubsub};
 
 /// What a process delivers with.
 #[derive(Clone)]
@@ -36,20 +36,21 @@ impl Delivering {
     ) -> anyhow::Result<Self> {
         let calls = (settings.max_calls * places / Self::places(settings)).max(1);
         let deliveries = places.saturating_sub(calls).max(1);
-        let receivers = Receivers::new(settings)?;
+        let (receivers, pubsub) = (Receivers::new(settings)?, pubsub(settings)?);
         let (store, stop) = (store.clone(), stop.clone());
         Ok(Self {
             batches: BatchWorker::new(
                 settings,
                 deliveries,
                 receivers.clone(),
+                pubsub.clone(),
                 attempts.clone(),
                 store.clone(),
                 stop.clone(),
             ),
             recovery: Recovery::new(settings, receivers.clone(), store.clone(), stop.clone())
                 .into(),
-            calls: CallWorker::new(settings, calls, receivers, attempts, store, stop)?,
+            calls: CallWorker::new(settings, calls, receivers, pubsub, attempts, store, stop),
         })
     }
 

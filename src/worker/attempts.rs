@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
+use crate::bus::subscription::Target;
 use crate::bus::token::ClientToken;
 use crate::journal::{Entry, EntryKind, Owner, Recorder};
 use crate::store::{LeasedBatch, LeasedCall};
@@ -48,7 +49,10 @@ impl Attempts {
             id: leased.batch.id.to_string(),
             client: subscriber,
             target: subscriber.label(),
-            title: format!("POST {}", leased.terms.callback.as_str()),
+            title: match &leased.terms.target {
+                Target::Callback(callback) => format!("POST {}", callback.as_str()),
+                Target::PubSub(topic) => format!("pubsub {topic}"),
+            },
             attempt: leased.batch.attempt,
         };
         self.record(subject, ended);

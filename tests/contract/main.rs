@@ -31,6 +31,7 @@ mod publishing;
 mod publishing_refused;
 
 mod subscribing;
+mod subscription_pubsub;
 mod unsubscribing;
 
 mod bad_receivers;

@@ -325,6 +325,8 @@ fn the_schemas_of_bodies_and_the_parsers_agree() {
             "max": 1, "retention": 31_536_000_000u64, "max_queued": 1,
         });
         agree(&server.client("alice"), "/subscription", subscription).await;
+        let pubsub = json!({"topics": ["widgets"], "pubsub": "widget-events", "timeout": 0});
+        agree(&server.client("alice"), "/subscription", pubsub).await;
         let token = json!({"name": "billing", "token": "billing"});
         agree(&server.client(ROOT), "/api_tokens", token).await;
 

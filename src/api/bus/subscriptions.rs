@@ -11,7 +11,7 @@ use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
 use crate::api::state::{Api, Shared};
 use crate::bus::attempt::FailedAttempt;
-use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus};
+use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus, Target};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::http::audit::Actor;
@@ -29,7 +29,7 @@ use crate::store::Subscribed;
     post,
     path = "/subscription",
     tag = SUBSCRIBING,
-    request_body = schemas::Subscription,
+    request_body = schemas::AnySubscription,
     responses(
         (status = 204, description = "subscribed to these topics and no others"),
         (status = 400, description = "bad JSON, a duplicated or unknown field, a bad value"),
@@ -51,14 +51,19 @@ pub async fn subscribe(
     let subscriber = actor.caller.client()?;
     let request = SubscriptionRequest::parse(&body.bytes, api.settings.topic_name_max)?;
     // As the URL says it: what a name resolves to is looked at when it is delivered to.
-    let callback = &request.terms.callback;
-    let allowed = api.egress_rules.check(callback.as_url());
+    let callback = request.terms.target.callback();
+    let allowed = callback.map_or(Ok(()), |callback| api.egress_rules.check(callback.as_url()));
     allowed.map_err(|denied| Refusal::bad_request(format!("`callback`: {denied}")))?;
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(subscriber, &request, create_topics).await? {
         Subscribed::Done => {
-            let host = callback.as_url().host_str().unwrap_or_default();
-            actor.did("subscribed", format_args!("{} topics at {host}", request.topics.len()));
+            let place = match &request.terms.target {
+                Target::Callback(callback) => {
+                    callback.as_url().host_str().unwrap_or_default().to_owned()
+                }
+                pubsub => pubsub.to_string(),
+            };
+            actor.did("subscribed", format_args!("{} topics at {place}", request.topics.len()));
             Ok(StatusCode::NO_CONTENT)
         }
         Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
@@ -190,7 +195,13 @@ pub struct SubscriptionRow {
     /// The subscriber's token. Of `<name>--<secret>`, others than root and its holder see the name
     /// only.
     subscriber: String,
-    callback: String,
+    /// `null` if events go elsewhere.
+    #[schema(required)]
+    callback: Option<String>,
+    /// The topic on Google Pub/Sub that events go to, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pubsub: Option<String>,
     /// A secret: `null` for others than root and the subscriber itself.
     // Always there, because clients of the original require it.
     #[schema(required)]
@@ -282,7 +293,8 @@ fn row(api: &Api, status: SubscriptionStatus, caller: &Caller) -> SubscriptionRo
     let Subscription { topics, terms, retention } = subscription;
     SubscriptionRow {
         subscriber: api.authentication.view_of(&subscriber, caller),
-        callback: terms.callback.as_str().to_owned(),
+        callback: terms.target.callback().map(|callback| callback.as_str().to_owned()),
+        pubsub: terms.target.pubsub().map(str::to_owned),
         uuid: terms.uuid.filter(|_| is_own),
         max_events: terms.max,
         timeout: terms.timeout.as_millis() as u64,

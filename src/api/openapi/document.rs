@@ -62,7 +62,7 @@ fn describe_the_bus(document: &mut OpenApi) {
 }
 
 /// Bodies that are described apart from what parses them, which takes no other field.
-const CLOSED: [&str; 2] = ["PublishedEvent", "Subscription"];
+const CLOSED: [&str; 3] = ["PublishedEvent", "Subscription", "PubSubSubscription"];
 
 fn close_bodies(components: &mut Components) {
     for name in CLOSED {

@@ -111,6 +111,47 @@ pub struct Subscription {
     max_queued: u64,
 }
 
+/// A subscription whose events go into Google Pub/Sub, a message each.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described: `bus/subscription.rs` parses it")]
+pub struct PubSubSubscription {
+    #[schema(max_items = 1000)]
+    topics: Vec<TopicName>,
+    #[schema(schema_with = pubsub)]
+    pubsub: String,
+    #[schema(schema_with = uuid, required = false)]
+    uuid: String,
+    #[schema(schema_with = timeout, required = false)]
+    timeout: u64,
+    #[schema(schema_with = max, required = false)]
+    max: u32,
+    #[schema(schema_with = retention, required = false)]
+    retention: u64,
+    #[schema(schema_with = max_queued, required = false)]
+    max_queued: u64,
+}
+
+/// A subscription, with a callback or with a topic of Google Pub/Sub.
+pub struct AnySubscription;
+
+impl ToSchema for AnySubscription {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Subscription::name().into(), Subscription::schema()));
+        Subscription::schemas(schemas);
+        schemas.push((PubSubSubscription::name().into(), PubSubSubscription::schema()));
+        PubSubSubscription::schemas(schemas);
+    }
+}
+
+impl PartialSchema for AnySubscription {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(Ref::from_schema_name(Subscription::name()))
+            .item(Ref::from_schema_name(PubSubSubscription::name()))
+            .into()
+    }
+}
+
 /// The body of a publish.
 pub struct Publish;
 
@@ -188,6 +229,12 @@ fn callback() -> Object {
         .max_length(Some(CALLBACK_MAX))
         .description(Some(MEANING))
         .build()
+}
+
+fn pubsub() -> Object {
+    const MEANING: &str = "In place of `callback`: a topic on Google Pub/Sub, where each event becomes a message, \
+        in order by an ordering key.";
+    string("^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$").description(Some(MEANING)).build()
 }
 
 fn uuid() -> Object {

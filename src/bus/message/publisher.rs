@@ -7,6 +7,7 @@ use url::Url;
 
 use super::params::{NotTaken, Params};
 use super::topic::{MessageTopicName, address};
+use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
 
 /// Seconds that an attempt may take, and that the first pause may last.
 const SECONDS: RangeInclusive<u64> = 1..=3600;
@@ -182,18 +183,13 @@ impl PublisherChange {
     }
 }
 
-/// The name of a topic as Google has them: 3 to 255 characters, of which the first is a letter.
+/// The name of a topic as Google has them.
 fn pubsub_topic(params: &mut Params) -> Option<String> {
     let topic = params.text("target")?;
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.~+%".contains(c);
-    let fits = topic.len() >= 3 && topic.starts_with(|c: char| c.is_ascii_alphabetic());
-    if fits && topic.chars().all(is_allowed) {
+    if is_pubsub_topic(&topic) {
         return Some(topic);
     }
-    params.fault(
-        "target",
-        "must be a topic's name: 3 to 255 of letters, digits, - _ . ~ + %, a letter first",
-    );
+    params.fault("target", PUBSUB_TOPIC_RULE);
     None
 }
 

@@ -63,8 +63,10 @@ pub async fn check(subscriptions: Option<&[Subscription]>, survey: &Survey) -> V
     };
     let limit = settings.connect_timeout.min(LIMIT_MAX);
     let dialler = Dialler { probe, rules: Some(rules.clone()), limit };
-    let looks =
-        stream::iter(subscriptions).map(|subscription| look(subscription, &dialler, &rules));
+    let subscribed = subscriptions.iter().filter_map(|subscription| {
+        Some((subscription.subscriber.as_str(), subscription.callback.as_deref()?))
+    });
+    let looks = stream::iter(subscribed).map(|subscribed| look(subscribed, &dialler, &rules));
     let mut findings: Vec<Finding> = looks.buffered(AT_ONCE).collect().await;
     // Those that are well are told in one line.
     let all = findings.len() as u64;
@@ -107,8 +109,8 @@ fn ca_files(settings: &Settings) -> Vec<PathBuf> {
     ca_files
 }
 
-async fn look(subscription: &Subscription, dialler: &Dialler, rules: &EgressRules) -> Finding {
-    let (subscriber, url) = (veil(&subscription.subscriber), &subscription.callback);
+async fn look((subscriber, url): (&str, &str), dialler: &Dialler, rules: &EgressRules) -> Finding {
+    let subscriber = veil(subscriber);
     let finding = match CallbackUrl::parse(url) {
         Err(reason) => Finding::problem(CHECK, format!("{url} {reason}"), "let it subscribe anew"),
         Ok(callback) => match rules.check(callback.as_url()) {

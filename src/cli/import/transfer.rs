@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, printable, veiled};
 use super::ruby;
 use super::target::Target;
-use crate::bus::subscription::{Retention, Subscription, Terms};
+use crate::bus::subscription::{self, Retention, Subscription, Terms};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
 use crate::config::Settings;
@@ -223,7 +223,7 @@ impl Transfer {
         };
         let topics = self.known_topics(subscriber).await?;
         let terms = Terms {
-            callback: settings.callback,
+            target: subscription::Target::Callback(settings.callback),
             uuid: settings.uuid,
             timeout: Duration::from_millis(settings.timeout_ms),
             max: settings.max,
@@ -242,7 +242,9 @@ impl Transfer {
                 || subscriber.label(),
             );
         }
-        if let Err(denied) = self.egress_rules.check(subscription.terms.callback.as_url()) {
+        if let Some(callback) = subscription.terms.target.callback()
+            && let Err(denied) = self.egress_rules.check(callback.as_url())
+        {
             self.report.note(
                 "subscribers have a callback that is denied here: their events wait until \
                  ROUTEMASTER_CALLBACK_ALLOW allows it",

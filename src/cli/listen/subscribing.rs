@@ -84,9 +84,17 @@ struct Body<'a> {
 #[derive(Debug, Deserialize)]
 struct Existing {
     subscriber: String,
-    callback: String,
+    /// None if events go elsewhere.
+    callback: Option<String>,
     topics: Vec<String>,
     events: Events,
+}
+
+impl Existing {
+    /// Where its events go, for people.
+    fn target(&self) -> &str {
+        self.callback.as_deref().unwrap_or("another place than a callback")
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,7 +199,8 @@ impl Subscriber {
 
     /// Refuses to take over what somebody else may need; says what it takes over.
     fn check_existing(&self, existing: &Existing, replace: bool) -> anyhow::Result<()> {
-        let Existing { callback, topics, events, .. } = existing;
+        let Existing { topics, events, .. } = existing;
+        let callback = existing.target();
         let queued = format!("events waiting: {}", events.queued);
         if callback == self.wish.callback.as_str() {
             return Ok(());
@@ -227,8 +236,8 @@ impl Subscriber {
 
     async fn unsubscribe(&self) -> anyhow::Result<()> {
         let Some(existing) = self.existing().await? else { return Ok(()) };
-        if existing.callback != self.wish.callback.as_str() {
-            bail!("it is another receiver's now ({})", existing.callback);
+        if existing.target() != self.wish.callback.as_str() {
+            bail!("it is another receiver's now ({})", existing.target());
         }
         let answer = self.bus.delete("/subscriber").await?;
         if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {

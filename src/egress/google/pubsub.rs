@@ -14,7 +14,7 @@ use super::tokens::{NoToken, Tokens};
 use crate::causes;
 
 /// The most messages, and bytes of what they carry, that one request may have. Google takes 10 MB of JSON.
-pub const MESSAGES_MAX: usize = 1000;
+const MESSAGES_MAX: usize = 1000;
 pub const BYTES_MAX: usize = 7_000_000;
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 1024 * 1024;
@@ -103,11 +103,37 @@ impl PubSub {
         Self { client, endpoint, project: OnceCell::new_with(project), tokens }
     }
 
+    /// Publishes messages in their order, in as many requests as they need. If one fails, nothing after it is sent,
+    /// so that what is sent again comes in order too.
+    ///
+    /// # Errors
+    /// Why the first that failed did.
+    pub async fn publish_all(
+        &self,
+        topic: &str,
+        messages: &[PubSubMessage<'_>],
+        timeout: Duration,
+    ) -> Result<(), PubSubError> {
+        let (mut from, mut bytes) = (0, 0);
+        for (index, message) in messages.iter().enumerate() {
+            let is_full = index - from >= MESSAGES_MAX || bytes + message.data.len() > BYTES_MAX;
+            if index > from && is_full {
+                self.publish(topic, &messages[from..index], timeout).await?;
+                (from, bytes) = (index, 0);
+            }
+            bytes += message.data.len();
+        }
+        match &messages[from..] {
+            [] => Ok(()),
+            rest => self.publish(topic, rest, timeout).await,
+        }
+    }
+
     /// Publishes messages, all or none of them, in their order.
     ///
     /// # Errors
     /// Why they were not, or nobody knows.
-    pub async fn publish(
+    async fn publish(
         &self,
         topic: &str,
         messages: &[PubSubMessage<'_>],

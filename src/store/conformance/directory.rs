@@ -36,7 +36,7 @@ on_all_stores!(
 
 async fn a_subscription_is_shown_as_it_was_asked_for(f: &Fixture) {
     let full = |terms: &mut Terms| {
-        terms.callback = callback("https://receiver.example:8443/a%20b/ü");
+        terms.target = callback("https://receiver.example:8443/a%20b/ü");
         terms.uuid = Some("a:b \"ü\"".into());
         terms.timeout = HOUR;
         terms.max = 10_000;
@@ -260,7 +260,7 @@ async fn a_new_callback_starts_with_full_health_at_once_and_a_new_uuid_soon(f: &
     }
     let elsewhere = |terms: &mut Terms| {
         terms.uuid = Some("old".into());
-        terms.callback = callback("https://elsewhere.example/");
+        terms.target = callback("https://elsewhere.example/");
     };
     back_off(f, HOUR, secret).await;
     f.subscribe("alice", &["a"], elsewhere).await;

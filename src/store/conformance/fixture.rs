@@ -14,7 +14,9 @@ use super::redis_server::RedisServer;
 use crate::bus::batch::Item;
 use crate::bus::clock::Clock;
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Retention, Subscription, SubscriptionStatus, Terms};
+use crate::bus::subscription::{
+    CallbackUrl, Retention, Subscription, SubscriptionStatus, Target, Terms,
+};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::redis::{RedisOptions, RedisStore};
@@ -380,13 +382,13 @@ pub fn client(token: &str) -> ClientToken {
     ClientToken::parse(token).unwrap()
 }
 
-pub fn callback(url: &str) -> CallbackUrl {
-    CallbackUrl::parse(url).unwrap()
+pub fn callback(url: &str) -> Target {
+    Target::Callback(CallbackUrl::parse(url).unwrap())
 }
 
 pub fn subscription(topics: &[&str], change: impl FnOnce(&mut Terms)) -> Subscription {
     let mut terms = Terms {
-        callback: callback("https://receiver.example/events"),
+        target: callback("https://receiver.example/events"),
         uuid: None,
         timeout: Duration::ZERO,
         max: 100,

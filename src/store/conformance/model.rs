@@ -153,7 +153,7 @@ impl Queue {
     }
 
     fn moves_to(&self, wanted: &Subscription) -> bool {
-        self.subscription.terms.callback != wanted.terms.callback
+        self.subscription.terms.target != wanted.terms.target
     }
 
     /// How many items are on their way to the subscriber.
@@ -268,7 +268,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
             let topics: Vec<&str> = topics.into_iter().map(|index| TOPICS[index]).collect();
             let wanted = subscription(&topics, |terms: &mut Terms| {
                 terms.max = max;
-                terms.callback = callback(&format!("https://receiver.example/{number}"));
+                terms.target = callback(&format!("https://receiver.example/{number}"));
             });
             // A new callback under a lease is due later, for which no model waits.
             let queue = model.queues.get(SUBSCRIBERS[who]).filter(|queue| queue.lease.is_some());

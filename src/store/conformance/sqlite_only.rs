@@ -163,7 +163,7 @@ async fn a_stored_callback_that_is_none_any_more_holds_up_its_own_subscriber_alo
     assert_eq!(batches.len(), 2);
     for leased in batches {
         let is_alice = leased.lease.subscriber == client("alice");
-        assert_eq!(leased.terms.callback.is_unusable(), is_alice);
+        assert_eq!(leased.terms.target.callback().unwrap().is_unusable(), is_alice);
     }
     assert_eq!(f.store.subscriptions().await.unwrap().len(), 2);
 }

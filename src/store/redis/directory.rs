@@ -157,7 +157,7 @@ fn change_arg<T>(change: Change<T>, value: impl FnOnce(T) -> Value) -> Value {
 /// What a script is told of how to deliver: callback, uuid, 1 if there is a uuid, timeout, max.
 pub fn terms_args(terms: &Terms) -> [Value; 5] {
     [
-        terms.callback.as_str().into(),
+        terms.target.to_string().into(),
         terms.uuid.as_deref().unwrap_or_default().into(),
         i64::from(terms.uuid.is_some()).into(),
         ms(terms.timeout),

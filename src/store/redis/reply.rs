@@ -9,7 +9,7 @@ use fred::types::Value;
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::{Batch, BatchId};
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Retention, Subscription, SubscriptionStatus, Terms};
+use crate::bus::subscription::{Retention, Subscription, SubscriptionStatus, Target, Terms};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{Dropped, Drops, LeasedBatch, QueueLease, StoreError, StoreResult};
@@ -103,8 +103,8 @@ impl Reply {
         Ok(ClientToken::from_stored(&self.text()?))
     }
 
-    fn callback(self) -> StoreResult<CallbackUrl> {
-        Ok(CallbackUrl::from_stored(&self.text()?))
+    fn target(self) -> StoreResult<Target> {
+        Ok(Target::from_stored(&self.text()?))
     }
 
     pub fn millis(self) -> StoreResult<Duration> {
@@ -135,7 +135,7 @@ impl Reply {
     pub fn subscription(mut self) -> StoreResult<SubscriptionStatus> {
         let subscriber = self.part()?.token()?;
         let terms = Terms {
-            callback: self.part()?.callback()?,
+            target: self.part()?.target()?,
             uuid: self.part()?.optional_text()?,
             timeout: self.part()?.millis()?,
             max: self.part()?.batch_max()?,
@@ -184,7 +184,7 @@ impl Reply {
         let subscriber = self.part()?.token()?;
         let queue = self.part()?.text()?;
         let fence = self.part()?.unsigned()?;
-        let callback = self.part()?.callback()?;
+        let target = self.part()?.target()?;
         let uuid = self.part()?.optional_text()?;
         let timeout = self.part()?.millis()?;
         let max = self.part()?.batch_max()?;
@@ -195,7 +195,7 @@ impl Reply {
         let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
         Ok(LeasedBatch {
             lease: QueueLease { subscriber, queue, fence },
-            terms: Terms { callback, uuid, timeout, max },
+            terms: Terms { target, uuid, timeout, max },
             health,
             waited,
             batch: Batch { id, attempt, items },

@@ -10,7 +10,7 @@ use super::due::{Waiting, oldest_ms};
 use crate::bus::attempt::Failure;
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
-use crate::bus::subscription::{CallbackUrl, Terms};
+use crate::bus::subscription::{Target, Terms};
 use crate::bus::token::ClientToken;
 use crate::store::{
     BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, LeasedBatch,
@@ -155,9 +155,9 @@ impl Queue {
 
 /// Reads `callback, uuid, timeout_ms, max`, which start at this column.
 pub fn terms_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Terms> {
-    let callback: String = row.get(start)?;
+    let target: String = row.get(start)?;
     Ok(Terms {
-        callback: CallbackUrl::from_stored(&callback),
+        target: Target::from_stored(&target),
         uuid: row.get(start + 1)?,
         timeout: Duration::from_millis(row.get(start + 2)?),
         max: row.get(start + 3)?,

@@ -149,7 +149,7 @@ fn subscribe(
             params![
                 new_queue,
                 subscriber.reveal(),
-                terms.callback.as_str(),
+                terms.target.to_string(),
                 terms.uuid,
                 terms.timeout.as_millis() as u64,
                 terms.max,

@@ -113,7 +113,7 @@ fn import_subscriber(
             params![
                 queue,
                 subscriber.reveal(),
-                terms.callback.as_str(),
+                terms.target.to_string(),
                 terms.uuid,
                 terms.timeout.as_millis() as u64,
                 terms.max,

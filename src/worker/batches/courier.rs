@@ -1,5 +1,6 @@
-//! Sends one batch to its callback (contract §4).
+//! Sends one batch to its callback (contract §4), or into Google Pub/Sub, a message an event.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -9,9 +10,11 @@ use http_body_util::Full;
 use crate::bus::attempt::Acknowledgement;
 use crate::bus::basic;
 use crate::bus::batch::Batch;
-use crate::bus::subscription::Terms;
+use crate::bus::message::Attributes;
+use crate::bus::subscription::{CallbackUrl, Target, Terms};
 use crate::config::Settings;
 use crate::egress::client::USER_AGENT;
+use crate::egress::google::pubsub::{PubSub, PubSubError, PubSubMessage};
 use crate::egress::outbound::{SendError, read_beginning};
 use crate::egress::rules::Denied;
 use crate::worker::receivers::Receivers;
@@ -19,6 +22,7 @@ use crate::worker::receivers::Receivers;
 /// Delivers batches over pooled HTTPS connections.
 pub struct Courier {
     receivers: Receivers,
+    pubsub: Arc<PubSub>,
     /// For an answer.
     timeout: Duration,
     acknowledgement: Acknowledgement,
@@ -44,29 +48,35 @@ pub enum DeliveryError {
     NoFiles,
     #[error("{0}")]
     Unanswered(SendError),
+    #[error("{0}")]
+    PubSub(#[from] PubSubError),
 }
 
 impl DeliveryError {
-    /// What the callback answered, if it did.
+    /// What was answered, if anything was.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(status) | Self::Misunderstood(status) => Some(*status),
+            Self::PubSub(error) => {
+                error.status().and_then(|status| StatusCode::from_u16(status).ok())
+            }
             Self::Denied(_) | Self::Unusable | Self::NoFiles | Self::Unanswered(_) => None,
         }
     }
 }
 
 impl Courier {
-    pub fn new(receivers: Receivers, settings: &Settings) -> Self {
+    pub fn new(receivers: Receivers, pubsub: Arc<PubSub>, settings: &Settings) -> Self {
         Self {
             receivers,
+            pubsub,
             timeout: settings.timeout,
             acknowledgement: settings.ack,
             beginning: settings.journal_body,
         }
     }
 
-    /// POSTs a batch; `Ok` is an acknowledgement, with its status. `answer` becomes the first bytes of
+    /// Sends a batch; `Ok` is an acknowledgement, with its status. `answer` becomes the first bytes of
     /// its body, if there was one.
     ///
     /// # Errors
@@ -77,13 +87,28 @@ impl Courier {
         batch: &Batch,
         answer: &mut Vec<u8>,
     ) -> Result<StatusCode, DeliveryError> {
-        if terms.callback.is_unusable() {
+        match &terms.target {
+            Target::Callback(callback) => {
+                let request = request(callback, terms.uuid.as_deref(), batch);
+                let request = request.map_err(|_| DeliveryError::Unusable)?;
+                self.post(callback, request, answer).await
+            }
+            Target::PubSub(topic) => Ok(self.publish(topic, batch).await?),
+        }
+    }
+
+    async fn post(
+        &self,
+        callback: &CallbackUrl,
+        request: Request<Full<Bytes>>,
+        answer: &mut Vec<u8>,
+    ) -> Result<StatusCode, DeliveryError> {
+        if callback.is_unusable() {
             return Err(DeliveryError::Unusable);
         }
         // The resolver never sees an address in a URL, and a rule may be newer than a subscription.
-        self.receivers.rules.check(terms.callback.as_url())?;
-        let request = request(terms, batch).map_err(|_| DeliveryError::Unusable)?;
-        let client = self.receivers.pools.client_for(terms.callback.as_url());
+        self.receivers.rules.check(callback.as_url())?;
+        let client = self.receivers.pools.client_for(callback.as_url());
         let response = client.send_batch(request, self.timeout).await.map_err(|error| {
             match error.is_for_lack_of_files() {
                 true => DeliveryError::NoFiles,
@@ -99,18 +124,38 @@ impl Courier {
             status => Err(DeliveryError::Refused(status)),
         }
     }
+
+    /// Each event is a message; all of a queue have one ordering key.
+    async fn publish(&self, topic: &str, batch: &Batch) -> Result<StatusCode, PubSubError> {
+        let attributes = Attributes::from([("webhook-id".to_owned(), batch.id.to_string())]);
+        let messages: Vec<PubSubMessage<'_>> = batch
+            .items
+            .iter()
+            .map(|item| PubSubMessage {
+                data: item.clone(),
+                attributes: &attributes,
+                ordering_key: Some(&batch.id.queue),
+            })
+            .collect();
+        self.pubsub.publish_all(topic, &messages, self.timeout).await?;
+        Ok(StatusCode::OK)
+    }
 }
 
-fn request(terms: &Terms, batch: &Batch) -> http::Result<Request<Full<Bytes>>> {
+fn request(
+    callback: &CallbackUrl,
+    uuid: Option<&str>,
+    batch: &Batch,
+) -> http::Result<Request<Full<Bytes>>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut request = Request::post(terms.callback.as_url().as_str())
+    let mut request = Request::post(callback.as_url().as_str())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "*/*")
         .header(header::USER_AGENT, USER_AGENT)
         .header("webhook-id", batch.id.to_string())
         .header("webhook-timestamp", now.as_secs())
         .header("routemaster-attempt", batch.attempt);
-    if let Some(uuid) = &terms.uuid {
+    if let Some(uuid) = uuid {
         let mut authorization =
             HeaderValue::try_from(basic::authorization(uuid.as_bytes(), uuid.as_bytes()))?;
         authorization.set_sensitive(true);

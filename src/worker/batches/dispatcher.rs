@@ -21,6 +21,7 @@ use crate::bus::process::PlacesInUse;
 use crate::bus::token::ClientToken;
 use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
+use crate::egress::google::pubsub::PubSub;
 use crate::store::{
     Alarm, BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
     StoreResult,
@@ -61,13 +62,14 @@ impl BatchWorker {
         settings: &Settings,
         max_deliveries: usize,
         receivers: Receivers,
+        pubsub: Arc<PubSub>,
         attempts: Attempts,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
-            courier: Courier::new(receivers, settings),
+            courier: Courier::new(receivers, pubsub, settings),
             back_off: BackOff {
                 heal_rate: settings.hp_heal_rate,
                 damage_rate: settings.hp_damage_rate,
@@ -243,7 +245,7 @@ fn log_failure(
 ) {
     tracing::warn!(
         subscriber = %leased.lease.subscriber,
-        callback = leased.terms.callback.as_str(),
+        callback = %leased.terms.target,
         batch = %leased.batch.id,
         events = leased.batch.items.len(),
         attempt = leased.batch.attempt,

@@ -16,6 +16,7 @@ use super::maker::CallMaker;
 use crate::bus::process::PlacesInUse;
 use crate::commit::{CallSettleGroups, CallSettlements};
 use crate::config::Settings;
+use crate::egress::google::pubsub::PubSub;
 use crate::store::{
     Alarm, CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, Store,
     StoreResult,
@@ -52,28 +53,27 @@ struct Dispatcher {
 
 impl CallWorker {
     /// One that makes so many calls at once.
-    ///
-    /// # Errors
-    /// If the settings name a file that cannot be used.
     pub fn new(
         settings: &Settings,
         max_calls: usize,
         receivers: Receivers,
+        pubsub: Arc<PubSub>,
         attempts: Attempts,
         store: Arc<dyn Store>,
         stop: CancellationToken,
-    ) -> anyhow::Result<Arc<Self>> {
+    ) -> Arc<Self> {
         let (in_flight, per_publisher) =
             (settings.calls_per_destination, settings.messages_per_publisher);
-        let forwarder = Forwarder::new(settings, receivers.clone(), attempts.clone(), &store)?;
-        Ok(Arc::new(Self {
+        let forwarder =
+            Forwarder::new(settings, receivers.clone(), pubsub, attempts.clone(), &store);
+        Arc::new(Self {
             store,
             maker: CallMaker::new(settings, receivers, attempts),
             forwarder,
             limits: DestinationLimits { in_flight, probes: PROBES.min(in_flight), per_publisher },
             places: Places::new(max_calls),
             stop,
-        }))
+        })
     }
 
     /// Works until it is stopped, then waits for the calls on their way. The caller bounds that wait.

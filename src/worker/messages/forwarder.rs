@@ -33,7 +33,7 @@ const LASTING_PAUSE: Duration = Duration::from_secs(600);
 /// Forwards what publishers have waiting.
 pub struct Forwarder {
     courier: CallCourier,
-    pubsub: PubSub,
+    pubsub: Arc<PubSub>,
     historian: Option<history::Historian>,
     failures: FailureLog<u64>,
     attempts: Attempts,
@@ -62,25 +62,24 @@ impl Attempt {
 }
 
 impl Forwarder {
-    /// # Errors
-    /// If the settings name a file that cannot be used.
     pub fn new(
         settings: &Settings,
         receivers: Receivers,
+        pubsub: Arc<PubSub>,
         attempts: Attempts,
         store: &Arc<dyn Store>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             courier: CallCourier::new(
                 receivers,
                 settings.plain_targets,
                 settings.journal_body.max(LOGGED),
             ),
-            pubsub: pubsub::of_settings(settings)?,
+            pubsub,
             historian: history::Historian::of(settings, store),
             failures: FailureLog::default(),
             attempts,
-        })
+        }
     }
 
     /// Forwards messages that the store was asked for at `asked`.
@@ -174,7 +173,7 @@ impl Forwarder {
             }));
         }
         let timeout = publisher.terms.timeout;
-        pubsub::publish(&self.pubsub, &publisher.target, &messages, timeout).await?;
+        self.pubsub.publish_all(&publisher.target, &messages, timeout).await?;
         Ok(messages.iter().map(|message| message.data.len()).sum())
     }
 

@@ -228,11 +228,11 @@ async fn a_new_callback_ends_the_lease_of_the_old_one(f: &Fixture) {
     f.publish("a", &["1"]).await;
     let old = f.claim_one().await;
     let elsewhere = callback("https://elsewhere.example/");
-    f.subscribe("alice", &["a"], |terms| terms.callback = elsewhere.clone()).await;
+    f.subscribe("alice", &["a"], |terms| terms.target = elsewhere.clone()).await;
     assert_due_after(f.claim_none().await, BROKEN_OFF_AFTER);
     let new = f.claim_eventually().await;
     assert_eq!((&new.batch.id, new.batch.attempt), (&old.batch.id, 2));
-    assert_eq!(new.terms.callback, elsewhere);
+    assert_eq!(new.terms.target, elsewhere);
     for outcome in [BatchOutcome::Acknowledged, BatchOutcome::Failed { retry_in: HOUR }] {
         assert!(matches!(f.settle(&old.lease, outcome).await, BatchSettled::Stale));
     }
