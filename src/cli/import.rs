@@ -1,5 +1,5 @@
 //! `routemaster import`: moves in, from a Ruby Routemaster or from what waits at the services that calls and
-//! postbacks came from before (`waiting`). It fills the store of the settings, whether a bus runs on that or not.
+//! postbacks came from before (`waiting`), or from a Postoffice (`postoffice`). It fills the store of the settings, whether a bus runs on that or not.
 //!
 //! Of a Ruby bus it reads the Redis, and writes nothing to it. It can be run any number of times: a run adds what
 //! came since the one before. What a Redis of
@@ -9,6 +9,8 @@
 
 // Reached from outside by its fuzz target.
 pub mod messagepack;
+#[cfg(feature = "postgres")]
+mod postoffice;
 mod progress;
 mod queues;
 mod rabbitmq;
@@ -39,7 +41,8 @@ pub struct ImportArgs {
     /// The Redis of the Ruby bus: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss://, or
     /// a Sentinel or Cluster as in ROUTEMASTER_REDIS_URL, with ROUTEMASTER_REDIS_CA_FILE. It is only read.
     /// Or the RabbitMQ of a call proxy, whose calls are moved here: http://USER:PASSWORD@HOST:15672/VHOST, the
-    /// address of its management plug-in. With -, the URL is the first line of standard input, so that nobody
+    /// address of its management plug-in. Or the PostgreSQL of a Postoffice, whose topics, publishers and jobs are
+    /// copied: postgres://USER:PASSWORD@HOST/DATABASE; it is only read. With -, the URL is the first line of standard input, so that nobody
     /// sees its password in the list of processes
     #[arg(long, value_name = "URL")]
     pub from: String,
@@ -52,7 +55,7 @@ pub struct ImportArgs {
     /// Tell what would be imported, and import nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Import topics, tokens and subscribers, and leave their events for a later run
+    /// Import topics, tokens and subscribers, or publishers, and leave events, or jobs, for a later run
     #[arg(long)]
     pub skip_events: bool,
     /// Print one JSON object
@@ -72,10 +75,16 @@ pub async fn run(args: ImportArgs, settings: &Settings) -> anyhow::Result<()> {
         let queue = Waiting::Calls(RabbitQueue::new(&url, &args.queue)?);
         return waiting::run(queue, settings, args.dry_run, args.json).await;
     }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        #[cfg(feature = "postgres")]
+        return postoffice::run(&url, settings, args.dry_run, args.skip_events, args.json).await;
+        #[cfg(not(feature = "postgres"))]
+        bail!("this routemaster was built without PostgreSQL (the feature `postgres`)");
+    }
     let url = crate::config::redis_url(&url).ok_or_else(|| {
         anyhow!(
             "--from must be a URL that starts with redis://, rediss://, redis-sentinel:// or redis-cluster://, \
-             or for a RabbitMQ with http:// or https://"
+             for a RabbitMQ with http:// or https://, or for a Postoffice with postgres://"
         )
     })?;
     if settings.redis_url.as_deref() == Some(url.as_str()) {

@@ -12,6 +12,8 @@ pub mod host_pattern;
 mod names;
 pub mod outbound;
 pub mod pools;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod proxy;
 pub mod resolver;
 pub mod retry_after;

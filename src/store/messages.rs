@@ -24,6 +24,8 @@ pub struct NewMessageGroup {
     pub at_ms: Option<u64>,
     /// What names them where they come from, if they are to be kept once however often they come.
     pub once: Option<String>,
+    /// The one publisher that forwards them, in place of all that the topic has.
+    pub only: Option<u64>,
 }
 
 /// A message that was kept.

@@ -228,6 +228,7 @@ fn group(new: NewMessages, sender: ClientToken, once: String) -> NewMessageGroup
         contents: new.contents.iter().map(|content| content.to_bytes()).collect(),
         at_ms: None,
         once: Some(once),
+        only: None,
     }
 }
 

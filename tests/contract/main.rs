@@ -69,6 +69,7 @@ mod doctor;
 mod hostile_connections;
 mod import;
 mod import_calls;
+mod import_postoffice;
 mod operator;
 
 mod bad_requests;

@@ -150,6 +150,7 @@ async fn keep(
         contents: new.contents.iter().map(|content| content.to_bytes()).collect(),
         at_ms: new.at,
         once: None,
+        only: None,
     };
     Ok(api.messages.commit(group).await?)
 }

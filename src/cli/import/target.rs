@@ -179,7 +179,13 @@ impl Target {
         Ok(Room { used: usage.used, high_mark: self.budget.limited_by(&usage).high_mark() })
     }
 
-    fn to_write(&self) -> Option<&Arc<dyn Store>> {
+    /// The store, if there is one to look at.
+    pub fn store(&self) -> Option<Arc<dyn Store>> {
+        self.store.clone()
+    }
+
+    /// The store, if it may be written to.
+    pub fn to_write(&self) -> Option<&Arc<dyn Store>> {
         self.store.as_ref().filter(|_| !self.dry_run)
     }
 }

@@ -65,6 +65,7 @@ fn group(topic: &str, texts: &[&str]) -> NewMessageGroup {
         contents: texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect(),
         at_ms: None,
         once: None,
+        only: None,
     }
 }
 

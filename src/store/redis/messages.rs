@@ -48,6 +48,7 @@ impl Messages for RedisStore {
             args.push(group.sender.reveal().into());
             args.push(group.at_ms.unwrap_or(0).to_string().into());
             args.push(group.once.as_deref().unwrap_or_default().into());
+            args.push(group.only.map_or(String::new(), |id| id.to_string()).into());
             args.push((group.contents.len() as i64).into());
             args.extend(group.contents.iter().cloned().map(Value::Bytes));
         }

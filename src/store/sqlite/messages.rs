@@ -147,9 +147,10 @@ fn accept(
     let Some(topic_id) = topic_id else { return Ok(MessagesAccepted::UnknownTopic) };
     let publishers: Vec<(u64, bool)> = db
         .prepare_cached(
-            "SELECT id, caught_up_to IS NULL FROM message_publishers WHERE topic_id = ?1 ORDER BY id",
+            "SELECT id, caught_up_to IS NULL FROM message_publishers 
+             WHERE topic_id = ?1 AND (?2 IS NULL OR id = ?2) ORDER BY id",
         )?
-        .query_map([topic_id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map(params![topic_id, group.only], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     if let Some(name) = &group.once {
         let old_ms = now_ms.saturating_sub(ONCE_KEPT.as_millis() as u64);

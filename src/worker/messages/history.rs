@@ -119,6 +119,7 @@ impl Historian {
             contents: vec![content.to_bytes()],
             at_ms: None,
             once: None,
+            only: None,
         })
     }
 

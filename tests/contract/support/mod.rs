@@ -11,6 +11,7 @@ pub mod description;
 mod google;
 mod layer;
 mod output;
+mod postgres;
 mod process;
 #[path = "../../support/property.rs"]
 pub mod property;
@@ -30,6 +31,7 @@ pub use client::{Client, Reply, basic, event, numbered};
 pub use google::Google;
 pub use layer::Layer;
 pub use output::Output;
+pub use postgres::Postgres;
 pub use process::{Process, Signal};
 pub use pubsub::{PROJECT, PubSubServer, Pulled, python};
 pub use rabbitmq::RabbitMq;

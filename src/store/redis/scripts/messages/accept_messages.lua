@@ -3,7 +3,8 @@
 -- ARGV: committer's slot, number of the commit, the time in ms after which nobody waits for the answer, or '', origin
 --       of the wake-up, bytes that messages may take, overhead of a message in bytes, of a delivery, how many are
 --       forgotten for room at most, how long is known in ms what names messages that are kept once, then for
---       each group: topic, sender, when it is due in ms, or 0, what names it or '', n, n contents.
+--       each group: topic, sender, when it is due in ms, or 0, what names it or '', the one
+--       publisher that forwards it or '', n, n contents.
 -- Returns 'late', and nothing was kept, or { how many messages were forgotten for room, how many deliveries of them
 -- had been given up on, for each group 'unknown' if its topic is not known, 'known' if what names it is, 'full', or { number of the first message, how
 -- many deliveries each has: their numbers follow its own }… }.
@@ -48,9 +49,13 @@ local function make_room(more)
 end
 
 -- The publishers of a topic, by id: { { id, whether it gets what comes }… }.
-local function forwarders_of(topic)
+local function forwarders_of(topic, only)
   local found, kept = {}, redis.call('HGETALL', forwarders_key(topic))
-  for f = 1, #kept, 2 do found[#found + 1] = { id = kept[f], is_live = kept[f + 1] == '' } end
+  for f = 1, #kept, 2 do
+    if only == '' or only == kept[f] then
+      found[#found + 1] = { id = kept[f], is_live = kept[f + 1] == '' }
+    end
+  end
   table.sort(found, function(a, b) return tonumber(a.id) < tonumber(b.id) end)
   return found
 end
@@ -63,8 +68,8 @@ local function keep(i, n)
     redis.call('ZREMRANGEBYSCORE', ONCE, '-inf', text(now - tonumber(ARGV[9])))
     if redis.call('ZSCORE', ONCE, once) then return 'known' end
   end
-  local forwarders, bytes = forwarders_of(topic), 0
-  for c = i + 5, i + 4 + n do bytes = bytes + #ARGV[c] end
+  local forwarders, bytes = forwarders_of(topic, ARGV[i + 4]), 0
+  for c = i + 6, i + 5 + n do bytes = bytes + #ARGV[c] end
   if not make_room(bytes + n * (overhead + #forwarders * delivery_overhead)) then return 'full' end
   if once ~= '' then redis.call('ZADD', ONCE, text(now), once) end
   local each = 1 + #forwarders
@@ -72,7 +77,7 @@ local function keep(i, n)
   local due, kept_deliveries = math.max(now, tonumber(ARGV[i + 2])), 0
   for m = 1, n do
     local at = first + (m - 1) * each
-    local message, content = text(at), ARGV[i + 4 + m]
+    local message, content = text(at), ARGV[i + 5 + m]
     local deliveries, promised, open = {}, {}, 0
     for f, forwarder in ipairs(forwarders) do
       local delivery = text(at + f)
@@ -103,9 +108,9 @@ end
 
 local groups, i = {}, 10
 while i <= #ARGV do
-  local n = tonumber(ARGV[i + 4])
+  local n = tonumber(ARGV[i + 5])
   groups[#groups + 1] = keep(i, n)
-  i = i + 5 + n
+  i = i + 6 + n
 end
 local reply = { forgotten, dead, unpack(groups) }
 for destination in pairs(touched) do reschedule(destination) end
