@@ -17,6 +17,8 @@ pub mod egress;
 pub mod journal;
 pub mod store;
 
+pub mod history;
+
 pub mod config;
 
 pub mod telemetry;

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::bus::clock::Clock;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::files::FileShares;
+use crate::history::MessageHistory;
 use crate::http::Server;
 use crate::journal::{Journal, Recorder, SqliteJournal};
 use crate::signals;
@@ -26,7 +27,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
-use crate::upkeep::{self, Memory, MessageMemory};
+use crate::upkeep::{self, messages::MessageMemory};
 use crate::worker::Attempts;
 
 use delivering::Delivering;
@@ -71,11 +72,11 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     // Everything that can fail comes before the first word of success.
     let metrics = Metrics::start(&settings, &store, shows_metrics(role, &settings))?;
     let full = Arc::new(Notify::new());
-    let journal = open_journal(&settings)?;
+    let records = Records::open(&settings)?;
     let served = match Serving::of(role, &settings) {
         Some(serving) => {
             let exposition = metrics.exposition();
-            let api = api(&settings, &store, journal.clone(), &full, &tasks, exposition)?;
+            let api = api(&settings, &store, &records, &full, &tasks, exposition)?;
             let authentication = api.authentication.clone();
             Some((serving.bind(api, files.connections, reload).await?, authentication))
         }
@@ -83,11 +84,12 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     };
     let mut parts = JoinSet::new();
     parts.spawn(upkeep(&settings, &store, &full, &stop));
+    parts.spawn(message_upkeep(&settings, &store, records.history.clone(), &stop));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     let delivering = match role {
         Role::Web => None,
         _ => {
-            let attempts = attempts(&settings, journal, &tasks);
+            let attempts = attempts(&settings, records.journal, &tasks);
             Some(Delivering::new(&settings, files.deliveries, attempts, &store, &stop)?)
         }
     };
@@ -156,14 +158,21 @@ fn upkeep(
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    let memory = Memory {
-        dead_letters: settings.dead_letter_retention,
-        messages: MessageMemory {
-            retention: settings.messages_retention,
-            cleaning: settings.messages_cleaning.clone(),
-        },
+    let (budget, retention) = (settings.budget(), settings.dead_letter_retention);
+    always_well(upkeep::run(store.clone(), budget, retention, full.clone(), stop.clone()))
+}
+
+fn message_upkeep(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    history: Option<Arc<dyn MessageHistory>>,
+    stop: &CancellationToken,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+    let memory = MessageMemory {
+        retention: settings.messages_retention,
+        cleaning: settings.messages_cleaning.clone(),
     };
-    always_well(upkeep::run(store.clone(), settings.budget(), memory, full.clone(), stop.clone()))
+    always_well(upkeep::messages::run(store.clone(), memory, history, stop.clone()))
 }
 
 /// Ends the process when its store can never work again, so that its supervisor starts it anew.
@@ -181,15 +190,51 @@ fn attempts(settings: &Settings, journal: Arc<dyn Journal>, tasks: &TaskTracker)
     Attempts::new(recorder, settings.journal_body)
 }
 
-/// Prepares the journal of the settings, over a connection of its own.
-///
-/// # Errors
-/// If it cannot be used; the error says what to change.
-pub fn open_journal(settings: &Settings) -> anyhow::Result<Arc<dyn Journal>> {
-    Ok(match settings.redis() {
-        Some(redis) => Arc::new(open_redis(redis, Access::Use)?),
-        None => Arc::new(SqliteJournal::open(&settings.data_dir)?),
-    })
+/// Where what is over is kept.
+#[derive(Clone)]
+pub struct Records {
+    pub journal: Arc<dyn Journal>,
+    /// Of messages, if they are not kept in the store.
+    pub history: Option<Arc<dyn MessageHistory>>,
+}
+
+impl Records {
+    /// Prepares what the settings name, over connections of its own.
+    ///
+    /// # Errors
+    /// If it cannot be used; the error says what to change.
+    pub fn open(settings: &Settings) -> anyhow::Result<Self> {
+        if settings.history_url.is_some() {
+            return Self::in_postgres(settings);
+        }
+        let journal: Arc<dyn Journal> = match settings.redis() {
+            Some(redis) => Arc::new(open_redis(redis, Access::Use)?),
+            None => Arc::new(SqliteJournal::open(&settings.data_dir)?),
+        };
+        Ok(Self { journal, history: None })
+    }
+
+    #[cfg(feature = "postgres")]
+    fn in_postgres(settings: &Settings) -> anyhow::Result<Self> {
+        use crate::egress::postgres::{self, PostgresOptions};
+        use crate::history::postgres::PostgresHistory;
+        let url = settings.history_url.as_deref().unwrap_or_default();
+        let config = postgres::read(url)
+            .map_err(|error| SettingError::Conflict(format!("ROUTEMASTER_HISTORY_URL {error}")))?;
+        let history = PostgresHistory::new(PostgresOptions {
+            config,
+            ca_files: settings.callback_ca_file.iter().cloned().collect(),
+            connect_timeout: settings.connect_timeout,
+        });
+        Ok(Self { journal: history.clone(), history: Some(history) })
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn in_postgres(_: &Settings) -> anyhow::Result<Self> {
+        let what =
+            "ROUTEMASTER_HISTORY_URL is not allowed: this routemaster was built without PostgreSQL";
+        Err(SettingError::Conflict(what.into()).into())
+    }
 }
 
 /// What a store is opened for.

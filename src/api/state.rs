@@ -10,6 +10,7 @@ use crate::bus::topic::TopicName;
 use crate::commit::{CallAcceptance, MessageIntake, Publishes};
 use crate::config::Settings;
 use crate::egress::rules::EgressRules;
+use crate::history::MessageHistory;
 use crate::http::authentication::Authentication;
 use crate::http::body::BodyLimits;
 use crate::http::refusal::Refusal;
@@ -22,6 +23,8 @@ pub struct Api {
     pub settings: Arc<Settings>,
     pub store: Arc<dyn Store>,
     pub journal: Arc<dyn Journal>,
+    /// Of messages, if they are not kept in the store.
+    pub history: Option<Arc<dyn MessageHistory>>,
     pub publishes: Publishes,
     pub calls: CallAcceptance,
     pub messages: MessageIntake,

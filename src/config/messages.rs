@@ -68,6 +68,13 @@ pub fn emulator(text: &str) -> Option<Url> {
     endpoint(&url)
 }
 
+/// As far as it can be told without the driver, which a build may lack.
+pub fn history_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let is_known = matches!(url.scheme(), "postgres" | "postgresql") && url.has_host();
+    is_known.then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,9 @@ use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::calls::{CallsKey, Interface, KeyWindow};
-use super::messages::{Cleaning, emulator, endpoint, messages_retention, pubsub_topic};
+use super::messages::{
+    Cleaning, emulator, endpoint, history_url, messages_retention, pubsub_topic,
+};
 use super::parse::{
     acknowledgement, address, amount, bytes, exception_service, file_to_append_to, host, hosts,
     https_host, https_url, interfaces, journal_mode, log_level, metric_service, milliseconds,
@@ -381,12 +383,17 @@ settings! {
     pubsub_emulator: Option<Url> = "ROUTEMASTER_PUBSUB_EMULATOR" or "PUBSUB_EMULATOR_HOST", "",
         "a host with its port, such as localhost:8085", |text| optional(text, emulator);
 
+    /// A PostgreSQL that keeps journal and messages' history in place of the store: months of them need not stand in
+    /// memory. Away or slow, it holds no delivery up. Tables are made in the schema `routemaster`.
+    history_url: Option<String> = "ROUTEMASTER_HISTORY_URL", secret, "",
+        "a URL such as postgres://user:password@host:5432/database", |text| optional(text, history_url);
     /// Which attempts at batches, calls, postbacks and messages stand in the journal.
     journal: JournalMode = "ROUTEMASTER_JOURNAL", "all", "all, failures or off", journal_mode;
     /// How long they stand there.
     journal_retention: Duration = "ROUTEMASTER_JOURNAL_RETENTION", "7d",
         "a time such as 12h or 30d, up to 3650d", time_span;
-    /// How much they may take, beside events and calls. Not set: 1GiB on SQLite, 64MiB on Redis.
+    /// How much they may take, beside events and calls. Not set: 1GiB on SQLite, 64MiB on Redis, without
+    /// bound on PostgreSQL.
     journal_max_bytes: Option<u64> = "ROUTEMASTER_JOURNAL_MAX_BYTES", "", BYTES,
         |text| optional(text, bytes);
     /// How much of an answer stands in the journal.
@@ -548,7 +555,10 @@ impl Settings {
 
     /// How much the journal keeps.
     pub fn journal_bounds(&self) -> JournalBounds {
-        let max_bytes = self.journal_max_bytes.unwrap_or(self.room_beside_events());
+        let max_bytes = self.journal_max_bytes.unwrap_or(match self.history_url {
+            Some(_) => u64::MAX,
+            None => self.room_beside_events(),
+        });
         JournalBounds { retention: self.journal_retention, max_bytes }
     }
 

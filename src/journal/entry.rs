@@ -51,7 +51,7 @@ impl Owner {
         &self.0
     }
 
-    pub(super) fn from_stored(text: String) -> Self {
+    pub(crate) fn from_stored(text: String) -> Self {
         Self(text)
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::Records;
 use crate::api::bus::{PublishWay, is_health};
 use crate::api::{self, Api, openapi_document};
 use crate::bus::clock::Clock;
@@ -19,7 +20,6 @@ use crate::http::in_flight::BytesInFlight;
 use crate::http::limits::Limits;
 use crate::http::places::{PlaceLimits, Places};
 use crate::http::{Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate};
-use crate::journal::Journal;
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
 use crate::tls::CertificateFiles;
@@ -182,7 +182,7 @@ fn site(settings: &Settings, router: Router, in_flight: Arc<BytesInFlight>) -> S
 pub fn api(
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
-    journal: Arc<dyn Journal>,
+    records: &Records,
     full: &Arc<Notify>,
     tasks: &TaskTracker,
     exposition: Option<Exposition>,
@@ -196,7 +196,8 @@ pub fn api(
     Ok(Arc::new(Api {
         settings: settings.clone(),
         store: store.clone(),
-        journal,
+        journal: records.journal.clone(),
+        history: records.history.clone(),
         publishes: PublishGroups::start(store.clone(), full, tasks),
         calls: AcceptGroups::start(store.clone(), settings.calls_room(), tasks),
         messages: MessageGroups::start(store.clone(), settings.messages_room(), tasks),

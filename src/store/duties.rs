@@ -17,6 +17,8 @@ pub enum Duty {
     Gauges,
     /// Fetching messages that got lost on their way here.
     Recovery,
+    /// Looking after messages that nobody forwards just now.
+    Messages,
 }
 
 impl Duty {
@@ -27,6 +29,7 @@ impl Duty {
             Self::Autodrop => "autodrop",
             Self::Gauges => "gauges",
             Self::Recovery => "recovery",
+            Self::Messages => "messages",
         }
     }
 }

@@ -80,6 +80,18 @@ pub struct MessageRecord {
     pub deliveries: Vec<MessageDelivery>,
 }
 
+impl MessageRecord {
+    /// Adds the deliveries that another record of the same message has besides.
+    pub fn add_deliveries_of(&mut self, other: Self) {
+        for delivery in other.deliveries {
+            if self.deliveries.iter().all(|known| known.number != delivery.number) {
+                self.deliveries.push(delivery);
+            }
+        }
+        self.deliveries.sort_by_key(|delivery| delivery.number);
+    }
+}
+
 /// Where a message stands with one publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageDelivery {
@@ -194,6 +206,30 @@ pub trait Messages: Calls {
     /// nothing is left.
     async fn discard_deliveries(&self) -> StoreResult<u64>;
 
-    /// Gives publishers that begin in the past some of what they lack, up to [`CATCH_UP_AHEAD`] ahead; how much.
-    async fn catch_up(&self) -> StoreResult<usize>;
+    /// Publishers that begin in the past and have not caught up.
+    async fn publishers_behind(&self) -> StoreResult<Vec<PublisherBehind>>;
+
+    /// Gives such a publisher some of what it lacks, up to [`CATCH_UP_AHEAD`] ahead; how much. First what is brought
+    /// from history, which is kept here again; without that, what is here. If that is all, it has caught up.
+    async fn catch_up(
+        &self,
+        publisher: u64,
+        from_history: Vec<MessageRecord>,
+    ) -> StoreResult<usize>;
+
+    /// Messages after a number that wait for nobody, and of which nothing was given up, the oldest first: up to
+    /// [`MESSAGES_AT_ONCE`] and [`MESSAGES_MAX_BYTES`]. None of topics with a publisher that is behind.
+    async fn closed_messages(&self, after: u64) -> StoreResult<Vec<MessageRecord>>;
+
+    /// Forgets those of these messages that still wait for nobody, also not for a publisher that is behind.
+    async fn forget_closed(&self, numbers: &[u64]) -> StoreResult<u64>;
+}
+
+/// A publisher that has not caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublisherBehind {
+    pub publisher: u64,
+    pub topic_id: u64,
+    /// The last message that it has been given.
+    pub caught_up_to: u64,
 }

@@ -61,8 +61,8 @@ pub use message_topics::{
 };
 pub use messages::{
     AcceptedMessage, Forgotten, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
-    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, delivery_key,
-    publisher_of,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, PublisherBehind,
+    delivery_key, publisher_of,
 };
 pub use processes::Processes;
 pub use queues::{

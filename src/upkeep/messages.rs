@@ -4,10 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
 use crate::bus::clock::Clock;
 use crate::config::Cleaning;
-use crate::store::{Store, StoreResult};
+use crate::history::MessageHistory;
+use crate::store::{Duty, HeldDuty, MESSAGES_AT_ONCE, PublisherBehind, Store};
 use crate::telemetry::metrics::record;
+use crate::telemetry::sparing::SparingLine;
+
+/// How often is looked whether something is to do.
+const INTERVAL: Duration = Duration::from_secs(1);
+static FAILED: SparingLine = SparingLine::new();
 
 /// How long one look takes at most, so that something else has its turn.
 const LOOK_MAX: Duration = Duration::from_millis(700);
@@ -19,7 +28,33 @@ pub struct MessageMemory {
     pub cleaning: Cleaning,
 }
 
-pub struct MessageUpkeep {
+/// Looks after messages until it is stopped.
+pub async fn run(
+    store: Arc<dyn Store>,
+    memory: MessageMemory,
+    history: Option<Arc<dyn MessageHistory>>,
+    stop: CancellationToken,
+) {
+    let mut duty = HeldDuty::new(store.clone(), Duty::Messages);
+    let mut upkeep = MessageUpkeep::new(store, memory, history);
+    let mut looks = tokio::time::interval(INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let working = async {
+        loop {
+            looks.tick().await;
+            if duty.is_mine().await {
+                upkeep.look().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = working => {}
+        () = stop.cancelled() => {}
+    }
+    duty.give_back().await;
+}
+
+struct MessageUpkeep {
     store: Arc<dyn Store>,
     memory: MessageMemory,
     clock: Clock,
@@ -27,10 +62,18 @@ pub struct MessageUpkeep {
     cleaning_ms: Option<u64>,
     /// What came before is to go, while there is such a time.
     forget_before_ms: Option<u64>,
+    /// Where messages are kept that wait for nobody, if not in the store.
+    history: Option<Arc<dyn MessageHistory>>,
+    /// The last message that was looked at for it.
+    archived_to: u64,
 }
 
 impl MessageUpkeep {
-    pub fn new(store: Arc<dyn Store>, memory: MessageMemory) -> Self {
+    fn new(
+        store: Arc<dyn Store>,
+        memory: MessageMemory,
+        history: Option<Arc<dyn MessageHistory>>,
+    ) -> Self {
         let clock = Clock::system();
         let now_ms = clock.now_ms();
         let mut upkeep = Self {
@@ -39,6 +82,8 @@ impl MessageUpkeep {
             memory,
             clock,
             forget_before_ms: None,
+            history,
+            archived_to: 0,
         };
         // What nobody was there to remove.
         let missed = upkeep.memory.cleaning.last_before(now_ms);
@@ -50,24 +95,64 @@ impl MessageUpkeep {
         at_ms.saturating_sub(self.memory.retention.as_millis() as u64)
     }
 
-    pub async fn look(&mut self) {
+    async fn look(&mut self) {
         let until = Instant::now() + LOOK_MAX;
-        let done = async {
-            self.catch_up(until).await?;
-            self.discard(until).await?;
-            self.clean(until).await
-        };
-        if let Err(error) = done.await {
-            tracing::debug!(%error, "failed to look after messages; trying again");
+        // What one of them fails at is no reason to leave the others out.
+        for done in [
+            self.catch_up(until).await,
+            self.discard(until).await,
+            self.clean(until).await,
+            self.archive(until).await,
+        ] {
+            if let Err(error) = done
+                && let Some(untold) = FAILED.is_due()
+            {
+                tracing::warn!(%error, untold, "failed to look after messages; trying again");
+            }
         }
     }
 
-    async fn catch_up(&self, until: Instant) -> StoreResult<()> {
-        while Instant::now() < until && self.store.catch_up().await? > 0 {}
+    /// Gives publishers that begin in the past what they lack: first what is in history, then what is in the store.
+    async fn catch_up(&self, until: Instant) -> anyhow::Result<()> {
+        for mut behind in self.store.publishers_behind().await? {
+            while Instant::now() < until {
+                let old = match &self.history {
+                    Some(history) => {
+                        let PublisherBehind { topic_id, caught_up_to, .. } = behind;
+                        history.after(topic_id, caught_up_to, MESSAGES_AT_ONCE).await?
+                    }
+                    None => Vec::new(),
+                };
+                let given = self.store.catch_up(behind.publisher, old).await?;
+                let all = self.store.publishers_behind().await?;
+                match all.into_iter().find(|one| one.publisher == behind.publisher) {
+                    Some(still) if given > 0 => behind = still,
+                    _ => break,
+                }
+            }
+        }
         Ok(())
     }
 
-    async fn discard(&self, until: Instant) -> StoreResult<()> {
+    /// Moves what waits for nobody to where history is kept, if that is not the store.
+    async fn archive(&mut self, until: Instant) -> anyhow::Result<()> {
+        let Some(history) = &self.history else { return Ok(()) };
+        while Instant::now() < until {
+            let closed = self.store.closed_messages(self.archived_to).await?;
+            let Some(last) = closed.last().map(|message| message.number) else {
+                // What was still waiting then may be behind.
+                self.archived_to = 0;
+                break;
+            };
+            let numbers: Vec<u64> = closed.iter().map(|message| message.number).collect();
+            history.add(closed).await?;
+            self.store.forget_closed(&numbers).await?;
+            self.archived_to = last;
+        }
+        Ok(())
+    }
+
+    async fn discard(&self, until: Instant) -> anyhow::Result<()> {
         let mut discarded = 0;
         while Instant::now() < until {
             let portion = self.store.discard_deliveries().await?;
@@ -86,7 +171,7 @@ impl MessageUpkeep {
         Ok(())
     }
 
-    async fn clean(&mut self, until: Instant) -> StoreResult<()> {
+    async fn clean(&mut self, until: Instant) -> anyhow::Result<()> {
         let now_ms = self.clock.now_ms();
         if let Some(at_ms) = self.cleaning_ms.filter(|at_ms| now_ms >= *at_ms) {
             self.forget_before_ms = Some(self.kept_since(at_ms));
@@ -98,6 +183,9 @@ impl MessageUpkeep {
             let asked = Instant::now();
             let forgotten = self.store.forget_messages(before_ms).await?;
             if forgotten.messages == 0 {
+                if let Some(history) = &self.history {
+                    history.remove_before(before_ms).await?;
+                }
                 self.forget_before_ms = None;
                 break;
             }

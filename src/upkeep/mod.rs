@@ -1,13 +1,11 @@
 //! What one process does for all of them, whatever its role: it drops events when the store runs
 //! out of room ([`autodrop`], contract §6), those that their subscribers do not want any more, and calls that were
-//! over long ago; and it looks after messages ([`messages`]).
+//! over long ago; and it looks after messages ([`messages`]), beside that, since their history may be slow.
 
 pub mod autodrop;
 mod calls;
-mod messages;
+pub mod messages;
 mod retention;
-
-pub use messages::MessageMemory;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{Budget, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
 use calls::OldCalls;
-use messages::MessageUpkeep;
 use retention::Retention;
 
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
@@ -28,13 +25,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a look that a refusal has caused.
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 
-/// How long is kept what is over.
-#[derive(Clone, Debug)]
-pub struct Memory {
-    pub dead_letters: Duration,
-    pub messages: MessageMemory,
-}
-
 /// Looks after the store until it is stopped.
 ///
 /// `full` is notified when the store has refused something for lack of room: then room is made at
@@ -42,14 +32,13 @@ pub struct Memory {
 pub async fn run(
     store: Arc<dyn Store>,
     budget: Budget,
-    memory: Memory,
+    dead_letter_retention: Duration,
     full: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
     let mut retention = Retention::new(store.clone());
-    let mut old_calls = OldCalls::new(store.clone(), memory.dead_letters);
-    let mut messages = MessageUpkeep::new(store.clone(), memory.messages);
+    let mut old_calls = OldCalls::new(store.clone(), dead_letter_retention);
     let mut autodrops = Vec::new();
     // A look keeps its time however many refusals there are: on a full disk they come without end.
     let mut looks = tokio::time::interval(INTERVAL);
@@ -62,7 +51,6 @@ pub async fn run(
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
                     old_calls.forget().await;
-                    messages.look().await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
                         autodrop.look(Cause::Look).await;
                     }

@@ -43,7 +43,7 @@ fn counts(report: &Value, what: &str) -> [u64; 4] {
 }
 
 on_both_stores!(topics_publishers_and_what_they_still_have_to_do_move_in, |store| async move {
-    let postgres = Postgres::start().await;
+    let postgres = Postgres::start();
     let emulator = PubSubServer::start().await;
     emulator.add_topic("orders").await;
     let bus = Bus::new(&store)

@@ -66,6 +66,7 @@ mod bench;
 mod call_commands;
 mod commands;
 mod doctor;
+mod history;
 mod hostile_connections;
 mod import;
 mod import_calls;

@@ -1,5 +1,7 @@
 //! Which messages a query asks for, and a walk through them.
 
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use axum::http::Uri;
@@ -9,6 +11,7 @@ use super::refusal::MessageRefusal;
 use super::view::Viewer;
 use crate::api::state::Api;
 use crate::bus::call::CallState;
+use crate::history::HistoryQuery;
 use crate::http::query;
 use crate::http::refusal::Refusal;
 use crate::store::{MESSAGES_AT_ONCE, MessageRecord, StoreResult};
@@ -118,7 +121,7 @@ pub struct MessagePage {
 /// Up to `limit` messages below a number that match and may be seen; fewer also if looking for them takes long.
 ///
 /// # Errors
-/// If the store cannot be asked.
+/// If store or history cannot be asked.
 pub async fn page(
     api: &Api,
     viewer: &Viewer<'_>,
@@ -126,24 +129,24 @@ pub async fn page(
     before: u64,
     limit: usize,
 ) -> StoreResult<MessagePage> {
-    let (started, mut before, mut bytes) = (Instant::now(), before, 0);
+    let (started, mut bytes) = (Instant::now(), 0);
+    let mut walk = Walk { api, filter, before, history: VecDeque::new(), ends_history: false };
     let mut messages: Vec<MessageRecord> = Vec::new();
+    let all = |messages| Ok(MessagePage { messages, next: None, back_to_ms: None });
     loop {
-        let looked_at = api.store.messages_before(before, filter.topic, MESSAGES_AT_ONCE).await?;
-        let Some(last) = looked_at.last() else {
-            return Ok(MessagePage { messages, next: None, back_to_ms: None });
-        };
+        let looked_at = walk.next().await?;
+        let Some(last) = looked_at.last() else { return all(messages) };
         let back_to_ms = last.received_ms;
+        let mut before = walk.before;
         for message in looked_at {
-            let is_too_old = filter.since_ms.is_some_and(|since| message.received_ms < since);
-            if is_too_old {
-                return Ok(MessagePage { messages, next: None, back_to_ms: None });
+            if filter.since_ms.is_some_and(|since| message.received_ms < since) {
+                return all(messages);
             }
             let number = message.number;
             if let Some(message) = viewer.seen(message).filter(|message| filter.matches(message)) {
                 bytes += message.content.len();
                 if bytes > PAGE_BYTES && !messages.is_empty() {
-                    return Ok(MessagePage { messages, next: Some(before), back_to_ms: None });
+                    return Ok(MessagePage { messages, next: Some(number + 1), back_to_ms: None });
                 }
                 messages.push(message);
             }
@@ -153,8 +156,82 @@ pub async fn page(
             }
         }
         if started.elapsed() >= PAGE_TIME {
-            let back_to_ms = Some(back_to_ms);
-            return Ok(MessagePage { messages, next: Some(before), back_to_ms });
+            return Ok(MessagePage { messages, next: Some(before), back_to_ms: Some(back_to_ms) });
         }
     }
+}
+
+/// A walk through store and history together, the newest first.
+struct Walk<'a> {
+    api: &'a Api,
+    filter: &'a MessageFilter,
+    /// What comes next has lower numbers.
+    before: u64,
+    /// What history has next, and whether that is all of it.
+    history: VecDeque<MessageRecord>,
+    ends_history: bool,
+}
+
+impl Walk<'_> {
+    /// The next messages; none only if there are no more.
+    async fn next(&mut self) -> StoreResult<Vec<MessageRecord>> {
+        let store = &self.api.store;
+        let of_store =
+            store.messages_before(self.before, self.filter.topic, MESSAGES_AT_ONCE).await?;
+        self.fill_history().await?;
+        // Below the last that either has shown, the other one may have some in between.
+        let end_of_store = of_store.last().map_or(0, |message| message.number);
+        let end_of_history = match self.history.back() {
+            Some(last) if !self.ends_history => last.number,
+            _ => 0,
+        };
+        let floor = end_of_store.max(end_of_history);
+        let mut messages: Vec<MessageRecord> =
+            of_store.into_iter().filter(|message| message.number >= floor).collect();
+        while let Some(message) = self.history.pop_front_if(|message| message.number >= floor) {
+            messages.push(message);
+        }
+        messages.sort_by_key(|message| Reverse(message.number));
+        let messages = merged(messages);
+        if let Some(last) = messages.last() {
+            self.before = last.number;
+        }
+        Ok(messages)
+    }
+
+    async fn fill_history(&mut self) -> StoreResult<()> {
+        let Some(history) = &self.api.history else {
+            self.ends_history = true;
+            return Ok(());
+        };
+        if self.ends_history || !self.history.is_empty() {
+            return Ok(());
+        }
+        let MessageFilter { topic, publisher, state, text, since_ms, until_ms } =
+            self.filter.clone();
+        let query = HistoryQuery {
+            topic_id: topic,
+            publisher_id: publisher,
+            state,
+            text,
+            since_ms,
+            until_ms,
+        };
+        let found = history.find_messages(&query, self.before, MESSAGES_AT_ONCE).await?;
+        self.ends_history = found.is_empty();
+        self.history = found.into();
+        Ok(())
+    }
+}
+
+/// What was just moved, or brought back, is in both: the store, which comes first, knows better.
+fn merged(messages: Vec<MessageRecord>) -> Vec<MessageRecord> {
+    let mut merged: Vec<MessageRecord> = Vec::with_capacity(messages.len());
+    for message in messages {
+        match merged.last_mut().filter(|last| last.number == message.number) {
+            Some(last) => last.add_deliveries_of(message),
+            None => merged.push(message),
+        }
+    }
+    merged
 }

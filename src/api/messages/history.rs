@@ -193,12 +193,16 @@ async fn erase(
         return Err(MessageRefusal::detail(StatusCode::FORBIDDEN, text));
     }
     let numbers: Vec<u64> = messages.iter().map(|message| message.number).collect();
-    let erased = api.store.erase_messages(&numbers).await?;
+    let mut erased = api.store.erase_messages(&numbers).await?;
+    if let Some(history) = &api.history {
+        let of_history = history.erase(&numbers).await.map_err(StoreError::from)?;
+        erased.iter_mut().zip(of_history).for_each(|(one, other)| *one |= other);
+    }
     let deliveries = messages.iter().flat_map(|message| &message.deliveries);
     let ids: Vec<String> = deliveries.map(|delivery| delivery.number.to_string()).collect();
     if !ids.is_empty() {
-        let erased = api.journal.erase_messages(ids).await;
-        erased.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let attempts = api.journal.erase_messages(ids).await;
+        attempts.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     }
     Ok(erased.into_iter().filter(|erased| *erased).count() as u64)
 }
@@ -304,6 +308,21 @@ pub async fn retry(
 async fn find(api: &Api, viewer: &Viewer<'_>, id: &str) -> Result<MessageRecord, MessageRefusal> {
     let unknown = || MessageRefusal::detail(StatusCode::NOT_FOUND, "there is no such message");
     let number = id_in(id).ok_or_else(unknown)?;
-    let found = api.store.message(number).await?;
+    let mut found = api.store.message(number).await?;
+    if let Some(history) = &api.history {
+        // By the number of a delivery, each knows its own.
+        let number = found.as_ref().map_or(number, |message| message.number);
+        let old = history.message(number).await.map_err(StoreError::from)?;
+        if let (None, Some(old)) = (&found, &old) {
+            found = api.store.message(old.number).await?;
+        }
+        found = match (found, old) {
+            (Some(mut message), Some(old)) => {
+                message.add_deliveries_of(old);
+                Some(message)
+            }
+            (found, old) => found.or(old),
+        };
+    }
     found.and_then(|message| viewer.seen(message)).ok_or_else(unknown)
 }

@@ -17,8 +17,16 @@ const PLENTY: JournalBounds =
 
 /// What keeps a journal alive.
 enum Backend {
-    Sqlite { _directory: TempDir },
-    Redis { _server: RedisServer },
+    Sqlite {
+        _directory: TempDir,
+    },
+    Redis {
+        _server: RedisServer,
+    },
+    #[cfg(feature = "postgres")]
+    Postgres {
+        _server: super::postgres_server::Postgres,
+    },
 }
 
 macro_rules! on_both_journals {
@@ -39,12 +47,33 @@ macro_rules! on_both_journals {
     )+ };
 }
 
-on_both_journals!(
+/// As [`on_both_journals`], and in PostgreSQL.
+macro_rules! on_all_journals {
+    ($($name:ident),+ $(,)?) => {
+        on_both_journals!($($name),+);
+
+        #[cfg(feature = "postgres")]
+        mod in_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let (journal, _backend) = super::postgres();
+                    super::$name(&*journal).await;
+                }
+            )+
+        }
+    };
+}
+
+on_all_journals!(
     each_filter_finds_what_it_is_for,
     pages_follow_each_other_without_a_gap,
     text_is_found_wherever_it_stands,
-    what_is_too_old_or_too_much_goes,
+    what_is_erased_is_gone,
 );
+
+// PostgreSQL forgets whole days: see `history`.
+on_both_journals!(what_is_too_old_or_too_much_goes);
 
 fn sqlite() -> (Arc<dyn Journal>, Backend) {
     let directory = tempfile::tempdir().unwrap();
@@ -58,11 +87,17 @@ fn redis() -> (Arc<dyn Journal>, Backend) {
     (Arc::new(journal), Backend::Redis { _server: server })
 }
 
+#[cfg(feature = "postgres")]
+fn postgres() -> (Arc<dyn Journal>, Backend) {
+    let (history, server) = super::history::postgres();
+    (history, Backend::Postgres { _server: server })
+}
+
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-fn entry(id: &str) -> Entry {
+pub fn entry(id: &str) -> Entry {
     Entry {
         at_ms: now_ms(),
         kind: EntryKind::Call,
@@ -202,4 +237,14 @@ async fn what_is_too_old_or_too_much_goes(journal: &dyn Journal) {
 async fn ids_of_first(journal: &dyn Journal) -> String {
     let page = journal.find(&JournalQuery::default(), None, 1).await.unwrap();
     page.entries[0].id.clone()
+}
+
+async fn what_is_erased_is_gone(journal: &dyn Journal) {
+    let message = |id: &str| Entry { kind: EntryKind::Message, ..entry(id) };
+    let entries = vec![message("1"), message("2"), entry("1"), message("1")];
+    journal.append(entries, PLENTY).await.unwrap();
+    journal.erase_messages(vec!["1".into(), "7".into()]).await.unwrap();
+    let page = journal.find(&JournalQuery::default(), None, 10).await.unwrap();
+    let left: Vec<_> = page.entries.iter().map(|one| (one.kind, one.id.as_str())).collect();
+    assert_eq!(left, [(EntryKind::Call, "1"), (EntryKind::Message, "2")]);
 }

@@ -30,6 +30,8 @@ on_all_stores!(
     messages_are_listed_the_newest_first,
     a_publisher_that_begins_in_the_past_gets_everything_once,
     a_publisher_that_comes_under_load_misses_nothing_and_gets_nothing_twice,
+    what_is_closed_is_moved_away_and_comes_back_for_who_begins_in_the_past,
+    what_is_to_be_kept_once_is,
 );
 
 const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2, per_publisher: 4 };
@@ -103,6 +105,15 @@ async fn message(f: &Fixture, number: u64) -> Option<MessageRecord> {
 
 async fn kept(f: &Fixture) -> u64 {
     f.store.message_counts().await.unwrap().messages
+}
+
+/// Gives each publisher that is behind some of what it lacks; how much in all.
+async fn catch_up(f: &Fixture) -> usize {
+    let mut given = 0;
+    for behind in f.store.publishers_behind().await.unwrap() {
+        given += f.store.catch_up(behind.publisher, Vec::new()).await.unwrap();
+    }
+    given
 }
 
 fn change(json: &str) -> PublisherChange {
@@ -359,7 +370,7 @@ async fn a_publisher_that_begins_in_the_past_gets_everything_once(f: &Fixture) {
     assert_eq!(new.deliveries.len(), 1, "its number is told before it waits");
     assert_eq!(f.store.forget_messages(u64::MAX).await.unwrap().messages, 1, "what it lacks stays");
     let mut got = Vec::new();
-    while f.store.catch_up().await.unwrap() > 0 {
+    while catch_up(f).await > 0 {
         let calls = claim(f).await;
         got.extend(calls.iter().map(|call| texts(std::slice::from_ref(call)).remove(0)));
         if texts(&calls).contains(&"new".to_owned()) {
@@ -398,7 +409,7 @@ async fn a_publisher_that_comes_under_load_misses_nothing_and_gets_nothing_twice
             let id = add_to(&f.store, "t", &target, r#","from_now":false"#).await;
             got.insert(id, Vec::new());
         }
-        let given = f.store.catch_up().await.unwrap();
+        let given = catch_up(f).await;
         let calls = claim(f).await;
         for call in &calls {
             let id = call.publisher.as_ref().unwrap().id;
@@ -422,4 +433,58 @@ async fn a_publisher_that_comes_under_load_misses_nothing_and_gets_nothing_twice
         assert_eq!(texts[0], "before", "publisher {publisher}, seed {seed}");
         assert_eq!(sorted(&texts), sorted(&all), "publisher {publisher}, seed {seed}");
     }
+}
+
+async fn what_is_closed_is_moved_away_and_comes_back_for_who_begins_in_the_past(f: &Fixture) {
+    let topic_id = add_topic(f, "t").await;
+    add(f, "t", "http://a.example/1", "").await;
+    let sent = send(f, "t", &["done", "dead", "waits"]).await;
+    let calls = claim(f).await;
+    settle_all(f, &calls[..1], CallOutcome::Done).await;
+    settle_all(f, &calls[1..2], CallOutcome::Dead).await;
+    let numbers = |found: &[MessageRecord]| found.iter().map(|one| one.number).collect::<Vec<_>>();
+    let closed = f.store.closed_messages(0).await.unwrap();
+    assert_eq!(numbers(&closed), [sent[0].number], "one is a dead letter, one waits");
+    assert_eq!(closed[0].deliveries[0].state, CallState::Done);
+    assert!(f.store.closed_messages(sent[0].number).await.unwrap().is_empty());
+    // Whoever begins in the past wants it first.
+    let late = add(f, "t", "http://a.example/2", r#","from_now":false"#).await;
+    assert!(f.store.closed_messages(0).await.unwrap().is_empty());
+    assert_eq!(f.store.forget_closed(&[sent[0].number]).await.unwrap(), 0);
+    while catch_up(f).await > 0 {}
+    let behind = f.store.publishers_behind().await.unwrap();
+    assert!(behind.is_empty(), "{behind:?}");
+    settle_all(f, &claim(f).await, CallOutcome::Done).await;
+    settle_all(f, &calls[2..], CallOutcome::Done).await;
+    let closed = f.store.closed_messages(0).await.unwrap();
+    assert_eq!(numbers(&closed), [sent[0].number, sent[2].number]);
+    assert_eq!(f.store.forget_closed(&[sent[0].number, sent[1].number, 7]).await.unwrap(), 2);
+    assert_eq!(message(f, sent[0].number).await, None);
+
+    // What is brought back is given first, and after it what is here.
+    let last = add(f, "t", "http://a.example/3", r#","from_now":false"#).await;
+    let behind = f.store.publishers_behind().await.unwrap();
+    assert_eq!(
+        (behind[0].publisher, behind[0].topic_id, behind[0].caught_up_to),
+        (last, topic_id, 0)
+    );
+    assert_eq!(f.store.catch_up(last, closed[..1].to_vec()).await.unwrap(), 1);
+    let behind = f.store.publishers_behind().await.unwrap();
+    assert_eq!(behind[0].caught_up_to, sent[0].number);
+    assert_eq!(f.store.catch_up(last, Vec::new()).await.unwrap(), 1);
+    let calls = claim(f).await;
+    assert_eq!(texts(&calls), ["done", "waits"]);
+    assert!(calls.iter().all(|call| call.publisher.as_ref().unwrap().id == last && late != last));
+    assert_eq!(message(f, sent[0].number).await.unwrap().deliveries.len(), 1);
+}
+
+async fn what_is_to_be_kept_once_is(f: &Fixture) {
+    add_topic(f, "t").await;
+    let once = || NewMessageGroup { once: Some("there/7".into()), ..group("t", &["one"]) };
+    let accept = async || f.store.accept_messages(vec![once()], PLENTY, soon()).await.unwrap();
+    assert!(matches!(accept().await.groups[0], MessagesAccepted::Kept(_)));
+    assert_eq!(accept().await.groups[0], MessagesAccepted::Known);
+    f.store.forget_once(&["there/7".into(), "unknown".into()]).await.unwrap();
+    assert!(matches!(accept().await.groups[0], MessagesAccepted::Kept(_)));
+    assert_eq!(kept(f).await, 2);
 }

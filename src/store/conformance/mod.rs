@@ -9,6 +9,8 @@ mod calls;
 mod calls_model;
 mod directory;
 pub(crate) mod fixture;
+#[cfg(feature = "postgres")]
+mod history;
 mod imports;
 mod journal;
 mod message_topics;
@@ -22,6 +24,9 @@ mod room;
 mod sequences;
 mod sqlite_only;
 
+#[cfg(feature = "postgres")]
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres_server;
 #[path = "../../../tests/support/property.rs"]
 mod property;
 #[path = "../../../tests/support/redis_server.rs"]

@@ -17,8 +17,8 @@ use crate::store::messages::{
 };
 use crate::store::{
     AcceptedMessage, Forgotten, Lane, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
-    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, StoreError,
-    StoreResult,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, PublisherBehind,
+    StoreError, StoreResult,
 };
 
 #[async_trait]
@@ -118,17 +118,56 @@ impl Messages for RedisStore {
         self.change(&self.scripts.discard_deliveries, Lane::HOME, args).await?.unsigned()
     }
 
-    async fn catch_up(&self) -> StoreResult<usize> {
-        let args: Vec<Value> = vec![
+    async fn publishers_behind(&self) -> StoreResult<Vec<PublisherBehind>> {
+        let reply = self.run(&self.scripts.publishers_behind, Lane::HOME, Vec::new()).await?;
+        let read = |mut one: Reply| {
+            Ok(PublisherBehind {
+                publisher: one.part()?.unsigned()?,
+                topic_id: one.part()?.unsigned()?,
+                caught_up_to: one.part()?.unsigned()?,
+            })
+        };
+        reply.map(read).collect()
+    }
+
+    async fn catch_up(
+        &self,
+        publisher: u64,
+        from_history: Vec<MessageRecord>,
+    ) -> StoreResult<usize> {
+        let mut args: Vec<Value> = vec![
+            publisher.to_string().into(),
             (CATCH_UP_AHEAD as i64).into(),
             (MESSAGES_AT_ONCE as i64).into(),
             self.origin.as_str().into(),
         ];
+        for message in from_history {
+            args.push(message.number.to_string().into());
+            args.push(message.topic_id.to_string().into());
+            args.push(message.sender.reveal().into());
+            args.push(message.received_ms.to_string().into());
+            args.push(message.due_ms.to_string().into());
+            args.push(Value::Bytes(message.content));
+        }
         let given = self.change(&self.scripts.catch_up, Lane::HOME, args).await?.unsigned()?;
         if given > 0 {
             self.lane(Lane::HOME).call_alarm.ring_in(Duration::ZERO);
         }
         Ok(given as usize)
+    }
+
+    async fn closed_messages(&self, after: u64) -> StoreResult<Vec<MessageRecord>> {
+        let args: Vec<Value> = vec![
+            after.to_string().into(),
+            (MESSAGES_AT_ONCE as i64).into(),
+            (MESSAGES_MAX_BYTES as i64).into(),
+        ];
+        self.run(&self.scripts.closed_messages, Lane::HOME, args).await?.map(record).collect()
+    }
+
+    async fn forget_closed(&self, numbers: &[u64]) -> StoreResult<u64> {
+        let args = numbers.iter().map(|number| number.to_string().into()).collect();
+        self.run(&self.scripts.forget_closed, Lane::HOME, args).await?.unsigned()
     }
 }
 

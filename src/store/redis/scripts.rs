@@ -74,6 +74,9 @@ pub struct Scripts {
     pub erase_messages: Script,
     pub discard_deliveries: Script,
     pub catch_up: Script,
+    pub publishers_behind: Script,
+    pub closed_messages: Script,
+    pub forget_closed: Script,
 }
 
 impl Scripts {
@@ -221,6 +224,24 @@ impl Scripts {
                 "messages/discard_deliveries"
             ),
             catch_up: script!("", "calls/call", "messages/message", "messages/catch_up"),
+            publishers_behind: script!(
+                " flags=no-writes",
+                "calls/call",
+                "messages/message",
+                "messages/publishers_behind"
+            ),
+            closed_messages: script!(
+                " flags=no-writes",
+                "calls/call",
+                "messages/message",
+                "messages/closed_messages"
+            ),
+            forget_closed: script!(
+                " flags=allow-oom",
+                "calls/call",
+                "messages/message",
+                "messages/forget_closed"
+            ),
             remove_message_publisher: script!(
                 " flags=allow-oom",
                 "message_topics/topics",

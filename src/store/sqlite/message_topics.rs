@@ -189,12 +189,8 @@ fn add_publisher(
             now_ms
         ])?;
     if !new.from_now {
-        // Nothing that came before is as good as caught up.
-        db.prepare_cached(
-            "UPDATE message_publishers SET caught_up_to = 0
-             WHERE id = ?1 AND EXISTS (SELECT 1 FROM messages WHERE topic_id = ?2)",
-        )?
-        .execute(params![id, topic_id])?;
+        db.prepare_cached("UPDATE message_publishers SET caught_up_to = 0 WHERE id = ?1")?
+            .execute([id])?;
     }
     Ok(PublisherAdded::Added(id as u64))
 }

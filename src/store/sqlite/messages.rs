@@ -19,8 +19,8 @@ use crate::store::messages::{
 };
 use crate::store::{
     AcceptedMessage, Forgotten, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
-    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, StoreResult,
-    publisher_of,
+    MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, PublisherBehind,
+    StoreResult, publisher_of,
 };
 
 /// What lies between a delivery's number and that of its call.
@@ -115,13 +115,53 @@ impl Messages for SqliteStore {
         self.write(discard).await
     }
 
-    async fn catch_up(&self) -> StoreResult<usize> {
+    async fn publishers_behind(&self) -> StoreResult<Vec<PublisherBehind>> {
+        self.reader
+            .run(|db| {
+                db.prepare_cached(&format!("{BEHIND} ORDER BY id"))?
+                    .query_map([], behind_from_row)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn catch_up(
+        &self,
+        publisher: u64,
+        from_history: Vec<MessageRecord>,
+    ) -> StoreResult<usize> {
         let clock = self.clock.clone();
-        let given = self.write(move |db| catch_up(db, clock.now_ms())).await?;
+        let give = move |db: &Connection| give(db, publisher, &from_history, clock.now_ms());
+        let given = self.write(give).await?;
         if given > 0 {
             self.call_alarm.ring_in(std::time::Duration::ZERO);
         }
         Ok(given)
+    }
+
+    async fn closed_messages(&self, after: u64) -> StoreResult<Vec<MessageRecord>> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        self.reader.run(move |db| closed_messages(db, after)).await
+    }
+
+    async fn forget_closed(&self, numbers: &[u64]) -> StoreResult<u64> {
+        let numbers = numbers.to_vec();
+        let forget_all = move |db: &Connection| {
+            let mut forgotten = 0;
+            for number in numbers {
+                let is_closed = db
+                    .prepare_cached(&format!(
+                        "SELECT 1 FROM messages WHERE number = ?1 AND open = 0 AND {NOBODY_IS_BEHIND}"
+                    ))?
+                    .exists([number])?;
+                if is_closed {
+                    forget(db, number as i64)?;
+                    forgotten += 1;
+                }
+            }
+            Ok(forgotten)
+        };
+        self.write_lazily(forget_all).await
     }
 }
 
@@ -289,12 +329,11 @@ fn make_room(
 
 /// The oldest messages that wait for nobody, also not for a publisher that begins in the past, with when they came.
 fn closed(db: &Connection, at_most: usize) -> rusqlite::Result<Vec<(i64, u64)>> {
-    db.prepare_cached(
+    db.prepare_cached(&format!(
         "SELECT number, received_ms FROM
              (SELECT number, received_ms, topic_id FROM messages WHERE open = 0 ORDER BY number LIMIT 5000)
-         WHERE topic_id NOT IN (SELECT topic_id FROM message_publishers WHERE caught_up_to IS NOT NULL)
-         LIMIT ?1",
-    )?
+         WHERE {NOBODY_IS_BEHIND} LIMIT ?1"
+    ))?
     .query_map([at_most as u64], |row| Ok((row.get(0)?, row.get(1)?)))?
     .collect()
 }
@@ -356,29 +395,25 @@ fn discard(db: &Connection) -> rusqlite::Result<u64> {
     Ok(discarded as u64)
 }
 
-/// Gives each publisher that is behind what it has room for; how much in all.
-fn catch_up(db: &Connection, now_ms: u64) -> rusqlite::Result<usize> {
-    let behind: Vec<(u64, i64, i64)> = db
-        .prepare_cached(
-            "SELECT id, topic_id, caught_up_to FROM message_publishers WHERE caught_up_to IS NOT NULL",
-        )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut given = 0;
-    for (publisher, topic_id, caught_up_to) in behind {
-        given += give(db, publisher, topic_id, caught_up_to, now_ms)?;
-    }
-    Ok(given)
+const BEHIND: &str =
+    "SELECT id, topic_id, caught_up_to FROM message_publishers WHERE caught_up_to IS NOT NULL";
+
+fn behind_from_row(row: &Row<'_>) -> rusqlite::Result<PublisherBehind> {
+    Ok(PublisherBehind { publisher: row.get(0)?, topic_id: row.get(1)?, caught_up_to: row.get(2)? })
 }
 
 /// Gives a publisher what comes next; one that lacks nothing any more gets what comes like all others.
 fn give(
     db: &Connection,
     publisher: u64,
-    topic_id: i64,
-    caught_up_to: i64,
+    from_history: &[MessageRecord],
     now_ms: u64,
 ) -> rusqlite::Result<usize> {
+    let behind = db
+        .prepare_cached(&format!("{BEHIND} AND id = ?1"))?
+        .query_row([publisher], behind_from_row)
+        .optional()?;
+    let Some(PublisherBehind { topic_id, caught_up_to, .. }) = behind else { return Ok(0) };
     let destination = publisher_destination(publisher);
     let ahead: usize = db
         .prepare_cached(
@@ -390,15 +425,21 @@ fn give(
     if room == 0 {
         return Ok(0);
     }
-    let next: Vec<(i64, u64, Option<String>)> = db
-        .prepare_cached(
+    let next: Vec<(i64, u64, Option<String>)> = if from_history.is_empty() {
+        db.prepare_cached(
             "SELECT number, due_ms, promised FROM messages WHERE topic_id = ?1 AND number > ?2
              ORDER BY number LIMIT ?3",
         )?
         .query_map(params![topic_id, caught_up_to, room as u64], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<rusqlite::Result<_>>()?
+    } else {
+        let wanted = from_history.iter().filter(|message| message.number > caught_up_to);
+        let wanted: Vec<&MessageRecord> = wanted.take(room).collect();
+        wanted.iter().try_for_each(|message| bring_back(db, message))?;
+        wanted.iter().map(|message| (message.number as i64, message.due_ms, None)).collect()
+    };
     for (message, due_ms, promised) in &next {
         let promised: Option<BTreeMap<u64, i64>> =
             promised.as_deref().and_then(|json| serde_json::from_str(json).ok());
@@ -412,10 +453,60 @@ fn give(
             .execute([message])?;
         expect(db, publisher, *due_ms)?;
     }
-    let caught_up_to = (next.len() == room).then(|| next.last().map(|(number, ..)| *number));
+    let is_all = from_history.is_empty() && next.len() < room;
+    let last = next.last().map_or(caught_up_to as i64, |(number, ..)| *number);
     db.prepare_cached("UPDATE message_publishers SET caught_up_to = ?2 WHERE id = ?1")?
-        .execute(params![publisher, caught_up_to.flatten()])?;
+        .execute(params![publisher, (!is_all).then_some(last)])?;
     Ok(next.len())
+}
+
+/// Keeps a message here again that was in history.
+fn bring_back(db: &Connection, message: &MessageRecord) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO messages (number, topic_id, sender, received_ms, due_ms, open, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![
+        message.number,
+        message.topic_id,
+        message.sender.reveal(),
+        message.received_ms,
+        message.due_ms,
+        &message.content[..]
+    ])?;
+    Ok(())
+}
+
+/// That no publisher of a message's topic lacks something.
+const NOBODY_IS_BEHIND: &str =
+    "topic_id NOT IN (SELECT topic_id FROM message_publishers WHERE caught_up_to IS NOT NULL)";
+
+fn closed_messages(db: &Connection, after: i64) -> rusqlite::Result<Vec<MessageRecord>> {
+    let query = format!(
+        "{MESSAGES} WHERE open = 0 AND number > ?1 AND {NOBODY_IS_BEHIND}
+             AND NOT EXISTS (SELECT 1 FROM calls WHERE message = messages.number AND over = 'dead')
+         ORDER BY number LIMIT ?2"
+    );
+    let mut statement = db.prepare_cached(&query)?;
+    let rows = statement.query_map(params![after, MESSAGES_AT_ONCE as u64], message_from_row)?;
+    bounded(db, rows)
+}
+
+/// As many as are not too much at once, with their deliveries.
+fn bounded(
+    db: &Connection,
+    rows: impl Iterator<Item = rusqlite::Result<MessageRecord>>,
+) -> rusqlite::Result<Vec<MessageRecord>> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for message in rows {
+        let message = message?;
+        bytes += message.content.len();
+        if bytes > MESSAGES_MAX_BYTES && !found.is_empty() {
+            break;
+        }
+        found.push(with_deliveries(db, message)?);
+    }
+    Ok(found)
 }
 
 const MESSAGES: &str =
@@ -443,16 +534,7 @@ fn messages_before(
     let query = format!("{MESSAGES} WHERE {topic} AND number < ?1 ORDER BY number DESC LIMIT ?2");
     let mut statement = db.prepare_cached(&query)?;
     let rows = statement.query_map(params![number, at_most as u64, topic_id], message_from_row)?;
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    for message in rows {
-        let message = message?;
-        bytes += message.content.len();
-        if bytes > MESSAGES_MAX_BYTES && !found.is_empty() {
-            break;
-        }
-        found.push(with_deliveries(db, message)?);
-    }
-    Ok(found)
+    bounded(db, rows)
 }
 
 fn with_deliveries(db: &Connection, message: MessageRecord) -> rusqlite::Result<MessageRecord> {

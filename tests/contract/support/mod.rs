@@ -11,6 +11,7 @@ pub mod description;
 mod google;
 mod layer;
 mod output;
+#[path = "../../support/postgres.rs"]
 mod postgres;
 mod process;
 #[path = "../../support/property.rs"]

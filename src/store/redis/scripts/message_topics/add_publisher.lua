@@ -10,8 +10,7 @@ local id = redis.call('HINCRBY', IDS, 'publishers', 1)
 redis.call('HSET', TARGETS, target, id)
 redis.call('HSET', PUBLISHERS, id, table.concat({ ARGV[3], target, text(now_ms()), ARGV[5] }, '\n'))
 count_for(ARGV[3], 'publishers', 1)
--- Nothing that came before is as good as caught up.
-local is_behind = ARGV[6] ~= '1' and redis.call('EXISTS', P .. 'messages_of:' .. topic) == 1
+local is_behind = ARGV[6] ~= '1'
 redis.call('HSET', P .. 'message_forwarders:' .. topic, id, is_behind and '0' or '')
 if is_behind then redis.call('HSET', P .. 'messages_behind', id, topic) end
 return id

@@ -3,12 +3,11 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::redis_server::free_port;
-use super::run::within;
 
 const START: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -22,7 +21,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         own(directory.path());
         let password = directory.path().join("password");
@@ -42,7 +41,7 @@ impl Postgres {
         let mut server = Self { process: None, port: 0, directory };
         for _ in 0..TRIES {
             server.port = free_port();
-            if server.run().await {
+            if server.run() {
                 return server;
             }
         }
@@ -50,7 +49,7 @@ impl Postgres {
     }
 
     /// Starts the server; `false` if its port was taken meanwhile.
-    async fn run(&mut self) -> bool {
+    fn run(&mut self) -> bool {
         let mut command = program("postgres");
         command
             .arg("-D")
@@ -61,18 +60,17 @@ impl Postgres {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         self.process = Some(command.spawn().expect("postgres is there"));
-        within(START, "PostgreSQL starts", async {
-            loop {
-                if self.query("SELECT 1").is_ok() {
-                    return true;
-                }
-                if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
-                    return false;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
+        let start = Instant::now();
+        while start.elapsed() < START {
+            if self.query("SELECT 1").is_ok() {
+                return true;
             }
-        })
-        .await
+            if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        panic!("PostgreSQL did not start within {START:?}");
     }
 
     /// As the bus takes it.
@@ -98,15 +96,16 @@ impl Postgres {
     }
 
     /// Ends it as a crash would.
+    #[allow(dead_code, reason = "for tests of the whole")]
     pub fn kill(&mut self) {
+        // Its children would go on for a moment.
+        self.signal("-KILL");
         if let Some(mut process) = self.process.take() {
-            // Its children end when they see that it is gone.
-            let _ = process.kill();
             let _ = process.wait();
         }
     }
 
-    /// Lets it hang, or go on.
+    /// Lets it hang, or go on: `-STOP`, `-CONT`.
     pub fn signal(&self, signal: &str) {
         if let Some(process) = &self.process {
             // With all that serve a connection.
@@ -116,15 +115,15 @@ impl Postgres {
         }
     }
 
-    pub async fn restart(&mut self) {
+    #[allow(dead_code, reason = "for tests of the whole")]
+    pub fn restart(&mut self) {
         self.kill();
-        // Until the last child is gone, its shared memory is in use.
-        within(START, "PostgreSQL starts again", async {
-            while !self.run().await {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        })
-        .await;
+        // Until its last child is gone, its memory is in use.
+        let start = Instant::now();
+        while !self.run() {
+            assert!(start.elapsed() < START, "PostgreSQL does not start again");
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
 
