@@ -11,6 +11,9 @@ use routemaster::cli::doctor::DoctorArgs;
 use routemaster::cli::import::ImportArgs;
 use routemaster::cli::journal::JournalArgs;
 use routemaster::cli::listen::ListenArgs;
+use routemaster::cli::message_publishers::MessagePublishersArgs;
+use routemaster::cli::message_topics::MessageTopicsArgs;
+use routemaster::cli::messages::MessagesArgs;
 use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
@@ -82,6 +85,12 @@ pub enum Chore {
     Calls(CallsArgs),
     /// List what was given up
     DeadLetters(DeadLettersArgs),
+    /// List the messages, send, show, retry or erase one
+    Messages(MessagesArgs),
+    /// List the topics of messages, make or remove one
+    MessageTopics(MessageTopicsArgs),
+    /// List who forwards messages, make, change or remove one
+    MessagePublishers(MessagePublishersArgs),
     /// List every attempt at a delivery
     Journal(JournalArgs),
     /// List the processes of the bus, and how busy they are

@@ -287,6 +287,10 @@ impl Bus {
         self.request(Method::DELETE, path, None).await
     }
 
+    pub async fn patch(&self, path: &str, json: Bytes) -> Result<Answer, Trouble> {
+        self.request(Method::PATCH, path, Some(json)).await
+    }
+
     /// Sends one request, whose path starts with a slash, and reads the whole answer.
     async fn request(
         &self,
@@ -331,10 +335,11 @@ impl Answer {
         struct Told {
             message: String,
         }
-        // Calls are refused with JSON.
-        let told = serde_json::from_slice(&self.body).map(|Told { message }| message);
+        // Calls are refused with JSON, and messages with another one.
+        let told = serde_json::from_slice(&self.body).map(|Told { message }| message).ok();
         let told = told.map(|message| message.replace('\n', "; "));
-        let text = told.unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into_owned());
+        let told = told.or_else(|| errors_of_messages(&self.body));
+        let text = told.unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned());
         let line = text.lines().next().unwrap_or_default().trim();
         if line.is_empty() {
             let name = self.status.canonical_reason().unwrap_or("no reason given");
@@ -346,6 +351,24 @@ impl Answer {
     /// Reads the body, for a route that answers JSON.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.body).context("failed to understand the bus's answer")
+    }
+}
+
+/// What is wrong with which field.
+fn errors_of_messages(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match &body["data"]["errors"] {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Object(fields) => {
+            let field = |(name, what): (&String, &serde_json::Value)| {
+                let what: Vec<&str> =
+                    what.as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
+                let name = if name == "detail" { String::new() } else { format!("`{name}` ") };
+                format!("{name}{}", what.join(", "))
+            };
+            Some(fields.iter().map(field).collect::<Vec<_>>().join("; "))
+        }
+        _ => None,
     }
 }
 

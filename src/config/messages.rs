@@ -41,8 +41,9 @@ impl Cleaning {
     }
 }
 
+/// A crontab knows no parts of a second.
 fn moment(ms: u64) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_millis(i64::try_from(ms).ok()?)
+    DateTime::from_timestamp(i64::try_from(ms / 1000).ok()?, 0)
 }
 
 /// Seconds, as Postoffice had them, or a number with a unit.

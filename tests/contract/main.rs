@@ -47,6 +47,7 @@ mod retention;
 mod calls;
 mod journal;
 mod message_clients;
+mod message_commands;
 mod message_delivery;
 mod message_pubsub;
 mod messages;
