@@ -45,10 +45,10 @@ pub async fn measure(
             let ca_files = vec![ca_path(&own::data_dir(directory.path()))];
             Endpoint::of(&Bus::at(&url, &random_hex()?, ca_files)?)?
         }
-        Kind::Calls | Kind::Postbacks => Endpoint::plain(&url)?,
+        Kind::Calls | Kind::Postbacks | Kind::Messages => Endpoint::plain(&url)?,
     };
     let target = match kind {
-        Kind::Events => "bench_aaaaaaaa_aaaaaaa".into(),
+        Kind::Events | Kind::Messages => "bench_aaaaaaaa_aaaaaaa".into(),
         Kind::Calls | Kind::Postbacks => format!("http://localhost:40000/{}/00000", random_hex()?),
     };
     let load = Load {

@@ -89,7 +89,9 @@ impl OwnBus {
         command.env("ROUTEMASTER_MAX_TOPICS_PER_CLIENT", "1000000");
         command.env("ROUTEMASTER_MAX_CONNECTIONS_PER_ADDRESS", "10000");
         command.env("ROUTEMASTER_PLAIN_BIND", "127.0.0.1:0");
-        command.env("ROUTEMASTER_CALLS_MAX_BYTES", ROOM);
+        command
+            .env("ROUTEMASTER_CALLS_MAX_BYTES", ROOM)
+            .env("ROUTEMASTER_MESSAGES_MAX_BYTES", ROOM);
         command.env("ROUTEMASTER_POSTBACK_QUEUE_MAX", "100000000");
         command.env("ROUTEMASTER_REDIS_MAX_MEM", ROOM).env("ROUTEMASTER_SQLITE_MAX_BYTES", ROOM);
         match (&self.redis, &self.store) {

@@ -305,7 +305,7 @@ impl Publisher {
         loop {
             let exchange = self.connection.exchange(self.request.bytes());
             let reason = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
-                Ok(Ok(Answer { status: 200 | 202 | 204, .. })) => return Ok(()),
+                Ok(Ok(Answer { status: 200..=202 | 204, .. })) => return Ok(()),
                 Ok(Ok(Answer { status: status @ (429 | 500..), reason })) => {
                     format!("{status} {reason}")
                 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Calls,
     /// To make a call to a URL for each object.
     Postbacks,
+    /// To forward messages of a topic.
+    Messages,
 }
 
 /// One request that is sent again and again.
@@ -45,6 +47,8 @@ impl Request {
             Kind::Events => (format!("/topics/{target}"), several(&Mark::event(), items)),
             Kind::Calls => ("/calls".into(), several(&call(target), items)),
             Kind::Postbacks => ("/postbacks".into(), postbacks(target, items)),
+            Kind::Messages if items > 1 => ("/api/bulk_messages".into(), messages(target, items)),
+            Kind::Messages => ("/api/messages".into(), messages(target, items)),
         };
         let head = format!(
             "POST {}{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Basic {}\r\n\
@@ -111,6 +115,23 @@ fn postbacks(url: &str, items: usize) -> String {
     json!({"endpoint": {"method": "POST", "url": url}, "data": data}).to_string()
 }
 
+/// As large as a call.
+fn messages(topic: &str, items: usize) -> String {
+    let payload = |note: &str| json!({"note": note, "event": event()});
+    let written = |note: &str| {
+        let payload = match items {
+            0 | 1 => payload(note),
+            _ => Value::Array(vec![payload(note); items]),
+        };
+        json!({"topic": topic, "payload": payload, "attributes": {"kind": "bench"}}).to_string()
+    };
+    let note = match items {
+        0 | 1 => "x".repeat(CALL.saturating_sub(written("").len())),
+        _ => "x".repeat(CALL / 2),
+    };
+    written(&note)
+}
+
 fn event() -> Value {
     serde_json::from_str(&Mark::event()).unwrap_or_default()
 }
@@ -131,9 +152,12 @@ mod tests {
     fn each_item_has_its_mark_and_its_target() {
         let endpoint = Endpoint::plain("http://localhost:1").unwrap();
         let token = ClientToken::parse("name--secret").unwrap();
-        for (kind, target, targets) in
-            [(Kind::Events, "bench_topic", 1), (Kind::Calls, URL, 3), (Kind::Postbacks, URL, 1)]
-        {
+        for (kind, target, targets) in [
+            (Kind::Events, "bench_topic", 1),
+            (Kind::Calls, URL, 3),
+            (Kind::Postbacks, URL, 1),
+            (Kind::Messages, "bench_topic", 1),
+        ] {
             let mut request = Request::new(&endpoint, &token, kind, target, 3);
             assert_eq!((request.items(), request.targets.len()), (3, targets), "{kind:?}");
             let other = target.replace('0', "7").replace("topic", "cipot");

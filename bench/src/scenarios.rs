@@ -4,6 +4,7 @@ mod backlog;
 mod calls;
 mod fan_out;
 mod many;
+mod messages;
 mod noisy;
 mod throughput;
 
@@ -33,6 +34,8 @@ pub enum Scenario {
     Noisy,
     /// Calls and postbacks: taken and made, few and many, and what a hanging destination does
     Calls,
+    /// Messages: taken alone, and forwarded by one publisher and by three
+    Messages,
     /// The web stack alone, with nothing behind it
     Ceiling,
     /// All of them
@@ -40,7 +43,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 9] = [
+    const EACH: [Self; 10] = [
         Self::Ceiling,
         Self::Publish,
         Self::Bulk,
@@ -50,6 +53,7 @@ impl Scenario {
         Self::Backlog,
         Self::Noisy,
         Self::Calls,
+        Self::Messages,
     ];
 
     /// Those that are meant, each once.
@@ -158,6 +162,7 @@ pub async fn play(
         Scenario::Backlog => runs.push(backlog::play(crew, wishes).await?),
         Scenario::Noisy => runs.push(noisy::play(crew, wishes).await?),
         Scenario::Calls => calls::play(crew, wishes, runs).await?,
+        Scenario::Messages => messages::play(crew, wishes, runs).await?,
         Scenario::Ceiling => runs.push(throughput::ceiling(crew, wishes).await?),
         Scenario::All => {}
     }

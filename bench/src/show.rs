@@ -176,6 +176,7 @@ fn name(run: &Run) -> String {
     match (run.scenario, run.subscribers) {
         ("publish", subscribers) => format!("publish to {subscribers}"),
         ("calls", _) => format!("calls to {}", run.destinations),
+        ("messages", publishers) => format!("messages to {publishers}"),
         (name, _) => name.to_owned(),
     }
 }

@@ -70,6 +70,8 @@ pub enum Play {
     Calls,
     /// Postbacks, handed in by plain HTTP.
     Postbacks,
+    /// Messages, handed in by plain HTTP, of one topic with a publisher for each subscriber.
+    Messages,
 }
 
 pub struct Stage<'a> {
@@ -114,7 +116,7 @@ impl<'a> Stage<'a> {
         let secret = random_hex()?;
         let doors = match play {
             Play::Events { .. } => Doors::Https { port: crew.port, identity: &identity },
-            Play::Calls | Play::Postbacks => Doors::PlainEach,
+            Play::Calls | Play::Postbacks | Play::Messages => Doors::PlainEach,
         };
         let receivers = Receivers::start(doors, &secret, subscribers, crew.clock).await?;
         let kind = play.kind();
@@ -123,6 +125,11 @@ impl<'a> Stage<'a> {
                 let topics = target.make_topics(topics).await?;
                 target.subscribe(&receivers, &topics, terms, crew.callback.as_deref()).await?;
                 (target.endpoint().clone(), topics)
+            }
+            Play::Messages => {
+                let own = fresh.as_ref().context("messages are measured on a bus of their own")?;
+                let topic = target.make_message_topic(&receivers).await?;
+                (Endpoint::plain(own.plain()?)?.into(), vec![topic])
             }
             Play::Calls | Play::Postbacks => {
                 let own = fresh.as_ref().context("calls are measured on a bus of their own")?;
@@ -273,6 +280,7 @@ impl Play {
             Self::Events { .. } => Kind::Events,
             Self::Calls => Kind::Calls,
             Self::Postbacks => Kind::Postbacks,
+            Self::Messages => Kind::Messages,
         }
     }
 }

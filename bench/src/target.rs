@@ -193,6 +193,28 @@ impl Target {
         .await
     }
 
+    /// Makes a message topic that each of the receivers has a publisher for.
+    ///
+    /// # Errors
+    /// If the bus refuses.
+    pub async fn make_message_topic(&self, receivers: &Receivers) -> anyhow::Result<String> {
+        let topic = format!("{}_messages", self.name);
+        let bus = self.bus.with_token(self.publisher.clone());
+        let post = async |path: &str, body: serde_json::Value| {
+            let body = Bytes::from(body.to_string());
+            let answer = insist(async || bus.post(path, body.clone()).await).await?;
+            if answer.status.is_success() { Ok(()) } else { Err(refusal(&bus, &answer, None)) }
+        };
+        let made = json!({"name": topic, "origin_host": "https://bench.example"});
+        post("/api/topics", made).await?;
+        for index in 0..receivers.subscribers().len() {
+            let target = receivers.callback(None, index);
+            let made = json!({"topic": topic, "target": target, "type": "http", "active": true});
+            post("/api/publishers", made).await?;
+        }
+        Ok(topic)
+    }
+
     async fn subscriber_token(&self, index: usize) -> anyhow::Result<ClientToken> {
         if !self.is_root {
             return Ok(self.publisher.clone());

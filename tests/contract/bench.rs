@@ -242,6 +242,19 @@ on_both_stores!(calls_and_postbacks_all_arrive_also_at_one_that_hangs, |store| a
     }
 });
 
+on_both_stores!(messages_all_arrive_at_each_publisher, |store| async move {
+    let bus = Bus::new(&Store::sqlite());
+    let kind = if store.url().is_some() { "redis" } else { "sqlite" };
+    let runs = runs(&bus, &["messages", "--store", kind]).await;
+    let expected = [("messages", 0), ("messages", 1), ("messages", 3), ("messages-latency", 1)];
+    assert_eq!(scenarios(&runs), expected);
+    for run in &runs[1..] {
+        let all = number(&run["published"]["events"]) * number(&run["subscribers"]);
+        assert_eq!(number(&run["received"]["events"]), all, "{run}");
+    }
+    check_quantiles(&runs[3]["received"]["latency"]);
+});
+
 on_both_stores!(a_running_bus_is_left_as_it_was, |store| async move {
     let bus = Bus::new(&store);
     let server = bus.serve().await;
