@@ -63,7 +63,7 @@ pub struct ReceivedFigures {
     pub empty_after_s: f64,
     pub missing: u64,
     pub duplicated: u64,
-    /// None for calls, which have no order.
+    /// None for calls and messages, which have no order.
     pub out_of_order: Option<u64>,
     /// Delivered to somebody who has not subscribed to them.
     pub strange: u64,

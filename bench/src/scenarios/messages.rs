@@ -57,6 +57,8 @@ async fn flood(crew: &Crew, script: Script, publishers: usize) -> anyhow::Result
         let mut run = run.measured(stage, &published);
         if let Some(received) = &mut run.received {
             received.latency = Quantiles::of(&times.take()?);
+            // They have no order.
+            received.out_of_order = None;
         }
         Ok(run)
     })
