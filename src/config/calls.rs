@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Settings;
 use super::parse::within;
 use crate::bus::call::Persistence;
+use crate::store::DestinationLimits;
 
 /// An interface that may be open to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct CallPauses {
     pub max: Duration,
 }
 
+/// How many calls go to a destination at once while its last one has failed.
+const PROBES: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -96,6 +99,16 @@ impl Settings {
     pub fn postback_persistence(&self) -> Persistence {
         let max_attempts = Some(self.postback_attempts);
         Persistence { requeue: true, max_attempts, give_up_after: None }
+    }
+
+    /// How many calls may be on their way to one destination.
+    pub fn destination_limits(&self) -> DestinationLimits {
+        let in_flight = self.calls_per_destination;
+        DestinationLimits {
+            in_flight,
+            probes: PROBES.min(in_flight),
+            per_publisher: self.messages_per_publisher,
+        }
     }
 
     pub fn call_pauses(&self) -> CallPauses {

@@ -403,10 +403,10 @@ settings! {
     dead_letter_retention: Duration = "ROUTEMASTER_DEAD_LETTER_RETENTION", "30d",
         "a time such as 12h or 30d, up to 3650d", time_span;
 
-    /// With so many due batches, or more, GET /pulse/scaling takes its time to answer.
+    /// With so many due batches, calls and messages, or more, GET /pulse/scaling takes its time to answer.
     scaling_threshold: usize = "ROUTEMASTER_SCALING_THRESHOLD", "100", "0 to 1000000000 batches",
         |text| within(text, 0..=1_000_000_000);
-    /// How soon a batch must be due to count for GET /pulse/scaling.
+    /// How soon one must be due to count for GET /pulse/scaling.
     scaling_deadline: Duration = "ROUTEMASTER_SCALING_DEADLINE", "1000",
         "0 to 86400000 milliseconds", milliseconds;
 

@@ -297,6 +297,15 @@ pub trait Calls: Lanes {
     /// What all calls of a kind come to.
     async fn call_counts(&self, kind: CallKind) -> StoreResult<CallCounts>;
 
+    /// How many calls, and deliveries of messages, are due within this time at destinations that have a place for them:
+    /// counted up to `at_most`.
+    async fn due_calls(
+        &self,
+        within: Duration,
+        limits: DestinationLimits,
+        at_most: u64,
+    ) -> StoreResult<u64>;
+
     /// Forgets calls of a lane that were over long ago, up to [`CALLS_AT_ONCE`] of them; how many.
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize>;
 

@@ -4,6 +4,7 @@
 mod attempts;
 mod batches;
 mod calls;
+mod contents;
 mod failure_log;
 mod google;
 mod leases;

@@ -1,7 +1,7 @@
 //! Messages (§11): what Postoffice's clients send is forwarded to services, and what became of it is told.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -472,4 +472,26 @@ on_both_stores!(a_publisher_that_is_down_gets_everything_when_it_comes_back, |st
     let got: BTreeSet<u64> = numbers(&receiver.attempts(50).await).into_iter().collect();
     assert_eq!(got, (0..50).collect());
     assert!(server.stderr.text().contains("a publisher forwards messages again"));
+});
+
+on_both_stores!(what_waits_asks_for_more_workers, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_SCALING_THRESHOLD", "5");
+    let web = bus.web().await;
+    let demo = web.client("demo");
+    add_topic(&demo, "t").await;
+    let publisher = add_publisher(&demo, "t", "https://a.example", json!({})).await;
+    let took = async || {
+        let asked = Instant::now();
+        demo.get("/pulse/scaling").await.expect(204);
+        asked.elapsed()
+    };
+    for n in 0..4 {
+        send(&demo, "t", json!({"n": n})).await;
+    }
+    assert!(took().await < Duration::from_millis(900), "four are few");
+    let call = json!({"url": "https://a.example"});
+    demo.post("/calls", call.to_string()).await.expect(202);
+    assert!(took().await >= Duration::from_secs(1), "with a call, they are five");
+    patch(&demo, publisher, json!({"active": false})).await;
+    assert!(took().await < Duration::from_millis(900), "what is held needs nobody");
 });

@@ -50,6 +50,7 @@ async fn flood(crew: &Crew, script: Script, publishers: usize) -> anyhow::Result
         let run = Run {
             scenario: "messages",
             subscribers: publishers,
+            topics: 1,
             connections: script.connections,
             array: script.array,
             ..Run::default()

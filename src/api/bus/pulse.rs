@@ -59,7 +59,7 @@ pub async fn pulse(
 
 /// Whether the bus needs more workers, told by how long the answer takes.
 ///
-/// It takes 1 s when `ROUTEMASTER_SCALING_THRESHOLD` batches or more are due within
+/// It takes 1 s when `ROUTEMASTER_SCALING_THRESHOLD` batches, calls and messages or more are due within
 /// `ROUTEMASTER_SCALING_DEADLINE`.
 #[utoipa::path(
     get,
@@ -68,8 +68,14 @@ pub async fn pulse(
     responses((status = 204, description = "always, at once or after 1 s"), Caller),
 )]
 pub async fn scaling(State(api): State<Shared>, _caller: Caller) -> Result<StatusCode, Refusal> {
-    let due = api.store.due_batches(api.settings.scaling_deadline).await?;
-    if due >= api.settings.scaling_threshold as u64 {
+    let (within, threshold) =
+        (api.settings.scaling_deadline, api.settings.scaling_threshold as u64);
+    let mut due = api.store.due_batches(within).await?;
+    if due < threshold {
+        let limits = api.settings.destination_limits();
+        due += api.store.due_calls(within, limits, threshold - due).await?;
+    }
+    if due >= threshold {
         tokio::time::sleep(SCALING_DELAY).await;
     }
     Ok(StatusCode::NO_CONTENT)

@@ -235,7 +235,10 @@ async fn a_publisher_has_so_many_requests_on_their_way(f: &Fixture) {
     assert!(claim_with(f, LIMITS).await.is_empty());
     let is_http = |c: &&LeasedCall| c.publisher.as_ref().unwrap().kind == TargetKind::Http;
     let http: Vec<LeasedCall> = calls.iter().filter(is_http).cloned().collect();
+    let due = async |at_most| f.store.due_calls(Duration::ZERO, LIMITS, at_most).await.unwrap();
+    assert_eq!(due(1000).await, 0, "more workers would be of no use");
     settle_all(f, &http, CallOutcome::Failed { retry_in: Duration::ZERO }).await;
+    assert_eq!((due(1000).await, due(7).await), (30, 7), "one publisher's, whose other is full");
     assert_eq!(claim_with(f, LIMITS).await.len(), 2, "as many as probe");
 }
 

@@ -207,6 +207,26 @@ impl Calls for RedisStore {
         Ok(counts)
     }
 
+    async fn due_calls(
+        &self,
+        within: Duration,
+        limits: DestinationLimits,
+        at_most: u64,
+    ) -> StoreResult<u64> {
+        let args: Vec<Value> = vec![
+            ms(within),
+            i64::from(limits.in_flight).into(),
+            i64::from(limits.probes).into(),
+            i64::from(limits.per_publisher).into(),
+            i64::try_from(at_most).unwrap_or(i64::MAX).into(),
+        ];
+        let mut due = 0;
+        for lane in self.run_everywhere(&self.scripts.due_calls, &args).await? {
+            due += lane.unsigned()?;
+        }
+        Ok(due.min(at_most))
+    }
+
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize> {
         let args = vec![ms(memory.done), ms(memory.dead), (CALLS_AT_ONCE as i64).into()];
         let forgotten = self.run(&self.scripts.forget_calls, lane, args).await?.unsigned()?;

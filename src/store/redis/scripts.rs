@@ -38,6 +38,7 @@ pub struct Scripts {
     pub take_duty: Script,
     pub accept_calls: Script,
     pub claim_calls: Script,
+    pub due_calls: Script,
     pub settle_calls: Script,
     pub call_status: Script,
     pub calls_before: Script,
@@ -129,7 +130,13 @@ impl Scripts {
             ),
             take_duty: script!(" flags=allow-oom", "duties/take_duty"),
             accept_calls: script!("", "calls/call", "calls/accept"),
-            claim_calls: script!(" flags=allow-oom", "calls/call", "calls/claim_calls"),
+            claim_calls: script!(
+                " flags=allow-oom",
+                "calls/call",
+                "calls/places",
+                "calls/claim_calls"
+            ),
+            due_calls: script!(" flags=no-writes", "calls/call", "calls/places", "calls/due_calls"),
             settle_calls: script!(" flags=allow-oom", "calls/call", "calls/settle_calls"),
             call_status: script!(" flags=no-writes", "calls/call", "calls/call_status"),
             calls_before: script!(" flags=no-writes", "calls/call", "calls/calls_before"),

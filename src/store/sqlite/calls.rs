@@ -111,6 +111,28 @@ impl Calls for SqliteStore {
         self.reader.run(counts).await
     }
 
+    async fn due_calls(
+        &self,
+        within: Duration,
+        limits: DestinationLimits,
+        at_most: u64,
+    ) -> StoreResult<u64> {
+        let until_ms = self.clock.now_ms() as i64 + as_ms(within);
+        let DestinationLimits { in_flight, probes, per_publisher } = limits;
+        let count = move |db: &Connection| {
+            db.prepare_cached(&format!(
+                "SELECT count(*) FROM (
+                     SELECT 1 FROM {WITH_PUBLISHERS}
+                         CROSS JOIN calls c ON c.destination = destinations.name AND c.due_ms <= ?4
+                     WHERE destinations.due_ms <= ?4 AND {FREE} > 0 LIMIT ?5)"
+            ))?
+            .query_row(params![probes, in_flight, per_publisher, until_ms, at_most], |row| {
+                row.get(0)
+            })
+        };
+        self.reader.run(count).await
+    }
+
     async fn forget_calls(&self, _lane: Lane, memory: CallMemory) -> StoreResult<usize> {
         let now_ms = self.clock.now_ms();
         self.write_lazily(move |db| forget(db, memory, now_ms)).await

@@ -21,7 +21,7 @@ use crate::bus::subscription::SubscriptionStatus;
 use crate::bus::token::ClientToken;
 use crate::config::Settings;
 use crate::store::Budget;
-use crate::store::{Store, StoreResult, Usage, fullest_usage};
+use crate::store::{CallCounts, Store, StoreResult, Usage, fullest_usage};
 
 /// Measures the store again and again.
 pub struct Meter {
@@ -86,16 +86,20 @@ impl Meter {
         self.count(&statuses);
         let batches = self.set_queues(&statuses);
         let due = self.store.due_batches(Duration::ZERO).await?;
-        let job = |status: &'static str, count: u64| {
-            gauge!(JOBS_COUNT, "queue" => "main", "status" => status).set(count as f64);
+        let job = |queue: &'static str, status: &'static str, count: u64| {
+            gauge!(JOBS_COUNT, "queue" => queue, "status" => status).set(count as f64);
         };
-        job("instant", due);
-        job("scheduled", batches.saturating_sub(due));
+        job("main", "instant", due);
+        job("main", "scheduled", batches.saturating_sub(due));
         let scaling = self.store.due_batches(self.scaling_deadline).await?;
         gauge!(SCALING_DUE).set(scaling as f64);
         gauge!(SCALING_THRESHOLD).set(self.scaling_threshold as f64);
+        let (mut calls, mut messages) = (CallCounts::default(), CallCounts::default());
         for kind in CallKind::ALL {
             let counts = self.store.call_counts(kind).await?;
+            let of_queue = if kind == CallKind::Message { &mut messages } else { &mut calls };
+            of_queue.waiting += counts.waiting;
+            of_queue.dead += counts.dead;
             for (name, count) in [
                 (CALLS_WAITING, counts.waiting),
                 (CALLS_DEAD_LETTERS, counts.dead),
@@ -103,6 +107,10 @@ impl Meter {
             ] {
                 gauge!(name, "kind" => kind.as_str()).set(count as f64);
             }
+        }
+        for (queue, counts) in [("calls", calls), ("messages", messages)] {
+            job(queue, "waiting", counts.waiting);
+            job(queue, "dead", counts.dead);
         }
         let messages = self.store.message_counts().await?;
         gauge!(MESSAGES_KEPT).set(messages.messages as f64);

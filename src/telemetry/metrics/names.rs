@@ -128,7 +128,8 @@ metrics! {
     QUEUE_STALENESS: Gauge = "routemaster.subscriber.queue.staleness" ["subscriber"];
     /// The subscriber's health, from 0, nothing gets through, to 100.
     HEALTH: Gauge = "routemaster.subscriber.health" ["subscriber"];
-    /// Batches that are due (status instant) or will be (status scheduled); the queue is main.
+    /// In the queue main: batches that are due (status instant) or will be (status scheduled). In the queues calls
+    /// and messages: those that are not over (status waiting), and those that were given up (status dead).
     JOBS_COUNT: Gauge = "routemaster.jobs.count" ["queue", "status"];
     /// Batches due within ROUTEMASTER_SCALING_DEADLINE: what GET /pulse/scaling looks at.
     SCALING_DUE: Gauge = "routemaster.scaling.due_batches" [];

@@ -22,16 +22,16 @@ use crate::store::{
     StoreResult,
 };
 use crate::worker::attempts::Attempts;
+use crate::worker::contents::Contents;
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::messages::{Forwarder, Parcel, parcels};
+use crate::worker::pause::until_stopped;
 use crate::worker::places::Places;
 use crate::worker::receivers::Receivers;
 use crate::worker::work::{self, Work};
 
 /// How many calls one look for work leases at most.
 const CLAIM_MAX: usize = 128;
-/// How many calls go to a destination at once while its last one has failed.
-const PROBES: u32 = 2;
 
 /// Makes calls and forwards messages until it is stopped.
 pub struct CallWorker {
@@ -40,6 +40,7 @@ pub struct CallWorker {
     forwarder: Forwarder,
     limits: DestinationLimits,
     places: Places,
+    contents: Contents,
     stop: CancellationToken,
 }
 
@@ -62,16 +63,15 @@ impl CallWorker {
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (in_flight, per_publisher) =
-            (settings.calls_per_destination, settings.messages_per_publisher);
         let forwarder =
             Forwarder::new(settings, receivers.clone(), pubsub, attempts.clone(), &store);
         Arc::new(Self {
             store,
             maker: CallMaker::new(settings, receivers, attempts),
             forwarder,
-            limits: DestinationLimits { in_flight, probes: PROBES.min(in_flight), per_publisher },
+            limits: settings.destination_limits(),
             places: Places::new(max_calls),
+            contents: Contents::default(),
             stop,
         })
     }
@@ -129,12 +129,17 @@ impl Work for Dispatcher {
     }
 
     async fn claim(&self, limit: usize) -> StoreResult<(Vec<Parcel>, Option<Duration>)> {
-        let CallWorker { store, limits, .. } = &*self.worker;
+        let CallWorker { store, limits, contents, stop, .. } = &*self.worker;
+        if until_stopped(stop, contents.room()).await.is_none() {
+            return Ok((Vec::new(), None));
+        }
         let claim = store.claim_calls(self.lane, limit, *limits, LEASE).await?;
         Ok((parcels(claim.calls), claim.next_due))
     }
 
     async fn work_off(&self, parcel: Parcel, asked: Instant) {
+        let bytes = parcel.calls().iter().map(|call| call.content.len()).sum();
+        let _contents = self.worker.contents.hold(bytes);
         let held: Vec<_> =
             parcel.calls().iter().map(|call| self.leases.hold(&call.lease, asked)).collect();
         let lost = async {

@@ -10,7 +10,8 @@
 
 local limit, in_flight, probes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local length, at_once = tonumber(ARGV[4]), ARGV[5]
-local per_publisher, max_bytes = tonumber(ARGV[10]), tonumber(ARGV[11])
+local max_bytes = tonumber(ARGV[11])
+local free_places = places_of(in_flight, probes, tonumber(ARGV[10]))
 local now = now_ms()
 
 local function give_back(member)
@@ -71,30 +72,6 @@ follow_clock(tonumber(ARGV[9]))
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS_LEASED, '-inf', text(now), 'LIMIT', 0, at_once)) do
   give_back(member)
-end
-
--- What is kept of the publisher that a destination is: nil if it is none.
-local function publisher_of(destination)
-  local id = string.match(destination, '^publisher:(%d+)$')
-  return id and (redis.call('HGET', P .. 'message_publishers', id) or '')
-end
-
--- How many deliveries of a publisher may be on their way.
-local function publisher_places(kept)
-  local target, rest = string.match(kept, '^[^\n]*\n([^\n]*)\n[^\n]*\n(.*)$')
-  if not target then return 0 end
-  local terms = cjson.decode(rest)
-  if not terms.active then return 0 end
-  if not string.match(target, '^%d+ pubsub ') then return per_publisher end
-  return per_publisher * math.max(1, terms.chunk_size)
-end
-
-local function free_places(destination)
-  local d = redis.call('HMGET', destination_key(destination), 'in_flight', 'failures')
-  local publisher = publisher_of(destination)
-  local places = publisher and publisher_places(publisher) or in_flight
-  if (number(d[2]) or 0) > 0 then places = math.min(places, probes) end
-  return places - (number(d[1]) or 0)
 end
 
 -- Each destination's calls that are due, as many as it has places for.
