@@ -145,8 +145,6 @@ pub struct MessageCounts {
     pub bytes: u64,
 }
 
-/// What a message costs beyond its content, about, on either store, in bytes.
-pub const MESSAGE_OVERHEAD: u64 = 300;
 /// How many messages one look lists, forgets or gives a publisher, at most.
 pub const MESSAGES_AT_ONCE: usize = 200;
 /// How many bytes of contents one look lists at most, beyond the first message.

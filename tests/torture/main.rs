@@ -11,6 +11,7 @@ mod calls;
 mod faults;
 mod files;
 mod load;
+mod messages;
 mod oracle;
 mod receiver;
 mod report;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::calls::Calls;
 use crate::load::{Addresses, Load, PUBLISHERS};
+use crate::messages::Messages;
 use crate::oracle::{Answer, EventId, Subscriber, Terms, Verdict, judge};
 use crate::receiver::{Manner, Receiver};
 use crate::support::{Bus, Client, Process, Signal, Store};
@@ -70,6 +71,7 @@ pub struct Rig {
     addresses: Arc<Addresses>,
     load: Option<Load>,
     calls: Option<Calls>,
+    messages: Option<Messages>,
     loaded_at: Instant,
     /// What processes that are gone wrote to the log.
     logs: String,
@@ -121,6 +123,7 @@ impl Rig {
             addresses: Arc::default(),
             load: None,
             calls: None,
+            messages: None,
             loaded_at: Instant::now(),
             logs: String::new(),
             max_queued: None,
@@ -161,13 +164,15 @@ impl Rig {
         self.webs[0].client(token)
     }
 
-    /// Begins to publish, and to bring calls.
+    /// Begins to publish, to bring calls, and to send messages.
     pub fn load(&mut self) {
         self.loaded_at = Instant::now();
         let ca = self.bus.ca_path();
         let identity =
             DevelopmentCa::open_or_create(&self.bus.data_dir()).unwrap().issue().unwrap();
         self.calls = Some(Calls::start(&self.addresses, &identity, ca.clone(), &mut self.dice));
+        self.messages =
+            Some(Messages::start(&self.addresses, &identity, ca.clone(), &mut self.dice));
         self.load = Some(Load::start(&self.addresses, ca, &mut self.dice));
     }
 
@@ -280,6 +285,9 @@ impl Rig {
         let calls = self.calls.take().expect("there are calls");
         let (note, of_calls) = calls.finish(&self.terms, self.leases_may_be_lost).await;
         self.row.notes.push(note);
+        let messages = self.messages.take().expect("there are messages");
+        let (note, of_messages) = messages.finish(&self.terms, self.leases_may_be_lost).await;
+        self.row.notes.push(note);
         let drained = self.drained(&streams).await;
         let topics = self.counted_topics().await;
         let subscribers = self.subscribers().await;
@@ -288,6 +296,7 @@ impl Rig {
         self.row.verdict = judge(&streams, &subscribers, &topics, &self.terms);
         self.row.verdict.violations.extend(odd);
         self.row.verdict.violations.extend(of_calls);
+        self.row.verdict.violations.extend(of_messages);
         if !drained && self.row.verdict.violations.is_empty() {
             self.row.violation(format!("the queues were not empty {DRAIN_LIMIT:?} later"));
         }

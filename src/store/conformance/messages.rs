@@ -304,27 +304,30 @@ async fn only_what_waits_for_nobody_is_forgotten(f: &Fixture) {
 }
 
 async fn history_makes_room_and_what_waits_does_not(f: &Fixture) {
+    let taken = async || f.store.message_counts().await.unwrap().bytes;
     add_topic(f, "t").await;
-    let first = send(f, "t", &["nobody waits for it"]).await.remove(0);
+    let first = send(f, "t", &["one"]).await.remove(0);
+    let unheard = taken().await;
     add(f, "t", "http://a.example/1", "").await;
-    let waits = send(f, "t", &["one"]).await.remove(0);
-    let room = f.store.message_counts().await.unwrap().bytes;
-    let send_into = async |room: u64, text: &str| {
+    let waits = send(f, "t", &["two"]).await.remove(0);
+    // One more that waits fits if what nobody waits for goes.
+    let room = 2 * taken().await - unheard - 1;
+    let send_into = async |text: &str| {
         let groups = vec![group("t", &[text])];
         f.store.accept_messages(groups, room, soon()).await.unwrap()
     };
-    let accepted = send_into(room + 600, "two").await;
+    let accepted = send_into("six").await;
     assert!(matches!(accepted.groups[0], MessagesAccepted::Kept(_)), "{accepted:?}");
     assert_eq!(accepted.forgotten.messages, 1);
     assert_eq!(message(f, first.number).await, None);
-    let accepted = send_into(room + 600, "three").await;
+    let accepted = send_into("ten").await;
     assert_eq!(
         (accepted.groups[0].clone(), accepted.forgotten.messages),
         (MessagesAccepted::Full, 0)
     );
     assert!(message(f, waits.number).await.is_some());
     settle_all(f, &claim(f).await[..1], CallOutcome::Done).await;
-    let accepted = send_into(room + 600, "three").await;
+    let accepted = send_into("ten").await;
     assert!(matches!(accepted.groups[0], MessagesAccepted::Kept(_)), "{accepted:?}");
 }
 

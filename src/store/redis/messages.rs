@@ -11,15 +11,18 @@ use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::call::CallState;
 use crate::bus::token::ClientToken;
-use crate::store::calls::CALL_OVERHEAD;
 use crate::store::messages::{
-    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
+    CATCH_UP_AHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
 };
 use crate::store::{
     AcceptedMessage, Forgotten, Lane, MESSAGES_AT_ONCE, MessageAcceptance, MessageCounts,
     MessageDelivery, MessageRecord, Messages, MessagesAccepted, NewMessageGroup, PublisherBehind,
     StoreError, StoreResult,
 };
+
+/// What a message costs beyond its content, and what each of its deliveries, about, in bytes: measured.
+pub const MESSAGE_OVERHEAD: u64 = 750;
+pub const DELIVERY_OVERHEAD: u64 = 370;
 
 #[async_trait]
 impl Messages for RedisStore {
@@ -39,7 +42,7 @@ impl Messages for RedisStore {
             self.origin.as_str().into(),
             i64::try_from(max_bytes).unwrap_or(i64::MAX).into(),
             (MESSAGE_OVERHEAD as i64).into(),
-            (CALL_OVERHEAD as i64).into(),
+            (DELIVERY_OVERHEAD as i64).into(),
             (MESSAGES_FORGOTTEN_FOR_ROOM as i64).into(),
             ms(ONCE_KEPT),
         ];
@@ -98,7 +101,7 @@ impl Messages for RedisStore {
         let mut reply = self.run(&self.scripts.message_counts, Lane::HOME, Vec::new()).await?;
         let (messages, bytes) = (reply.part()?.unsigned()?, reply.part()?.unsigned()?);
         let deliveries = reply.part()?.unsigned()?;
-        let bytes = bytes + MESSAGE_OVERHEAD * messages + CALL_OVERHEAD * deliveries;
+        let bytes = bytes + MESSAGE_OVERHEAD * messages + DELIVERY_OVERHEAD * deliveries;
         Ok(MessageCounts { messages, bytes })
     }
 

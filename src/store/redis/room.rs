@@ -7,9 +7,9 @@ use fred::types::Value;
 use tokio::time::Instant;
 
 use super::link::Resend;
+use super::messages::{DELIVERY_OVERHEAD, MESSAGE_OVERHEAD};
 use super::{RedisStore, server_check};
 use crate::store::calls::CALL_OVERHEAD;
-use crate::store::messages::MESSAGE_OVERHEAD;
 use crate::store::{DROP_STEP, Drops, ITEM_OVERHEAD, Lane, Room, StoreResult, Usage};
 
 #[async_trait]
@@ -18,7 +18,8 @@ impl Room for RedisStore {
         let usage = server_check::usage(&self.connection.info(&self.lane(lane).keys).await?)?;
         let mut others = 0;
         for neighbour in self.known_neighbours(lane).await? {
-            let args = vec![(CALL_OVERHEAD as i64).into(), (MESSAGE_OVERHEAD as i64).into()];
+            let overheads = [CALL_OVERHEAD, MESSAGE_OVERHEAD, DELIVERY_OVERHEAD];
+            let args = overheads.map(|bytes| (bytes as i64).into()).into();
             others += self.run(&self.scripts.others, neighbour, args).await?.unsigned()?;
         }
         Ok(usage.without(others))

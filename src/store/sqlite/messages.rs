@@ -12,9 +12,8 @@ use super::calls;
 use super::writer::Durability;
 use crate::bus::call::CallState;
 use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
-use crate::store::calls::CALL_OVERHEAD;
 use crate::store::messages::{
-    CATCH_UP_AHEAD, MESSAGE_OVERHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
+    CATCH_UP_AHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
     publisher_destination,
 };
 use crate::store::{
@@ -23,6 +22,9 @@ use crate::store::{
     StoreResult, publisher_of,
 };
 
+/// What a message costs beyond its content, and what each of its deliveries, about, in bytes: measured.
+const MESSAGE_OVERHEAD: u64 = 130;
+const DELIVERY_OVERHEAD: u64 = 220;
 /// What lies between a delivery's number and that of its call.
 const CALLS_FROM: i64 = 1 << 60;
 
@@ -199,7 +201,7 @@ fn accept(
             return Ok(MessagesAccepted::Known);
         }
     }
-    let overhead = MESSAGE_OVERHEAD + CALL_OVERHEAD * publishers.len() as u64;
+    let overhead = MESSAGE_OVERHEAD + DELIVERY_OVERHEAD * publishers.len() as u64;
     let bytes: u64 = group.contents.iter().map(|content| content.len() as u64 + overhead).sum();
     if !make_room(db, bytes, max_bytes, forgotten)? {
         return Ok(MessagesAccepted::Full);
@@ -294,7 +296,7 @@ fn counts(db: &Connection) -> rusqlite::Result<MessageCounts> {
         "SELECT messages, bytes + ?1 * messages + ?2 * (SELECT calls FROM call_room WHERE kind = 'message')
          FROM message_room",
     )?
-    .query_row([MESSAGE_OVERHEAD, CALL_OVERHEAD], |row| {
+    .query_row([MESSAGE_OVERHEAD, DELIVERY_OVERHEAD], |row| {
         Ok(MessageCounts { messages: row.get(0)?, bytes: row.get(1)? })
     })
 }
