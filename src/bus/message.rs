@@ -6,9 +6,11 @@
 mod content;
 mod params;
 mod publisher;
+mod text;
 mod topic;
 
 pub use content::{Attributes, MessageContent, MessageForm, NewMessages, Payload};
 pub use params::{Faults, NotTaken};
 pub use publisher::{NewPublisher, PublisherChange, PublisherTarget, TargetKind, Terms};
+pub use text::MessageText;
 pub use topic::{MessageTopicName, NewTopic};

@@ -7,6 +7,7 @@ pub mod postgres;
 use async_trait::async_trait;
 
 use crate::bus::call::CallState;
+use crate::bus::message::MessageText;
 use crate::store::{MessageRecord, StoreError};
 
 /// Why history could not be written or read.
@@ -30,7 +31,7 @@ pub struct HistoryQuery {
     /// With the publisher, or with any.
     pub state: Option<CallState>,
     /// What stands in payload or attributes, whatever its case.
-    pub text: Option<String>,
+    pub text: Option<MessageText>,
     /// Received then or later, in milliseconds since the epoch.
     pub since_ms: Option<u64>,
     /// Received before then.

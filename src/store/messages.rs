@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{CallKey, Calls, StoreResult};
 use crate::bus::call::{CallId, CallState};
-use crate::bus::message::MessageTopicName;
+use crate::bus::message::{MessageText, MessageTopicName};
 use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
 
 /// Messages of one request, which are kept together or not at all.
@@ -181,13 +181,18 @@ pub trait Messages: Calls {
     async fn message(&self, number: u64) -> StoreResult<Option<MessageRecord>>;
 
     /// Messages below a number, of one topic or of all, the newest first: at most [`MESSAGES_AT_ONCE`], and
-    /// [`MESSAGES_MAX_BYTES`]; none only if there are no more.
+    /// [`MESSAGES_MAX_BYTES`]; none only if there are no more. Where the store has an index for text, those without it
+    /// are left out, as far as that is known.
     async fn messages_before(
         &self,
         number: u64,
         topic_id: Option<u64>,
+        text: Option<&MessageText>,
         at_most: usize,
     ) -> StoreResult<Vec<MessageRecord>>;
+
+    /// Brings some messages into the index for text, if there is one; how many.
+    async fn index_texts(&self) -> StoreResult<usize>;
 
     /// What all messages come to.
     async fn message_counts(&self) -> StoreResult<MessageCounts>;

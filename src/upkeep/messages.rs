@@ -103,6 +103,7 @@ impl MessageUpkeep {
             self.discard(until).await,
             self.clean(until).await,
             self.archive(until).await,
+            self.index(until).await,
         ] {
             if let Err(error) = done
                 && let Some(untold) = FAILED.is_due()
@@ -130,6 +131,19 @@ impl MessageUpkeep {
                     _ => break,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Brings what came into the index for text, as far as there is time for it.
+    async fn index(&self, until: Instant) -> anyhow::Result<()> {
+        while Instant::now() < until {
+            let asked = Instant::now();
+            if self.store.index_texts().await? == 0 {
+                break;
+            }
+            // Most of the time is for clients and workers.
+            tokio::time::sleep(3 * asked.elapsed()).await;
         }
         Ok(())
     }

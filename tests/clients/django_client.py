@@ -49,7 +49,7 @@ if command == "configure":
     call_command("configure_postoffice")
 elif command == "publish":
     number, topic = int(arguments[0]), (arguments[1:] or ["some_topic"])[0]
-    publish(topic=topic, payload={"n": number}, kind="one", count=1)
+    publish(topic=topic, payload={"n": number, "text": "Grüße"}, kind="one", count=1)
     bulk_publish(topic=topic, payload=[{"n": number + 1}, {"n": number + 2}], kind="bulk")
     scheduled_publish(topic=topic, payload={"n": number + 3}, schedule_in=1)
 elif command == "errors":

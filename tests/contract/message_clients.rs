@@ -85,10 +85,10 @@ on_both_stores!(the_django_client_works_unchanged, |store| async move {
     let receiver = bus.receiver().await;
     let mut django = Django::new(receiver.url());
     django.bus = plain_address(&server).await;
+    let root = server.client(ROOT);
     django.run(&["configure"]).await;
     // Each start of a service does it again.
     django.run(&["configure"]).await;
-    let root = server.client(ROOT);
     let publishers = root.get("/api/publishers").await.expect(200).json();
     assert_eq!(publishers["data"].as_array().unwrap().len(), 2, "{publishers}");
 
@@ -97,7 +97,13 @@ on_both_stores!(the_django_client_works_unchanged, |store| async move {
     assert_eq!(numbers(&receiver.attempts(3).await), BTreeSet::from([1, 2, 3]));
     let made = receiver.attempts(3).await;
     let one = made.iter().find(|one| one.body.contains("\"count\"")).unwrap();
-    assert_eq!(one.body, r#"{"n":1,"attributes":{"count":"1","kind":"one"}}"#);
+    assert_eq!(
+        one.body,
+        r#"{"n":1,"text":"Gr\u00fc\u00dfe","attributes":{"count":"1","kind":"one"}}"#
+    );
+    // Python escapes what is not ASCII, which nobody who searches thinks of.
+    let found = root.get("/api/messages?text=GR%C3%BC%C3%9Fe").await.expect(200).json();
+    assert_eq!(found["data"][0]["payload"]["text"], "Grüße");
     assert_eq!(emulator.pull("another_topic", 3).await.len(), 3);
     let waiting = root.get("/api/messages?state=waiting").await.expect(200).json();
     assert_eq!(waiting["data"][0]["payload"]["n"], 4, "in a minute");

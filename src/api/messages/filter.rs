@@ -11,6 +11,7 @@ use super::refusal::MessageRefusal;
 use super::view::Viewer;
 use crate::api::state::Api;
 use crate::bus::call::CallState;
+use crate::bus::message::MessageText;
 use crate::history::HistoryQuery;
 use crate::http::query;
 use crate::http::refusal::Refusal;
@@ -28,8 +29,8 @@ pub struct MessageFilter {
     pub topic: Option<u64>,
     pub publisher: Option<u64>,
     pub state: Option<CallState>,
-    /// What stands in payload or attributes, in lower case.
-    pub text: Option<String>,
+    /// What stands in payload or attributes.
+    pub text: Option<MessageText>,
     /// Received then or later, in milliseconds since the epoch.
     pub since_ms: Option<u64>,
     /// Received before then.
@@ -74,7 +75,7 @@ impl MessageFilter {
             topic: topic.transpose()?,
             publisher: query::number(uri, "publisher", 0..=u64::MAX)?,
             state: state.transpose()?,
-            text: query::text(uri, "text").map(|text| text.to_lowercase()),
+            text: query::text(uri, "text").map(|text| MessageText::new(&text)),
             since_ms: time("since")?,
             until_ms: time("until")?,
         })
@@ -92,12 +93,8 @@ impl MessageFilter {
             && since_ms.is_none_or(|since| message.received_ms >= since)
             && until_ms.is_none_or(|until| message.received_ms < until)
             && (publisher.is_none() && state.is_none() || is_with())
-            && text.as_ref().is_none_or(|text| has_text(message, text))
+            && text.as_ref().is_none_or(|text| text.is_in(&message.content))
     }
-}
-
-fn has_text(message: &MessageRecord, text: &str) -> bool {
-    String::from_utf8_lossy(&message.content).to_lowercase().contains(text)
 }
 
 /// Where a page begins: behind the one before, or at the newest.
@@ -176,8 +173,12 @@ impl Walk<'_> {
     /// The next messages; none only if there are no more.
     async fn next(&mut self) -> StoreResult<Vec<MessageRecord>> {
         let store = &self.api.store;
-        let of_store =
-            store.messages_before(self.before, self.filter.topic, MESSAGES_AT_ONCE).await?;
+        let of_store = {
+            let filter = self.filter;
+            store
+                .messages_before(self.before, filter.topic, filter.text.as_ref(), MESSAGES_AT_ONCE)
+                .await?
+        };
         self.fill_history().await?;
         // Below the last that either has shown, the other one may have some in between.
         let end_of_store = of_store.last().map_or(0, |message| message.number);

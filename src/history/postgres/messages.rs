@@ -50,7 +50,8 @@ impl MessageHistory for PostgresHistory {
             conditions.require("received_ms < ?", signed(until));
         }
         if let Some(text) = &query.text {
-            conditions.require("lower(content) LIKE ?", pattern(text));
+            let ways: Vec<String> = text.ways().iter().map(|way| pattern(way)).collect();
+            conditions.require("lower(content) LIKE ANY (?)", ways);
         }
         let of_message =
             "EXISTS (SELECT 1 FROM routemaster.deliveries WHERE message = messages.number AND";

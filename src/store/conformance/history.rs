@@ -10,6 +10,7 @@ use super::journal::entry;
 use super::postgres_server::Postgres;
 use crate::bus::call::CallState;
 use crate::bus::clock::Clock;
+use crate::bus::message::MessageText;
 use crate::egress::postgres::{self, PostgresOptions};
 use crate::history::postgres::PostgresHistory;
 use crate::history::{HistoryQuery, MessageHistory};
@@ -83,9 +84,9 @@ async fn messages_are_found_by_each_filter() {
             vec![300, 100],
         ),
         (HistoryQuery { state: Some(CallState::Dead), ..any() }, vec![]),
-        (HistoryQuery { text: Some("GRÜSSE".to_lowercase()), ..any() }, vec![]),
-        (HistoryQuery { text: Some("grüße".into()), ..any() }, vec![100]),
-        (HistoryQuery { text: Some("% _ ".into()), ..any() }, vec![200]),
+        (HistoryQuery { text: Some(MessageText::new("GRÜSSE")), ..any() }, vec![]),
+        (HistoryQuery { text: Some(MessageText::new("grüße")), ..any() }, vec![100]),
+        (HistoryQuery { text: Some(MessageText::new("% _ ")), ..any() }, vec![200]),
         (HistoryQuery { since_ms: Some(NOW_MS - DAY_MS), ..any() }, vec![300, 200]),
         (HistoryQuery { until_ms: Some(NOW_MS), ..any() }, vec![200, 100]),
     ] {

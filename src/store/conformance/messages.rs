@@ -9,7 +9,9 @@ use bytes::Bytes;
 
 use super::fixture::{Fixture, LEASE, client, on_all_stores, on_both_stores, soon};
 use crate::bus::call::{CallKind, CallState};
-use crate::bus::message::{MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind};
+use crate::bus::message::{
+    MessageText, MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind,
+};
 use crate::store::{
     AcceptedMessage, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, LeasedCall,
     MESSAGES_AT_ONCE, MessageRecord, MessagesAccepted, NewMessageGroup, PublisherAdded, Store,
@@ -32,6 +34,7 @@ on_all_stores!(
     a_publisher_that_comes_under_load_misses_nothing_and_gets_nothing_twice,
     what_is_closed_is_moved_away_and_comes_back_for_who_begins_in_the_past,
     what_is_to_be_kept_once_is,
+    a_text_is_found_whether_it_is_indexed_or_not,
 );
 
 const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2, per_publisher: 4 };
@@ -354,7 +357,7 @@ async fn messages_are_listed_the_newest_first(f: &Fixture) {
         send(f, topic, &[text]).await;
     }
     let list = async |before: u64, topic: Option<u64>, at_most: usize| {
-        let found = f.store.messages_before(before, topic, at_most).await.unwrap();
+        let found = f.store.messages_before(before, topic, None, at_most).await.unwrap();
         let text = |one: &MessageRecord| String::from_utf8(one.content.to_vec()).unwrap();
         (found.iter().map(text).collect::<Vec<_>>(), found.last().map(|last| last.number))
     };
@@ -493,4 +496,32 @@ async fn what_is_to_be_kept_once_is(f: &Fixture) {
     f.store.forget_once(&["there/7".into(), "unknown".into()]).await.unwrap();
     assert!(matches!(accept().await.groups[0], MessagesAccepted::Kept(_)));
     assert_eq!(kept(f).await, 2);
+}
+
+async fn a_text_is_found_whether_it_is_indexed_or_not(f: &Fixture) {
+    add_topic(f, "t").await;
+    let large = format!(r#"{{"text":"needle {}"}}"#, "x".repeat(70_000));
+    let old = [r#"{"text":"Nadel, needle"}"#, r#"{"text":"hay"}"#, &large];
+    send(f, "t", &old).await;
+    let gone = send(f, "t", &[r#"{"text":"needle, erased"}"#]).await.remove(0);
+    while f.store.index_texts().await.unwrap() > 0 {}
+    send(f, "t", &[r#"{"text":"a new NEEDLE"}"#, r#"{"text":"new hay"}"#]).await;
+    f.store.erase_messages(&[gone.number]).await.unwrap();
+    let text = MessageText::new("Needle");
+    let find = async || {
+        let (mut before, mut found) = (u64::MAX >> 11, Vec::new());
+        loop {
+            let looked_at = f.store.messages_before(before, None, Some(&text), 2).await.unwrap();
+            let Some(last) = looked_at.last() else { return found };
+            before = last.number;
+            let matching = looked_at.iter().filter(|one| text.is_in(&one.content));
+            found.extend(
+                matching.map(|one| String::from_utf8_lossy(&one.content)[9..20].to_owned()),
+            );
+        }
+    };
+    let expected = [r#"a new NEEDL"#, r#"needle xxxx"#, r#"Nadel, need"#];
+    assert_eq!(find().await, expected);
+    while f.store.index_texts().await.unwrap() > 0 {}
+    assert_eq!(find().await, expected);
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::call::CallState;
+use crate::bus::message::MessageText;
 use crate::bus::token::ClientToken;
 use crate::store::messages::{
     CATCH_UP_AHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
@@ -86,6 +87,7 @@ impl Messages for RedisStore {
         &self,
         number: u64,
         topic_id: Option<u64>,
+        _text: Option<&MessageText>,
         at_most: usize,
     ) -> StoreResult<Vec<MessageRecord>> {
         let args: Vec<Value> = vec![
@@ -95,6 +97,11 @@ impl Messages for RedisStore {
             (MESSAGES_MAX_BYTES as i64).into(),
         ];
         self.run(&self.scripts.messages_before, Lane::HOME, args).await?.map(record).collect()
+    }
+
+    /// All of it is looked through.
+    async fn index_texts(&self) -> StoreResult<usize> {
+        Ok(0)
     }
 
     async fn message_counts(&self) -> StoreResult<MessageCounts> {

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::SqliteStore;
 use super::calls;
+use super::message_texts;
 use super::writer::Durability;
 use crate::bus::call::CallState;
+use crate::bus::message::MessageText;
 use crate::bus::token::{ClientToken, MESSAGES_CLIENT};
 use crate::store::messages::{
     CATCH_UP_AHEAD, MESSAGES_FORGOTTEN_FOR_ROOM, MESSAGES_MAX_BYTES, ONCE_KEPT,
@@ -68,11 +70,7 @@ impl Messages for SqliteStore {
                     .prepare_cached("SELECT message FROM calls WHERE number = ?1")?
                     .query_row([number - CALLS_FROM], |row| row.get(0))
                     .optional()?;
-                let query = format!("{MESSAGES} WHERE number = ?1");
-                let found = db
-                    .prepare_cached(&query)?
-                    .query_row([of_delivery.unwrap_or(number)], message_from_row)
-                    .optional()?;
+                let found = one(db, of_delivery.unwrap_or(number))?;
                 found.map(|message| with_deliveries(db, message)).transpose()
             })
             .await
@@ -82,11 +80,26 @@ impl Messages for SqliteStore {
         &self,
         number: u64,
         topic_id: Option<u64>,
+        text: Option<&MessageText>,
         at_most: usize,
     ) -> StoreResult<Vec<MessageRecord>> {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         let at_most = at_most.min(MESSAGES_AT_ONCE);
-        self.reader.run(move |db| messages_before(db, number, topic_id, at_most)).await
+        let parts = text.and_then(message_texts::parts_of);
+        self.reader
+            .run(move |db| match parts {
+                Some(parts) => {
+                    let numbers = message_texts::find(db, &parts, number, at_most)?;
+                    let all = numbers.into_iter().filter_map(|number| one(db, number).transpose());
+                    bounded(db, all)
+                }
+                None => messages_before(db, number, topic_id, at_most),
+            })
+            .await
+    }
+
+    async fn index_texts(&self) -> StoreResult<usize> {
+        self.write_lazily(message_texts::index).await
     }
 
     async fn message_counts(&self) -> StoreResult<MessageCounts> {
@@ -464,19 +477,21 @@ fn give(
 
 /// Keeps a message here again that was in history.
 fn bring_back(db: &Connection, message: &MessageRecord) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO messages (number, topic_id, sender, received_ms, due_ms, open, content)
+    let kept = db
+        .prepare_cached(
+            "INSERT INTO messages (number, topic_id, sender, received_ms, due_ms, open, content)
          VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6) ON CONFLICT DO NOTHING",
-    )?
-    .execute(params![
-        message.number,
-        message.topic_id,
-        message.sender.reveal(),
-        message.received_ms,
-        message.due_ms,
-        &message.content[..]
-    ])?;
-    Ok(())
+        )?
+        .execute(params![
+            message.number,
+            message.topic_id,
+            message.sender.reveal(),
+            message.received_ms,
+            message.due_ms,
+            &message.content[..]
+        ])?;
+    // One that is here is in the index, or will be.
+    if kept > 0 { message_texts::index_again(db, message.number) } else { Ok(()) }
 }
 
 /// That no publisher of a message's topic lacks something.
@@ -513,6 +528,12 @@ fn bounded(
 
 const MESSAGES: &str =
     "SELECT number, topic_id, sender, received_ms, due_ms, content FROM messages";
+
+fn one(db: &Connection, number: i64) -> rusqlite::Result<Option<MessageRecord>> {
+    db.prepare_cached(&format!("{MESSAGES} WHERE number = ?1"))?
+        .query_row([number], message_from_row)
+        .optional()
+}
 
 fn message_from_row(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
     Ok(MessageRecord {

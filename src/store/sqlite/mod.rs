@@ -13,6 +13,7 @@ mod due;
 mod duties;
 mod housekeeping;
 mod imports;
+mod message_texts;
 mod message_topics;
 mod messages;
 mod processes;

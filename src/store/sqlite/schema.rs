@@ -263,7 +263,8 @@ const FROM_6_TO_7: &str = "
 /// that nobody who lists calls passes over them: a delivery's own number less 2^60. `open` counts a message's
 /// deliveries that are not over. A publisher that begins in the past lacks what comes after `caught_up_to`, until that
 /// is null; `promised` has the numbers that were told for such publishers, by their ids, as JSON. What waits for a
-/// publisher in `message_discards` goes away.
+/// publisher in `message_discards` goes away. `message_texts` has the texts of messages up to `texts_to` that are not
+/// large.
 const FROM_7_TO_8: &str = "
     ALTER TABLE calls ADD COLUMN message INTEGER;
     CREATE INDEX calls_by_message ON calls (message) WHERE message IS NOT NULL;
@@ -289,8 +290,13 @@ const FROM_7_TO_8: &str = "
     CREATE INDEX messages_by_topic ON messages (topic_id, number);
     CREATE INDEX messages_closed ON messages (number) WHERE open = 0;
 
+    CREATE INDEX messages_large ON messages (number) WHERE length(content) > 65536;
+    CREATE VIRTUAL TABLE message_texts USING fts5(
+        content, content='messages', content_rowid='number', tokenize='trigram', detail='none', columnsize=0
+    );
+
     CREATE TABLE message_room (
-        last INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0
+        texts_to INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0
     );
     INSERT INTO message_room DEFAULT VALUES;
     INSERT INTO call_room (kind) VALUES ('message');
@@ -299,6 +305,11 @@ const FROM_7_TO_8: &str = "
     END;
     CREATE TRIGGER messages_give_room AFTER DELETE ON messages BEGIN
         UPDATE message_room SET messages = messages - 1, bytes = bytes - length(old.content);
+    END;
+    CREATE TRIGGER message_texts_go AFTER DELETE ON messages
+    WHEN length(old.content) <= 65536 AND old.number <= (SELECT texts_to FROM message_room) BEGIN
+        INSERT INTO message_texts (message_texts, rowid, content)
+        VALUES ('delete', old.number, CAST(old.content AS TEXT));
     END;
     CREATE TRIGGER deliveries_end AFTER UPDATE OF over ON calls
     WHEN new.message IS NOT NULL AND (old.over IS NULL) <> (new.over IS NULL) BEGIN
