@@ -11,6 +11,7 @@ mod certificate;
 mod clock;
 mod dial;
 mod finding;
+mod messages;
 mod processes;
 mod queues;
 mod settings;
@@ -43,7 +44,8 @@ pub struct DoctorArgs {
 
 const AFTER_HELP: &str = "\
 Checks the settings, the store, the bus, the clock, certificates, the callbacks of all subscribers,
-their queues and calls, and says what to do about each finding. Changes nothing.
+their queues, calls, messages, the PostgreSQL of their history and Google Pub/Sub, and says what to do
+about each finding. Changes nothing.
 
 It reads the settings as `routemaster serve` does: environment, .env and flags. So run it as the bus
 is run: on the same machine, as the same user, in the same directory, with the same environment.
@@ -106,6 +108,7 @@ pub async fn run(
     let now_ms = visit.pong.map_or_else(|| Clock::system().now_ms(), |pong| pong.bus_now_ms());
     findings.extend(queues::check(subscriptions, now_ms / 1000));
     findings.extend(calls::check(visit.calls.as_ref(), now_ms));
+    findings.extend(messages::check(visit.messages.as_ref(), survey).await);
     tell(findings, args.json)
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::calls::Unwell;
 use super::clock::Pong;
 use super::finding::Finding;
+use super::messages::UnwellMessages;
 use crate::bus::clock::Clock;
 use crate::bus::process::Process;
 use crate::cli::connect::{Answer, Bus};
@@ -26,6 +27,7 @@ pub struct Visit {
     pub subscriptions: Option<Vec<Subscription>>,
     pub processes: Option<Vec<Process>>,
     pub calls: Option<Unwell>,
+    pub messages: Option<UnwellMessages>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,7 @@ impl Visit {
         self.subscriptions = Some(subscriptions);
         self.processes = Some(monitoring::processes(bus).await.map_err(failed)?);
         self.calls = Some(Unwell::at(bus).await.map_err(failed)?);
+        self.messages = Some(UnwellMessages::at(bus).await.map_err(failed)?);
         Ok(())
     }
 }

@@ -103,6 +103,15 @@ impl PubSub {
         Self { client, endpoint, project: OnceCell::new_with(project), tokens }
     }
 
+    /// Looks whether it lets us in; the project.
+    ///
+    /// # Errors
+    /// If no token, or no project, is to be had.
+    pub async fn look(&self) -> Result<String, PubSubError> {
+        self.token().await?;
+        self.project().await.map(str::to_owned)
+    }
+
     /// Publishes messages in their order, in as many requests as they need. If one fails, nothing after it is sent,
     /// so that what is sent again comes in order too.
     ///
