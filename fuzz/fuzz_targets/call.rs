@@ -10,7 +10,8 @@ const FOREVER: Persistence = Persistence { requeue: true, max_attempts: None, gi
 fuzz_target!(|body: &[u8]| {
     for dialect in [Dialect::Original, Dialect::Ours] {
         let Ok(call) = Call::parse(body, dialect) else { continue };
-        let kept = Order::read(CallKind::Call, &call.request.title(), &call.content(), (FOREVER, ""));
+        let kept =
+            Order::read(CallKind::Call, &call.request.title(), &call.content(), (FOREVER, ""));
         let kept = kept.expect("what was taken is kept");
         assert_eq!((&kept.request, kept.persistence), (&call.request, call.persistence));
         assert!(kept.request.url.parse::<http::Uri>().is_ok());

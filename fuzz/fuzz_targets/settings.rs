@@ -15,8 +15,7 @@ fuzz_target!(|lines: &str| {
     let pairs = lines.lines().filter_map(|line| line.split_once('='));
     let environment: HashMap<String, String> =
         pairs.map(|(key, value)| (name(key), value.to_owned())).collect();
-    let sources =
-        Sources { flags: &|_| None, environment: &|name| environment.get(name).cloned() };
+    let sources = Sources { flags: &|_| None, environment: &|name| environment.get(name).cloned() };
     if let Err(error) = Settings::load(&sources) {
         assert!(!error.to_string().is_empty());
     }

@@ -9,7 +9,7 @@ mod publisher;
 mod text;
 mod topic;
 
-pub use content::{Attributes, MessageContent, MessageForm, NewMessages, Payload};
+pub use content::{Attributes, KEPT_MAX, MessageContent, MessageForm, NewMessages, Payload};
 pub use params::{Faults, NotTaken};
 pub use publisher::{NewPublisher, PublisherChange, PublisherTarget, TargetKind, Terms};
 pub use text::MessageText;

@@ -1,5 +1,5 @@
 //! Messages, and what each publisher has of them to forward (contract §11). What a publisher has to forward is a call
-//! of its own kind, whose destination is the publisher; see [`Calls`](super::Calls).
+//! of its own kind, whose destination is the publisher; see [`Calls`].
 
 use std::time::Duration;
 

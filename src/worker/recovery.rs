@@ -33,6 +33,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest answer of an origin, in bytes.
 const ANSWER_MAX: usize = 8_000_000;
+/// How many messages one element may have.
+const BULK_MAX: usize = 3_000;
 /// How many origins are asked at once.
 const AT_ONCE: usize = 8;
 /// The longest id of an element, in characters.
@@ -225,7 +227,7 @@ fn group(new: NewMessages, sender: ClientToken, once: String) -> NewMessageGroup
     NewMessageGroup {
         topic: new.topic,
         sender,
-        contents: new.contents.iter().map(|content| content.to_bytes()).collect(),
+        contents: new.contents,
         at_ms: None,
         once: Some(once),
         only: None,
@@ -253,7 +255,7 @@ fn read(json: &str) -> Option<(String, Vec<NewMessages>)> {
         payloads.iter().map(|payload| one(payload.get(), MessageForm::One)).collect();
     let all = match each {
         Some(each) => each,
-        None => vec![one(json, MessageForm::Bulk)?],
+        None => vec![one(json, MessageForm::Bulk(BULK_MAX))?],
     };
     Some((id, all))
 }

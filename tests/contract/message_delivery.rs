@@ -118,6 +118,30 @@ on_both_stores!(a_message_goes_to_each_publisher_as_postoffice_sent_it, |store| 
     assert!(log.contains("forwarded a message") && !log.contains("s3cr3t"), "{log}");
 });
 
+on_both_stores!(a_request_is_not_multiplied_without_a_bound, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let demo = server.client("demo").beside_the_api();
+    add_topic(&demo, "t").await;
+    for n in 0..11 {
+        let target = format!("https://service-{n}.example/");
+        add_publisher(&demo, "t", &target, json!({"active": false})).await;
+    }
+    let bulk = async |messages: usize, attribute: usize, status: u16| {
+        let attributes = json!({"a": "x".repeat(attribute)});
+        let body =
+            json!({"topic": "t", "payload": vec![json!({}); messages], "attributes": attributes});
+        demo.post("/api/bulk_messages", body.to_string()).await.expect(status).json()
+    };
+    let refused = bulk(1_000, 1_000_000, 413).await;
+    assert!(refused["data"]["errors"].as_str().unwrap().contains("more than 16 MB"), "{refused}");
+    let refused = bulk(2_728, 1, 406).await;
+    assert!(refused["data"]["errors"].as_str().unwrap().ends_with("at most 2727"), "{refused}");
+    let kept = bulk(2_727, 1, 201).await;
+    assert_eq!(kept["result"].as_array().unwrap().len(), 2_727 * 11);
+    assert_eq!(kept["messages"].as_array().unwrap().len(), 2_727);
+});
+
 on_both_stores!(many_messages_come_at_once_or_none, |store| async move {
     let bus = Bus::new(&store).set("MAX_BULK_MESSAGES", "3");
     let server = bus.serve().await;

@@ -14,6 +14,13 @@ use crate::api::state::{Api, Shared};
 use crate::bus::message::{MessageForm, NewMessages};
 use crate::store::{AcceptedMessage, MessagesAccepted, NewMessageGroup, StoreError};
 
+/// How many messages may wait for how many publishers by one request: [`max_bulk_messages`] for ten of them.
+///
+/// [`max_bulk_messages`]: crate::config::Settings::max_bulk_messages
+const DELIVERIES_MAX: usize = 30_000;
+/// So few messages that it is not counted who forwards them.
+const CERTAINLY_FEW: usize = 100;
+
 /// A message that was taken.
 #[derive(Serialize, ToSchema)]
 pub struct TakenMessage {
@@ -112,7 +119,7 @@ async fn take_one(
     responses(
         (status = 201, description = "they are kept", body = TakenMessages),
         (status = 406, description = "more than MAX_BULK_MESSAGES, or an unknown topic", body = Body),
-        (status = 413, description = "the body is larger than 8 MB", body = Body),
+        (status = 413, description = "the body is larger than 8 MB, or what is kept than 16 MB", body = Body),
         MessageRefusal,
     ),
 )]
@@ -121,13 +128,9 @@ pub async fn bulk(
     request: Request,
 ) -> Result<(StatusCode, Json<TakenMessages>), MessageRefusal> {
     let (requester, body) = Requester::of(&api, request).await?;
-    let new = NewMessages::parse(&body, MessageForm::Bulk)?;
+    let new = NewMessages::parse(&body, MessageForm::Bulk(api.settings.max_bulk_messages))?;
     let not_acceptable = |text: &str| MessageRefusal::text(StatusCode::NOT_ACCEPTABLE, text);
-    let max = api.settings.max_bulk_messages;
-    if new.contents.len() > max {
-        let text = format!("at most {max} messages are taken at once (MAX_BULK_MESSAGES)");
-        return Err(not_acceptable(&text));
-    }
+    bounded(&api, &new, not_acceptable).await?;
     let kept = match keep(&api, &requester, new).await? {
         MessagesAccepted::Kept(kept) => kept,
         MessagesAccepted::UnknownTopic => return Err(not_acceptable("there is no such topic")),
@@ -139,6 +142,32 @@ pub async fn bulk(
     Ok((StatusCode::CREATED, Json(TakenMessages { result, messages })))
 }
 
+/// Refuses what would be too much for the store at once: each publisher of the topic has each message to forward.
+async fn bounded(
+    api: &Api,
+    new: &NewMessages,
+    not_acceptable: impl Fn(&str) -> MessageRefusal,
+) -> Result<(), MessageRefusal> {
+    let messages = new.contents.len();
+    if messages <= CERTAINLY_FEW {
+        return Ok(());
+    }
+    let topics = api.store.message_topics().await?;
+    let Some(topic) = topics.into_iter().find(|topic| topic.name == new.topic) else {
+        return Ok(());
+    };
+    let publishers = api.store.message_publishers().await?;
+    let publishers = publishers.iter().filter(|publisher| publisher.topic_id == topic.id).count();
+    if messages * publishers <= DELIVERIES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "{messages} messages for {publishers} publishers are too many at once: send at most {}",
+        DELIVERIES_MAX / publishers
+    );
+    Err(not_acceptable(&text))
+}
+
 async fn keep(
     api: &Api,
     requester: &Requester,
@@ -147,7 +176,7 @@ async fn keep(
     let group = NewMessageGroup {
         topic: new.topic,
         sender: requester.client.clone(),
-        contents: new.contents.iter().map(|content| content.to_bytes()).collect(),
+        contents: new.contents,
         at_ms: new.at,
         once: None,
         only: None,

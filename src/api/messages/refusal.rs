@@ -72,6 +72,14 @@ impl From<NotTaken> for MessageRefusal {
         match not_taken {
             NotTaken::NoObject(rejection) => Self::detail(StatusCode::BAD_REQUEST, rejection),
             NotTaken::Faulty(faults) => Self::fields(StatusCode::BAD_REQUEST, faults),
+            NotTaken::TooMany(max) => {
+                let text = format!("at most {max} messages are taken at once (MAX_BULK_MESSAGES)");
+                Self::text(StatusCode::NOT_ACCEPTABLE, &text)
+            }
+            NotTaken::TooLarge => {
+                let text = "these messages come to more than 16 MB, because each has the attributes: send fewer at once";
+                Self::text(StatusCode::PAYLOAD_TOO_LARGE, text)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -14,6 +15,9 @@ use crate::bus::json::Members;
 
 /// Text by name, which Google Pub/Sub has beside a message's data.
 pub type Attributes = BTreeMap<String, String>;
+
+/// How many bytes the messages of one request come to, at most. Each is kept with the attributes, which come once.
+pub const KEPT_MAX: usize = 16_000_000;
 
 /// The JSON of an object or an array, as it was sent.
 #[derive(Clone, Debug)]
@@ -49,7 +53,8 @@ pub struct MessageContent {
 #[derive(Clone, Debug)]
 pub struct NewMessages {
     pub topic: MessageTopicName,
-    pub contents: Vec<MessageContent>,
+    /// Each as [`MessageContent::to_bytes`] writes it.
+    pub contents: Vec<Bytes>,
     /// When they are forwarded, in milliseconds since the epoch; nothing, or what is past: now.
     pub at: Option<u64>,
 }
@@ -58,8 +63,8 @@ pub struct NewMessages {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageForm {
     One,
-    /// `payload` is an array of messages.
-    Bulk,
+    /// `payload` is an array of so many messages, at most.
+    Bulk(usize),
     /// `schedule_at` says when.
     Scheduled,
 }
@@ -74,15 +79,14 @@ impl NewMessages {
         let topic = params.text("topic").map(|name| MessageTopicName::from_checked(&name));
         let attributes = attributes(&mut params);
         let payloads = match form {
-            MessageForm::Bulk => several(&mut params),
+            MessageForm::Bulk(max) => several(&mut params, max)?,
             MessageForm::One | MessageForm::Scheduled => one(&mut params).map(|one| vec![one]),
         };
         let at = if form == MessageForm::Scheduled { moment(&mut params) } else { None };
         params.finish()?;
         match (topic, payloads, attributes) {
             (Some(topic), Some(payloads), Some(attributes)) => {
-                let content = |payload| MessageContent { payload, attributes: attributes.clone() };
-                Ok(Self { topic, contents: payloads.into_iter().map(content).collect(), at })
+                Ok(Self { topic, contents: contents(&payloads, &attributes)?, at })
             }
             // Whatever is not there was noted as a fault.
             _ => Err(NotTaken::Faulty(Default::default())),
@@ -103,20 +107,36 @@ fn one(params: &mut Params) -> Option<Payload> {
     payload
 }
 
-fn several(params: &mut Params) -> Option<Vec<Payload>> {
+fn several(params: &mut Params, max: usize) -> Result<Option<Vec<Payload>>, NotTaken> {
     let Some(value) = params.get("payload") else {
         params.fault("payload", "can't be blank");
-        return None;
+        return Ok(None);
     };
+    // Counted before anything is made of them.
+    let number = serde_json::from_str::<Vec<IgnoredAny>>(value.get()).map_or(0, |all| all.len());
+    if number > max {
+        return Err(NotTaken::TooMany(max));
+    }
     let Ok(all) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
         params.fault("payload", "must be an array of messages");
-        return None;
+        return Ok(None);
     };
     let payloads: Option<Vec<_>> = all.into_iter().map(Payload::of).collect();
     if payloads.is_none() {
         params.fault("payload", "must have objects or arrays only");
     }
-    payloads
+    Ok(payloads)
+}
+
+/// What is kept of each, as long as all of it is not too much.
+fn contents(payloads: &[Payload], attributes: &Attributes) -> Result<Vec<Bytes>, NotTaken> {
+    let mut left = KEPT_MAX;
+    let mut content = |payload: &Payload| {
+        let bytes = kept(&payload.0, attributes);
+        left = left.checked_sub(bytes.len()).ok_or(NotTaken::TooLarge)?;
+        Ok(bytes)
+    };
+    payloads.iter().map(&mut content).collect()
 }
 
 /// An object of strings, `{}` where there is none.
@@ -143,10 +163,15 @@ fn moment(params: &mut Params) -> Option<u64> {
 
 /// As it is kept: the payload as it was sent.
 #[derive(Serialize, Deserialize)]
-struct Kept<'a> {
+struct Kept<'a, A> {
     #[serde(borrow)]
     payload: &'a RawValue,
-    attributes: Attributes,
+    attributes: A,
+}
+
+fn kept(payload: &RawValue, attributes: &Attributes) -> Bytes {
+    // Nothing in it can fail to be written.
+    serde_json::to_vec(&Kept { payload, attributes }).unwrap_or_default().into()
 }
 
 impl MessageContent {
@@ -157,14 +182,12 @@ impl MessageContent {
     }
 
     pub fn to_bytes(&self) -> Bytes {
-        let kept = Kept { payload: &self.payload.0, attributes: self.attributes.clone() };
-        // Nothing in it can fail to be written.
-        serde_json::to_vec(&kept).unwrap_or_default().into()
+        kept(&self.payload.0, &self.attributes)
     }
 
     /// `None` if that is no message.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let Kept { payload, attributes } = serde_json::from_slice(bytes).ok()?;
+        let Kept::<'_, Attributes> { payload, attributes } = serde_json::from_slice(bytes).ok()?;
         Some(Self { payload: Payload::of(payload)?, attributes })
     }
 
@@ -206,7 +229,7 @@ mod tests {
 
     fn body(json: &str) -> String {
         let messages = parse(json, MessageForm::One).unwrap();
-        let kept = MessageContent::from_bytes(&messages.contents[0].to_bytes()).unwrap();
+        let kept = MessageContent::from_bytes(&messages.contents[0]).unwrap();
         String::from_utf8(kept.http_body().to_vec()).unwrap()
     }
 
@@ -231,13 +254,26 @@ mod tests {
     #[test]
     fn many_come_in_one_request_and_share_their_attributes() {
         let json = r#"{"topic":"t","payload":[{"n":1},[2],{}],"attributes":{"a":"b"}}"#;
-        let messages = parse(json, MessageForm::Bulk).unwrap();
-        let payloads: Vec<_> = messages.contents.iter().map(|one| one.payload.as_str()).collect();
+        let messages = parse(json, MessageForm::Bulk(3)).unwrap();
+        let kept = messages.contents.iter().map(|bytes| MessageContent::from_bytes(bytes).unwrap());
+        let kept: Vec<_> = kept.collect();
+        let payloads: Vec<_> = kept.iter().map(|one| one.payload.as_str()).collect();
         assert_eq!(payloads, [r#"{"n":1}"#, "[2]", "{}"]);
-        assert!(messages.contents.iter().all(|one| one.attributes["a"] == "b"));
-        assert!(
-            parse(r#"{"topic":"t","payload":[]}"#, MessageForm::Bulk).unwrap().contents.is_empty()
-        );
+        assert!(kept.iter().all(|one| one.attributes["a"] == "b"));
+        let none = parse(r#"{"topic":"t","payload":[]}"#, MessageForm::Bulk(3)).unwrap();
+        assert!(none.contents.is_empty());
+        assert_eq!(parse(json, MessageForm::Bulk(2)).err(), Some(NotTaken::TooMany(2)));
+    }
+
+    #[test]
+    fn attributes_that_all_have_are_not_multiplied_without_a_bound() {
+        let json = |payloads: usize| {
+            let (payload, text) = (vec!["{}"; payloads].join(","), "x".repeat(4_000_000));
+            format!(r#"{{"topic":"t","payload":[{payload}],"attributes":{{"a":"{text}"}}}}"#)
+        };
+        assert_eq!(parse(&json(3), MessageForm::Bulk(3_000)).unwrap().contents.len(), 3);
+        let refused = parse(&json(1_000), MessageForm::Bulk(3_000)).err();
+        assert_eq!(refused, Some(NotTaken::TooLarge));
     }
 
     #[test]
@@ -267,8 +303,8 @@ mod tests {
                 &["attributes", "topic"],
             ),
             (r#"{"topic":"t","payload":{},"attributes":[]}"#, MessageForm::One, &["attributes"]),
-            (r#"{"topic":"t","payload":{}}"#, MessageForm::Bulk, &["payload"]),
-            (r#"{"topic":"t","payload":[{},1]}"#, MessageForm::Bulk, &["payload"]),
+            (r#"{"topic":"t","payload":{}}"#, MessageForm::Bulk(9), &["payload"]),
+            (r#"{"topic":"t","payload":[{},1]}"#, MessageForm::Bulk(9), &["payload"]),
         ] {
             let Err(NotTaken::Faulty(Faults(faults))) = parse(json, form) else { panic!("{json}") };
             assert_eq!(faults.keys().copied().collect::<Vec<_>>(), fields, "{json}");

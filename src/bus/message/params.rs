@@ -42,6 +42,10 @@ pub enum NotTaken {
     /// It is no JSON object.
     NoObject(Rejection),
     Faulty(Faults),
+    /// More messages than this.
+    TooMany(usize),
+    /// What its messages come to is more than [`KEPT_MAX`](super::KEPT_MAX).
+    TooLarge,
 }
 
 impl From<Rejection> for NotTaken {

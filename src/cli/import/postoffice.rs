@@ -404,6 +404,7 @@ fn reason(error: NotTaken) -> String {
     match error {
         NotTaken::NoObject(rejection) => rejection.to_string(),
         NotTaken::Faulty(faults) => serde_json::to_string(&faults).unwrap_or_default(),
+        NotTaken::TooMany(_) | NotTaken::TooLarge => "it is too large".to_owned(),
     }
 }
 
