@@ -54,7 +54,7 @@ enum Subcommands {
     Doctor(DoctorArgs),
     /// Print the script that lets a shell complete these commands
     Completions(CompletionsArgs),
-    /// Move in from a Ruby Routemaster: topics, tokens, subscribers and queued events from its Redis
+    /// Move in from a Ruby Routemaster, a Postoffice, a call proxy or a postback service, with what waits there
     #[command(after_help = help::IMPORT)]
     Import(ImportArgs),
     /// Measure a bus: how much goes through, how long it takes, and whether all of it arrives

@@ -160,7 +160,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         return print_json(&publishers);
     }
     if publishers.is_empty() {
-        note!("there is no message publisher");
+        note!("there is no message publisher that this token may see; the root key sees all");
         return Ok(());
     }
     let topics = all(&bus, "/api/topics").await?;

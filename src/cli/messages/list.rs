@@ -45,6 +45,7 @@ pub struct Filter {
 pub enum State {
     /// Not tried yet.
     Waiting,
+    /// On its way.
     Sending,
     /// Tried, and to be tried again.
     Failing,
@@ -127,7 +128,7 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
         return print_json(&messages);
     }
     if messages.is_empty() {
-        note!("there is no such message");
+        note!("there is no such message that this token may see; the root key sees all");
         return Ok(());
     }
     let columns = ["ID", "TOPIC", "AGE", "STATE", "PAYLOAD", "ERROR"];
