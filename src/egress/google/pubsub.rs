@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::answer::{read_body, told};
 use super::tokens::{NoToken, Tokens};
-use crate::causes;
 
 /// The most messages, and bytes of what they carry, that one request may have. Google takes 10 MB of JSON.
 const MESSAGES_MAX: usize = 1000;
@@ -227,26 +227,6 @@ fn error_text(answer: &str) -> String {
     let said = serde_json::from_str::<ErrorBody>(answer).map(|body| body.error.message);
     let text = said.unwrap_or_else(|_| answer.to_owned());
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
-}
-
-/// A body as far as it is read; what does not come is no failure.
-pub(super) async fn read_body(mut response: reqwest::Response, max: usize) -> String {
-    let mut read = Vec::new();
-    while let Ok(Some(part)) = response.chunk().await {
-        read.extend_from_slice(&part[..part.len().min(max - read.len())]);
-        if read.len() >= max {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&read).into_owned()
-}
-
-/// Why a request has no answer, without its URL.
-pub(super) fn told(error: &reqwest::Error) -> String {
-    match error.is_timeout() {
-        true => "no answer in time".into(),
-        false => causes::root(error).to_string(),
-    }
 }
 
 #[cfg(test)]

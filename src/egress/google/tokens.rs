@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::form_urlencoded;
 
-use super::pubsub::read_body;
+use super::answer::{read_body, told};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -164,7 +164,7 @@ impl Tokens {
 
 async fn answer(request: reqwest::RequestBuilder, from: &str) -> Result<String, NoToken> {
     let failed = |why: String| NoToken(format!("{from}: {why}"));
-    let response = request.send().await.map_err(|error| failed(super::pubsub::told(&error)))?;
+    let response = request.send().await.map_err(|error| failed(told(&error)))?;
     let status = response.status();
     let text = read_body(response, ANSWER_MAX).await;
     if !status.is_success() {

@@ -1,17 +1,15 @@
 //! History in PostgreSQL: what is kept is found by each filter, the newest first, and goes by days.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::fixture::client;
+use super::history_fixture::{options, postgres};
 use super::journal::entry;
-use super::postgres_server::Postgres;
 use crate::bus::call::CallState;
 use crate::bus::clock::Clock;
 use crate::bus::message::MessageText;
-use crate::egress::postgres::{self, PostgresOptions};
 use crate::history::postgres::PostgresHistory;
 use crate::history::{HistoryQuery, MessageHistory};
 use crate::journal::{Entry, Journal, JournalBounds, JournalQuery};
@@ -20,20 +18,6 @@ use crate::store::{MessageDelivery, MessageRecord};
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Some day.
 const NOW_MS: u64 = 20_000 * DAY_MS + 1000;
-
-pub fn postgres() -> (Arc<PostgresHistory>, Postgres) {
-    let _ = crate::tls::install_provider();
-    let server = Postgres::start();
-    (PostgresHistory::new(options(&server)), server)
-}
-
-fn options(server: &Postgres) -> PostgresOptions {
-    PostgresOptions {
-        config: postgres::read(&server.url()).unwrap(),
-        ca_files: Vec::new(),
-        connect_timeout: Duration::from_secs(5),
-    }
-}
 
 fn message(number: u64, topic_id: u64, received_ms: u64, text: &str) -> MessageRecord {
     let delivery = MessageDelivery {

@@ -89,7 +89,7 @@ fn redis() -> (Arc<dyn Journal>, Backend) {
 
 #[cfg(feature = "postgres")]
 fn postgres() -> (Arc<dyn Journal>, Backend) {
-    let (history, server) = super::history::postgres();
+    let (history, server) = super::history_fixture::postgres();
     (history, Backend::Postgres { _server: server })
 }
 

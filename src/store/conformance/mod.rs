@@ -11,6 +11,8 @@ mod directory;
 pub(crate) mod fixture;
 #[cfg(feature = "postgres")]
 mod history;
+#[cfg(feature = "postgres")]
+mod history_fixture;
 mod imports;
 mod journal;
 mod message_topics;

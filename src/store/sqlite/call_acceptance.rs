@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::calls;
+use super::destinations;
 use crate::bus::call::Due;
 use crate::store::calls::{CALL_OVERHEAD, FORGOTTEN_FOR_ROOM};
 use crate::store::{Accepted, CallKey, CallTitle, NewCall};
@@ -120,7 +120,7 @@ fn insert(db: &Connection, call: &NewCall, now_ms: i64) -> rusqlite::Result<()> 
         title,
         &call.content[..],
     ])?;
-    calls::expect(db, &call.destination, due_ms)
+    destinations::expect(db, &call.destination, due_ms)
 }
 
 /// The number of a title that calls share.

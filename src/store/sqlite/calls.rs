@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::SqliteStore;
 use super::batches::{clock_was_set_back, from_ms};
 use super::call_acceptance;
+use super::destinations;
 use super::message_topics;
 use super::writer::Durability;
 use crate::bus::call::{CallId, CallKind, CallState};
@@ -152,32 +153,6 @@ fn as_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Works out when a destination's next call is due, and forgets one that has none.
-pub(super) fn reschedule(db: &Connection, destination: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "UPDATE destinations SET due_ms = (
-             SELECT min(due_ms) FROM calls WHERE destination = ?1 AND due_ms IS NOT NULL)
-         WHERE name = ?1",
-    )?
-    .execute([destination])?;
-    db.prepare_cached(
-        "DELETE FROM destinations
-         WHERE name = ?1 AND due_ms IS NULL AND in_flight = 0",
-    )?
-    .execute([destination])?;
-    Ok(())
-}
-
-/// Lets a destination be looked at from then on.
-pub(super) fn expect(db: &Connection, destination: &str, due_ms: i64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO destinations (name, due_ms, publisher) VALUES (?1, ?2, ?3)
-         ON CONFLICT (name) DO UPDATE SET due_ms = min(coalesce(due_ms, ?2), ?2)",
-    )?
-    .execute(params![destination, due_ms, publisher_of(destination)])?;
-    Ok(())
-}
-
 /// Destinations, with the publishers that some of them are.
 const WITH_PUBLISHERS: &str = "destinations LEFT JOIN message_publishers p ON p.id = publisher";
 /// For how many more calls there is a place at one: `?1` while it fails, else `?2`, or for a publisher `?3` for
@@ -242,7 +217,7 @@ fn claim(
     touched.sort_unstable();
     touched.dedup();
     for index in touched {
-        reschedule(db, &due[index].0)?;
+        destinations::reschedule(db, &due[index].0)?;
         let Some(id) = publisher_of(&due[index].0) else { continue };
         let publisher = message_topics::publisher(db, id)?.map(Arc::new);
         for call in calls.iter_mut().filter(|call| call.destination == due[index].0) {
@@ -294,7 +269,7 @@ fn end_old_leases(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
         if cancelled {
             db.prepare_cached("DELETE FROM calls WHERE number = ?1")?.execute([number])?;
         }
-        reschedule(db, &destination)?;
+        destinations::reschedule(db, &destination)?;
     }
     Ok(())
 }
@@ -438,7 +413,7 @@ fn settle(
         )?
         .execute(params![number, over, now_ms, settlement.status, settlement.reason])?;
     }
-    reschedule(db, &destination)?;
+    destinations::reschedule(db, &destination)?;
     Ok(CallSettled::Recorded)
 }
 
@@ -499,7 +474,7 @@ fn retry(db: &Connection, key: &CallKey, now_ms: i64) -> rusqlite::Result<bool> 
         .optional()?;
     let Some(destination) = destination else { return Ok(false) };
     // One whose calls were all over is not known any more.
-    expect(db, &destination, now_ms)?;
+    destinations::expect(db, &destination, now_ms)?;
     Ok(true)
 }
 
@@ -519,7 +494,7 @@ fn cancel(db: &Connection, key: &CallKey) -> rusqlite::Result<CallCancelled> {
         .query_row(key, |row| row.get(0))
         .optional()?;
     let Some(destination) = gone else { return Ok(CallCancelled::Unknown) };
-    reschedule(db, &destination)?;
+    destinations::reschedule(db, &destination)?;
     Ok(CallCancelled::Gone)
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::time::Instant;
 
 use super::SqliteStore;
-use super::calls;
+use super::destinations;
 use super::message_texts;
 use super::writer::Durability;
 use crate::bus::call::CallState;
@@ -301,7 +301,7 @@ fn insert_delivery(
 
 /// Lets a publisher's deliveries be looked for from then on.
 fn expect(db: &Connection, publisher: u64, due_ms: u64) -> rusqlite::Result<()> {
-    calls::expect(db, &publisher_destination(publisher), due_ms as i64)
+    destinations::expect(db, &publisher_destination(publisher), due_ms as i64)
 }
 
 fn counts(db: &Connection) -> rusqlite::Result<MessageCounts> {
@@ -375,7 +375,7 @@ fn erase(db: &Connection, number: i64) -> rusqlite::Result<bool> {
         .query_map([number], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for destination in waited {
-        calls::reschedule(db, &destination)?;
+        destinations::reschedule(db, &destination)?;
     }
     let gone = db.prepare_cached("DELETE FROM messages WHERE number = ?1")?.execute([number])?;
     Ok(gone > 0)
@@ -396,7 +396,7 @@ fn discard(db: &Connection) -> rusqlite::Result<u64> {
                      SELECT number FROM calls WHERE destination = ?1 AND due_ms IS NOT NULL LIMIT ?2)",
             )?
             .execute(params![destination, left as u64])?;
-        calls::reschedule(db, &destination)?;
+        destinations::reschedule(db, &destination)?;
         if discarded >= MESSAGES_AT_ONCE {
             break;
         }

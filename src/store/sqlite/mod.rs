@@ -8,6 +8,7 @@
 mod batches;
 mod call_acceptance;
 mod calls;
+mod destinations;
 mod directory;
 mod due;
 mod duties;
