@@ -489,6 +489,9 @@ async fn a_lease_that_ran_out_is_taken_over() {
 async fn a_clock_that_is_set_back_holds_no_call_up() {
     let f = &Fixture::sqlite();
     f.pass(HOUR).await;
+    let minute = Duration::from_secs(60);
+    accept(f, &[call_to("https://c.example:443", "paused")]).await;
+    settle(f, &claim(f, 1).await[0], CallOutcome::Failed { retry_in: minute }).await;
     accept(f, &[call("leased")]).await;
     claim(f, 10).await;
     let later = NewCall { due: Due::In(HOUR), ..call("later") };
@@ -497,8 +500,8 @@ async fn a_clock_that_is_set_back_holds_no_call_up() {
     assert!(next_due(f).await.unwrap() < Duration::from_secs(1));
     f.pass(Duration::from_secs(1)).await;
     assert_eq!(ids(&claim(f, 10).await), ["due"]);
-    f.pass(LEASE).await;
-    assert_eq!(ids(&claim(f, 10).await), ["leased", "due"]);
+    f.pass(LEASE.max(minute)).await;
+    assert_eq!(ids(&claim(f, 10).await), ["paused", "leased", "due"]);
     assert!(next_due(f).await.unwrap() > Duration::ZERO);
     assert_eq!(state(f, "later").await, Some(CallState::Waiting));
 }
@@ -507,17 +510,21 @@ async fn a_clock_that_is_set_back_holds_no_call_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_whose_clock_is_set_back_holds_no_call_up() {
     let mut f = Fixture::redis();
+    accept(&f, &[call_to("https://c.example:443", "paused")]).await;
+    settle(&f, &claim(&f, 1).await[0], CallOutcome::Failed { retry_in: HOUR }).await;
     accept(&f, &[call("due"), NewCall { due: Due::In(2 * HOUR), ..call("later") }]).await;
     let ahead = f.now_ms() + HOUR.as_millis() as u64;
-    let text = ahead.to_string();
+    let (text, after_a_pause) = (ahead.to_string(), (ahead + 10_000).to_string());
     for command in [
         &["ZADD", "rm:{0}:calls_waiting:https://a.example:443", &text, "shop/due"][..],
+        &["ZADD", "rm:{0}:calls_waiting:https://c.example:443", &after_a_pause, "shop/paused"],
         &["ZADD", "rm:{0}:destinations_due", &text, "https://a.example:443"],
         &["SET", "rm:{0}:call_clock", &text],
     ] {
         f.server().command(command).unwrap();
     }
     assert_eq!(ids(&claim(&f, 10).await), ["due"]);
+    assert!(next_due(&f).await.unwrap() <= Duration::from_secs(10), "a pause is no longer");
     assert_eq!(state(&f, "later").await, Some(CallState::Waiting));
 }
 

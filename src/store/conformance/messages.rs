@@ -368,6 +368,21 @@ async fn messages_are_listed_the_newest_first(f: &Fixture) {
     assert!(list(u64::MAX, Some(99), 10).await.0.is_empty());
 }
 
+/// On SQLite, whose time can be moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_the_clock_was_set_back_is_no_scheduled_message() {
+    let f = &Fixture::sqlite();
+    let hour = Duration::from_secs(3600);
+    f.pass(hour).await;
+    add_topic(f, "t").await;
+    send(f, "t", &["old"]).await;
+    f.set_back(hour);
+    assert!(claim(f).await.is_empty());
+    add(f, "t", "http://a.example/1", r#","from_now":false"#).await;
+    assert_eq!(catch_up(f).await, 1);
+    assert_eq!(texts(&claim(f).await), ["old"]);
+}
+
 async fn a_publisher_that_begins_in_the_past_gets_everything_once(f: &Fixture) {
     add_topic(f, "t").await;
     add_topic(f, "other").await;

@@ -235,15 +235,18 @@ fn claim(
     Ok(CallClaim { calls, next_due: next_due.map(|due_ms| from_ms(due_ms - now_ms)) })
 }
 
-/// A clock that was set back must not hold up what was due before, nor let leases last. What was not due yet waits
-/// longer: its time may be one that its caller has named.
+/// A clock that was set back must not hold up what was due before, nor a pause after an attempt, nor let leases last.
+/// What was not due yet waits longer: its time may be one that its caller has named.
 fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     if let Some(seen) = clock_was_set_back(db, "call clock", now_ms)? {
         let by = seen - now_ms;
         // The time is noted in steps, by claims that come every second.
         let last = seen + 2 * as_ms(CLOCK_STEP);
         db.execute("UPDATE calls SET lease_ms = lease_ms - ?1 WHERE lease_ms IS NOT NULL", [by])?;
-        db.execute("UPDATE calls SET due_ms = due_ms - ?1 WHERE due_ms <= ?2", [by, last])?;
+        db.execute(
+            "UPDATE calls SET due_ms = due_ms - ?1 WHERE due_ms <= ?2 OR due_ms IS NOT NULL AND attempts > 0",
+            [by, last],
+        )?;
         db.execute(
             "UPDATE destinations SET due_ms = (
                  SELECT min(due_ms) FROM calls WHERE destination = name AND due_ms IS NOT NULL)",

@@ -442,18 +442,21 @@ fn give(
     }
     let next: Vec<(i64, u64, Option<String>)> = if from_history.is_empty() {
         db.prepare_cached(
-            "SELECT number, due_ms, promised FROM messages WHERE topic_id = ?1 AND number > ?2
+            "SELECT number, received_ms, due_ms, promised FROM messages WHERE topic_id = ?1 AND number > ?2
              ORDER BY number LIMIT ?3",
         )?
         .query_map(params![topic_id, caught_up_to, room as u64], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            let due_ms = due_again(row.get(1)?, row.get(2)?, now_ms);
+            Ok((row.get(0)?, due_ms, row.get(3)?))
         })?
         .collect::<rusqlite::Result<_>>()?
     } else {
         let wanted = from_history.iter().filter(|message| message.number > caught_up_to);
         let wanted: Vec<&MessageRecord> = wanted.take(room).collect();
         wanted.iter().try_for_each(|message| bring_back(db, message))?;
-        wanted.iter().map(|message| (message.number as i64, message.due_ms, None)).collect()
+        let due_ms =
+            |message: &MessageRecord| due_again(message.received_ms, message.due_ms, now_ms);
+        wanted.iter().map(|message| (message.number as i64, due_ms(message), None)).collect()
     };
     for (message, due_ms, promised) in &next {
         let promised: Option<BTreeMap<u64, i64>> =
@@ -473,6 +476,13 @@ fn give(
     db.prepare_cached("UPDATE message_publishers SET caught_up_to = ?2 WHERE id = ?1")?
         .execute(params![publisher, (!is_all).then_some(last)])?;
     Ok(next.len())
+}
+
+/// When a message is due at one more publisher. What nobody scheduled is due now, also if the clock has been set back
+/// since it came.
+fn due_again(received_ms: u64, due_ms: u64, now_ms: u64) -> u64 {
+    let is_scheduled = due_ms > received_ms;
+    if is_scheduled { due_ms } else { due_ms.min(now_ms) }
 }
 
 /// Keeps a message here again that was in history.

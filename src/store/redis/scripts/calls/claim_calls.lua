@@ -48,8 +48,8 @@ local function set_back(set, last, by)
   end
 end
 
--- A clock that was set back must not hold up what was due before, nor let leases last. What was not due yet waits
--- longer: its time may be one that its caller has named.
+-- A clock that was set back must not hold up what was due before, nor a pause after an attempt, nor let leases last. What
+-- was not due yet waits longer: its time may be one that its caller has named.
 local function follow_clock(step)
   local seen = tonumber(redis.call('GET', P .. 'call_clock') or 0)
   if now < seen - step then
@@ -62,7 +62,12 @@ local function follow_clock(step)
     set_back(CALLS_LEASED, '+inf', seen - now)
     for name in pairs(destinations) do
       -- The time is noted in steps, by claims that come every second.
-      set_back(waiting_key(name), text(seen + 2 * step), seen - now)
+      local waiting, last = waiting_key(name), text(seen + 2 * step)
+      set_back(waiting, last, seen - now)
+      for _, member in ipairs(redis.call('ZRANGEBYSCORE', waiting, '(' .. last, '+inf')) do
+        local attempts = tonumber(redis.call('HGET', call_key(member), 'attempts') or 0)
+        if attempts > 0 then redis.call('ZINCRBY', waiting, text(now - seen), member) end
+      end
       reschedule(name)
     end
   end

@@ -33,8 +33,11 @@ end
 local function give(message)
   local key = message_key(message)
   local delivery = promised(message) or text(next_numbers(1))
-  local m = redis.call('HMGET', key, 'due', 'deliveries')
-  keep_delivery(delivery, publisher, message, now, tonumber(m[1]))
+  local m = redis.call('HMGET', key, 'due', 'deliveries', 'received')
+  local due = tonumber(m[1])
+  -- What nobody scheduled is due now, also if the clock has been set back since it came.
+  if due <= tonumber(m[3]) then due = math.min(due, now) end
+  keep_delivery(delivery, publisher, message, now, due)
   local pair = delivery .. ':' .. publisher
   redis.call('HSET', key, 'deliveries', m[2] == '' and pair or m[2] .. ' ' .. pair)
   redis.call('HINCRBY', key, 'open', 1)
