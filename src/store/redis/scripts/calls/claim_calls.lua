@@ -64,9 +64,10 @@ local function follow_clock(step)
       -- The time is noted in steps, by claims that come every second.
       local waiting, last = waiting_key(name), text(seen + 2 * step)
       set_back(waiting, last, seen - now)
-      for _, member in ipairs(redis.call('ZRANGEBYSCORE', waiting, '(' .. last, '+inf')) do
-        local attempts = tonumber(redis.call('HGET', call_key(member), 'attempts') or 0)
-        if attempts > 0 then redis.call('ZINCRBY', waiting, text(now - seen), member) end
+      local later = redis.call('ZRANGEBYSCORE', waiting, '(' .. last, '+inf', 'WITHSCORES')
+      for i = 1, #later, 2 do
+        local attempts = tonumber(redis.call('HGET', call_key(later[i]), 'attempts') or 0)
+        if attempts > 0 then redis.call('ZADD', waiting, text(tonumber(later[i + 1]) + now - seen), later[i]) end
       end
       reschedule(name)
     end
