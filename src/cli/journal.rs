@@ -5,11 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use url::form_urlencoded::Serializer;
 
 use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
-use super::refusals::refusal;
+use super::pages;
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::{age, clean};
 use crate::bus::clock::Clock;
@@ -96,12 +95,6 @@ struct Row {
     more: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    entries: Vec<Row>,
-    next: Option<String>,
-}
-
 /// # Errors
 /// If the bus cannot be asked, or refuses.
 pub async fn run(args: JournalArgs) -> anyhow::Result<()> {
@@ -165,10 +158,8 @@ async fn rows(
     since: Option<u64>,
     limit: usize,
 ) -> anyhow::Result<(Vec<Row>, bool)> {
-    let (mut rows, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let mut query = Serializer::new(String::new());
-        for (name, value) in [
+    let path = |more: &pages::More| {
+        let own = [
             ("kind", args.kind.clone()),
             ("subscriber", args.subscriber.clone()),
             ("destination", args.destination.clone()),
@@ -178,24 +169,10 @@ async fn rows(
             ("text", args.text.clone()),
             ("since", since.map(|since| since.to_string())),
             ("until", args.until.map(|until| until.to_string())),
-            ("limit", Some((limit - rows.len()).min(PAGE).to_string())),
-            ("after", after.take()),
-        ] {
-            if let Some(value) = value {
-                query.append_pair(name, &value);
-            }
-        }
-        let answer = bus.get(&format!("/journal?{}", query.finish())).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(bus, &answer, None));
-        }
-        let page: Page = answer.json()?;
-        rows.extend(page.entries);
-        after = page.next;
-        if after.is_none() || rows.len() >= limit {
-            return Ok((rows, after.is_some()));
-        }
-    }
+        ];
+        format!("/journal?{}", pages::query(own, more))
+    };
+    pages::rows(bus, limit, PAGE, path).await
 }
 
 fn table(rows: &[Row]) -> String {

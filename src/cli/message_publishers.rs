@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::confirm::confirm;
 use super::connect::BusOptions;
 use super::credentials::Capacity;
-use super::message_topics::all;
+use super::message_topics::{all, tell_made};
 use super::outcome::UsageError;
 use super::refusals::refusal;
 use super::table::{Screen, Table, Tone, print, print_json};
@@ -197,14 +197,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
     body.insert("type".into(), kind.into());
     body.insert("from_now".into(), (!args.from_beginning).into());
     let answer = bus.post("/api/publishers", Value::from(body).to_string().into()).await?;
-    if !answer.status.is_success() {
-        return Err(refusal(&bus, &answer, None));
-    }
-    let made = answer.json::<Value>()?["data"].clone();
-    match args.json {
-        true => print_json(&made),
-        false => Ok(print(&format!("{}\n", made["id"]))?),
-    }
+    tell_made(&bus, &answer, args.json)
 }
 
 async fn set(args: SetArgs) -> anyhow::Result<()> {

@@ -1,16 +1,19 @@
 //! `routemaster message-topics`: Postoffice's topics.
 
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::confirm::confirm;
-use super::connect::{Bus, BusOptions};
+use super::connect::{Answer, Bus, BusOptions};
 use super::credentials::Capacity;
+use super::pages;
 use super::refusals::refusal;
 use super::table::{Screen, Table, print, print_json};
 use super::words::clean;
 use crate::note;
+
+/// How many are asked for at once.
+const PAGE: usize = 1000;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
@@ -75,12 +78,6 @@ struct RemoveArgs {
     bus: BusOptions,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    data: Vec<Value>,
-    next: Option<u64>,
-}
-
 /// # Errors
 /// Why it was not done, and what to do.
 pub async fn run(args: MessageTopicsArgs) -> anyhow::Result<()> {
@@ -97,18 +94,22 @@ pub async fn run(args: MessageTopicsArgs) -> anyhow::Result<()> {
 /// # Errors
 /// If the bus cannot be asked, or refuses.
 pub async fn all(bus: &Bus, path: &str) -> anyhow::Result<Vec<Value>> {
-    let (mut all, mut after) = (Vec::new(), 0);
-    loop {
-        let answer = bus.get(&format!("{path}?limit=1000&after={after}")).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(bus, &answer, None));
-        }
-        let page: Page = answer.json()?;
-        all.extend(page.data);
-        match page.next {
-            Some(next) => after = next,
-            None => return Ok(all),
-        }
+    let path = |more: &pages::More| format!("{path}?{}", pages::query([], more));
+    Ok(pages::rows(bus, usize::MAX, PAGE, path).await?.0)
+}
+
+/// Prints what was made: its id, or all that was answered.
+///
+/// # Errors
+/// If the bus has refused, or it cannot be printed.
+pub fn tell_made(bus: &Bus, answer: &Answer, json: bool) -> anyhow::Result<()> {
+    if !answer.status.is_success() {
+        return Err(refusal(bus, answer, None));
+    }
+    let made = answer.json::<Value>()?["data"].clone();
+    match json {
+        true => print_json(&made),
+        false => Ok(print(&format!("{}\n", made["id"]))?),
     }
 }
 
@@ -140,14 +141,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
         "name": args.name, "origin_host": args.origin, "recovery_enabled": args.recovery,
     });
     let answer = bus.post("/api/topics", body.to_string().into()).await?;
-    if !answer.status.is_success() {
-        return Err(refusal(&bus, &answer, None));
-    }
-    let made = answer.json::<Value>()?["data"].clone();
-    match args.json {
-        true => print_json(&made),
-        false => Ok(print(&format!("{}\n", made["id"]))?),
-    }
+    tell_made(&bus, &answer, args.json)
 }
 
 async fn remove(args: RemoveArgs) -> anyhow::Result<()> {

@@ -21,6 +21,7 @@ pub mod messages;
 mod monitoring;
 pub mod note;
 pub mod outcome;
+mod pages;
 pub mod ps;
 pub mod publish;
 pub mod pulse;

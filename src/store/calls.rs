@@ -125,6 +125,16 @@ pub enum CallOutcome {
     Returned,
 }
 
+impl CallOutcome {
+    /// The pause after which it is due again, if it is.
+    pub fn retry_in(self) -> Option<Duration> {
+        match self {
+            Self::Failed { retry_in } => Some(retry_in),
+            Self::Done | Self::Dead | Self::Returned => None,
+        }
+    }
+}
+
 /// What a worker reports about a leased call.
 #[derive(Clone, Debug)]
 pub struct CallSettlement {

@@ -113,26 +113,36 @@ impl MessageUpkeep {
         }
     }
 
-    /// Gives publishers that begin in the past what they lack: first what is in history, then what is in the store.
+    /// Gives publishers that begin in the past what they lack.
     async fn catch_up(&self, until: Instant) -> anyhow::Result<()> {
-        for mut behind in self.store.publishers_behind().await? {
-            while Instant::now() < until {
-                let old = match &self.history {
-                    Some(history) => {
-                        let PublisherBehind { topic_id, caught_up_to, .. } = behind;
-                        history.after(topic_id, caught_up_to, MESSAGES_AT_ONCE).await?
-                    }
-                    None => Vec::new(),
-                };
-                let given = self.store.catch_up(behind.publisher, old).await?;
-                let all = self.store.publishers_behind().await?;
-                match all.into_iter().find(|one| one.publisher == behind.publisher) {
-                    Some(still) if given > 0 => behind = still,
-                    _ => break,
-                }
+        for behind in self.store.publishers_behind().await? {
+            let mut next = Some(behind);
+            while let Some(behind) = next
+                && Instant::now() < until
+            {
+                next = self.catch_up_some(behind).await?;
             }
         }
         Ok(())
+    }
+
+    /// Gives one of them some of it: first what is in history, then what is in the store. How it stands then, if there
+    /// was something.
+    async fn catch_up_some(
+        &self,
+        behind: PublisherBehind,
+    ) -> anyhow::Result<Option<PublisherBehind>> {
+        let PublisherBehind { publisher, topic_id, caught_up_to } = behind;
+        let Some(history) = &self.history else {
+            let given = self.store.catch_up(publisher, Vec::new()).await?;
+            return Ok((given > 0).then_some(behind));
+        };
+        let old = history.after(topic_id, caught_up_to, MESSAGES_AT_ONCE).await?;
+        if self.store.catch_up(publisher, old).await? == 0 {
+            return Ok(None);
+        }
+        let all = self.store.publishers_behind().await?;
+        Ok(all.into_iter().find(|one| one.publisher == publisher))
     }
 
     /// Brings what came into the index for text, as far as there is time for it.

@@ -1,9 +1,9 @@
 //! Which calls are meant.
 
 use clap::{Args, ValueEnum};
-use url::form_urlencoded::Serializer;
 
 use crate::bus::call::CallState;
+use crate::cli::pages;
 
 /// What all calls that are meant have in common.
 #[derive(Args, Clone, Default)]
@@ -65,24 +65,16 @@ impl Filter {
     }
 
     /// As a query, with more at its end.
-    pub fn query(&self, more: &[(&str, String)]) -> String {
-        let mut query = Serializer::new(String::new());
+    pub fn query(&self, more: &pages::More) -> String {
         let Of { destination, client, since, until } = &self.of;
         let state = self.state.map(|state| CallState::from(state).as_str().to_owned());
-        for (name, value) in [
+        let own = [
             ("state", state),
             ("destination", destination.clone()),
             ("client", client.clone()),
             ("since", since.map(|since| since.to_string())),
             ("until", until.map(|until| until.to_string())),
-        ] {
-            if let Some(value) = value {
-                query.append_pair(name, &value);
-            }
-        }
-        for (name, value) in more {
-            query.append_pair(name, value);
-        }
-        query.finish()
+        ];
+        pages::query(own, more)
     }
 }

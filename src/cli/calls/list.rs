@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::filter::{Filter, Of, State};
 use crate::bus::clock::Clock;
-use crate::cli::connect::{Bus, BusOptions};
+use crate::cli::connect::BusOptions;
 use crate::cli::credentials::Capacity;
-use crate::cli::refusals::refusal;
+use crate::cli::pages;
 use crate::cli::table::{Screen, Table, Tone, print, print_json};
 use crate::cli::words::{age, clean};
 use crate::note;
@@ -85,18 +85,13 @@ pub struct Row {
     pub more: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    calls: Vec<Row>,
-    next: Option<String>,
-}
-
 /// # Errors
 /// If the bus cannot be asked, or refuses.
 pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Operator)?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let (rows, has_more) = rows(&bus, &args.filter, limit).await?;
+    let path = |more: &pages::More| format!("/calls?{}", args.filter.query(more));
+    let (rows, has_more) = pages::rows::<Row>(&bus, limit, PAGE, path).await?;
     if args.json {
         return print_json(&rows);
     }
@@ -115,24 +110,6 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
         note!("there are more: see --limit");
     }
     Ok(())
-}
-
-async fn rows(bus: &Bus, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Row>, bool)> {
-    let (mut rows, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let mut more = vec![("limit", (limit - rows.len()).min(PAGE).to_string())];
-        more.extend(after.take().map(|after| ("after", after)));
-        let answer = bus.get(&format!("/calls?{}", filter.query(&more))).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(bus, &answer, None));
-        }
-        let page: Page = answer.json()?;
-        rows.extend(page.calls);
-        after = page.next;
-        if after.is_none() || rows.len() >= limit {
-            return Ok((rows, after.is_some()));
-        }
-    }
 }
 
 fn cells(row: &Row, now_ms: u64) -> [(String, Tone); 8] {

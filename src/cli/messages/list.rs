@@ -1,14 +1,12 @@
 //! `routemaster messages list`.
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 use serde_json::Value;
-use url::form_urlencoded;
 
 use crate::bus::clock::Clock;
-use crate::cli::connect::{Bus, BusOptions};
+use crate::cli::connect::BusOptions;
 use crate::cli::credentials::Capacity;
-use crate::cli::refusals::refusal;
+use crate::cli::pages;
 use crate::cli::table::{Screen, Table, Tone, print, print_json};
 use crate::cli::words::{age, clean};
 use crate::note;
@@ -67,25 +65,17 @@ impl Filter {
     }
 
     /// As a query, with more.
-    pub fn query(&self, more: &[(&str, String)]) -> String {
+    pub fn query(&self, more: &pages::More) -> String {
         let state = self.state.and_then(|state| state.to_possible_value());
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [
+        let own = [
             ("topic", self.topic.clone()),
             ("publisher", self.publisher.map(|id| id.to_string())),
             ("state", state.map(|state| state.get_name().to_owned())),
             ("text", self.text.clone()),
             ("since", self.since.map(|ms| ms.to_string())),
             ("until", self.until.map(|ms| ms.to_string())),
-        ] {
-            if let Some(value) = value {
-                query.append_pair(name, &value);
-            }
-        }
-        for (name, value) in more {
-            query.append_pair(name, value);
-        }
-        query.finish()
+        ];
+        pages::query(own, more)
     }
 }
 
@@ -112,18 +102,13 @@ Examples:
   routemaster messages list --state failing
   routemaster messages list --topic orders --json --limit 0 | jq '.[].payload'";
 
-#[derive(Deserialize)]
-struct Page {
-    data: Vec<Value>,
-    next: Option<u64>,
-}
-
 /// # Errors
 /// If the bus cannot be asked, or refuses.
 pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Operator)?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let (messages, has_more) = messages(&bus, &args.filter, limit).await?;
+    let path = |more: &pages::More| format!("/api/messages?{}", args.filter.query(more));
+    let (messages, has_more) = pages::rows::<Value>(&bus, limit, PAGE, path).await?;
     if args.json {
         return print_json(&messages);
     }
@@ -142,24 +127,6 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
         note!("there are more: see --limit");
     }
     Ok(())
-}
-
-async fn messages(bus: &Bus, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Value>, bool)> {
-    let (mut messages, mut after) = (Vec::new(), None::<u64>);
-    loop {
-        let mut more = vec![("limit", (limit - messages.len()).min(PAGE).to_string())];
-        more.extend(after.map(|after| ("after", after.to_string())));
-        let answer = bus.get(&format!("/api/messages?{}", filter.query(&more))).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(bus, &answer, None));
-        }
-        let page: Page = answer.json()?;
-        messages.extend(page.data);
-        after = page.next;
-        if after.is_none() || messages.len() >= limit {
-            return Ok((messages, after.is_some()));
-        }
-    }
 }
 
 fn cells(message: &Value, now_ms: u64) -> [(String, Tone); 6] {

@@ -86,7 +86,7 @@ impl CallMaker {
             bytes,
             answer: &judged.answer,
             secrets: &secrets,
-            next_in: judged.retry_in(),
+            next_in: judged.outcome.retry_in(),
         };
         self.attempts.of_call(leased, &title, &ended);
         CallSettlement { status, reason: judged.reason, ..settlement(judged.outcome) }
@@ -137,7 +137,7 @@ impl CallMaker {
             return;
         }
         let Some(untold) = self.failures.failed(destination, &judged.reason, now) else { return };
-        let retry_in_ms = judged.retry_in().map(|retry_in| retry_in.as_millis() as u64);
+        let retry_in_ms = judged.outcome.retry_in().map(|retry_in| retry_in.as_millis() as u64);
         tracing::warn!(
             %client, id, method, url, status, took_ms, attempt, answer, retry_in_ms,
             untold = (untold > 0).then_some(untold),
@@ -154,13 +154,4 @@ struct Judged {
     /// The beginning of the answer.
     answer: Vec<u8>,
     reason: String,
-}
-
-impl Judged {
-    fn retry_in(&self) -> Option<Duration> {
-        match self.outcome {
-            CallOutcome::Failed { retry_in } => Some(retry_in),
-            CallOutcome::Done | CallOutcome::Dead | CallOutcome::Returned => None,
-        }
-    }
 }

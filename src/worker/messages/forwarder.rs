@@ -207,10 +207,7 @@ impl Forwarder {
             bytes,
             answer: &answer,
             secrets: &secrets,
-            next_in: match outcome {
-                CallOutcome::Failed { retry_in } => Some(retry_in),
-                _ => None,
-            },
+            next_in: outcome.retry_in(),
         };
         self.attempts.of_call(delivery, &title, &ended);
         CallSettlement { status, reason, ..CallSettlement::new(delivery, outcome) }
@@ -253,37 +250,25 @@ impl Forwarder {
             return;
         }
         let Some(untold) = self.failures.failed(&publisher, reason, now) else { return };
-        let untold = (untold > 0).then_some(untold);
-        match outcome {
-            CallOutcome::Failed { retry_in } => {
-                let retry_in_ms = retry_in.as_millis() as u64;
-                tracing::warn!(
-                    publisher,
-                    id,
-                    target,
-                    status,
-                    took_ms,
-                    attempt,
-                    answer,
-                    retry_in_ms,
-                    untold,
-                    error = reason,
-                    "a message was not forwarded"
-                );
-            }
-            _ => tracing::warn!(
-                publisher,
-                id,
-                target,
-                status,
-                took_ms,
-                attempt,
-                answer,
-                untold,
-                error = reason,
+        let retry_in_ms = outcome.retry_in().map(|retry_in| retry_in.as_millis() as u64);
+        tracing::warn!(
+            publisher,
+            id,
+            target,
+            status,
+            took_ms,
+            attempt,
+            answer,
+            retry_in_ms,
+            untold = (untold > 0).then_some(untold),
+            error = reason,
+            "{}",
+            if retry_in_ms.is_some() {
+                "a message was not forwarded"
+            } else {
                 "a message was not forwarded and is given up"
-            ),
-        }
+            }
+        );
     }
 }
 
