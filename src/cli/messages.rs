@@ -20,7 +20,7 @@ const AFTER_HELP: &str = "\
 Examples:
   routemaster messages                                 the newest
   routemaster messages --topic orders --state dead
-  routemaster messages --text 'order 17'
+  routemaster messages --text '\"order\": 17'
   routemaster messages send orders -d '{\"order\": 17}' -a kind=created
   routemaster messages show 1764322800000123           with each attempt to forward it
   routemaster messages retry 1764322800000123
