@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::message_delivery::{add_publisher, add_topic, message, send};
-use crate::support::{Answer, Bus, Google, PROJECT, PubSubServer, ROOT, eventually, soon};
+use crate::support::{
+    Answer, Bus, Google, PROJECT, PubSubServer, ROOT, Signal, Store, eventually, run, soon,
+};
 
 fn pubsub(more: Value) -> Value {
     let mut body = json!({"type": "pubsub"});
@@ -213,3 +215,41 @@ on_both_stores!(each_success_is_told_to_the_historical_topic, |store| async move
     assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
     assert_eq!(emulator.pull_now("history").await, [], "once, and nothing of the telling itself");
 });
+
+#[test]
+fn a_message_that_cannot_be_read_is_not_taken_for_published() {
+    run(async {
+        let emulator = PubSubServer::start().await;
+        emulator.add_topic("orders").await;
+        let bus = Bus::new(&Store::sqlite())
+            .set("PUBSUB_EMULATOR_HOST", &emulator.host())
+            .set("GCLOUD_PUBSUB_PROJECT_ID", PROJECT);
+        let mut server = bus.serve().await;
+        let demo = server.client("demo");
+        add_topic(&demo, "t").await;
+        let held = pubsub(json!({"active": false}));
+        let publisher = add_publisher(&demo, "t", "orders", held).await;
+        let mut sent = Vec::new();
+        for n in 1..=3 {
+            sent.push(send(&demo, "t", json!({"n": n})).await["message"].clone());
+        }
+        server.signal(Signal::Term);
+        server.exit().await;
+        let file = bus.data_dir().join("routemaster.db");
+        let damage = "UPDATE messages SET content = x'00' WHERE number = ?1";
+        let changed = rusqlite::Connection::open(file).unwrap().execute(damage, [sent[1].as_i64()]);
+        assert_eq!(changed, Ok(1));
+        let server = bus.serve().await;
+        let demo = server.client("demo");
+        let change = json!({"active": true}).to_string();
+        let path = format!("/api/publishers/{publisher}");
+        demo.try_send(Method::PATCH, &path, &[], change).await.unwrap().expect(200);
+        assert_eq!(numbers(&emulator.pull("orders", 2).await), [1, 3]);
+        eventually("it fails", async || {
+            let shown = message(&demo, &sent[1]).await["publishers"][0].clone();
+            let error = shown["error"].as_str().unwrap_or_default().to_owned();
+            (shown["state"] == "failing" && error.contains("cannot be read")).then_some(())
+        })
+        .await;
+    });
+}

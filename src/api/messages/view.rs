@@ -33,7 +33,8 @@ pub struct ShownMessage {
     due: u64,
     /// Who sent it, by name.
     sender: String,
-    #[schema(value_type = Object)]
+    /// As it was sent, an object or an array; `null` if what is kept of it cannot be read.
+    #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
     attributes: Attributes,
     publishers: Vec<ShownDelivery>,

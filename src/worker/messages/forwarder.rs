@@ -136,20 +136,38 @@ impl Forwarder {
         Attempt { bytes, secret, ..attempt }
     }
 
-    /// What is refused together is sent one by one, so that the bad one alone is held up.
     async fn publish(
         &self,
         publisher: &MessagePublisher,
         deliveries: &[LeasedCall],
     ) -> Vec<Attempt> {
-        let together = self.publish_together(publisher, deliveries).await;
+        let contents: Vec<Option<MessageContent>> = deliveries
+            .iter()
+            .map(|delivery| MessageContent::from_bytes(&delivery.content))
+            .collect();
+        let readable: Vec<&MessageContent> = contents.iter().flatten().collect();
+        let mut attempts = self.publish_readable(publisher, &readable).await.into_iter();
+        let attempt = |content: &Option<MessageContent>| {
+            let attempt = content.as_ref().and_then(|_| attempts.next());
+            attempt.unwrap_or_else(|| Attempt::failed(DAMAGED))
+        };
+        contents.iter().map(attempt).collect()
+    }
+
+    /// What is refused together is sent one by one, so that the bad one alone is held up.
+    async fn publish_readable(
+        &self,
+        publisher: &MessagePublisher,
+        contents: &[&MessageContent],
+    ) -> Vec<Attempt> {
+        let together = self.publish_together(publisher, contents).await;
         let refused = |error: &PubSubError| error.status() == Some(400);
-        if deliveries.len() == 1 || !together.as_ref().is_err_and(refused) {
-            return vec![of_publishing(together); deliveries.len()];
+        if contents.len() == 1 || !together.as_ref().is_err_and(refused) {
+            return vec![of_publishing(together); contents.len()];
         }
-        let mut attempts = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let one = std::slice::from_ref(delivery);
+        let mut attempts = Vec::with_capacity(contents.len());
+        for content in contents {
+            let one = std::slice::from_ref(content);
             attempts.push(of_publishing(self.publish_together(publisher, one).await));
         }
         attempts
@@ -158,14 +176,10 @@ impl Forwarder {
     async fn publish_together(
         &self,
         publisher: &MessagePublisher,
-        deliveries: &[LeasedCall],
+        contents: &[&MessageContent],
     ) -> Result<usize, PubSubError> {
-        let contents: Vec<MessageContent> = deliveries
-            .iter()
-            .filter_map(|delivery| MessageContent::from_bytes(&delivery.content))
-            .collect();
         let mut messages = Vec::with_capacity(contents.len());
-        for content in &contents {
+        for content in contents {
             messages.extend(pubsub::data_of(content).into_iter().map(|data| PubSubMessage {
                 data,
                 attributes: &content.attributes,
