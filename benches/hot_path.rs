@@ -18,9 +18,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use redis_server::RedisServer;
-use routemaster::bus::batch::{Batch, BatchId, Item};
+use routemaster::bus::batch::{Batch, BatchId};
 use routemaster::bus::clock::Clock;
 use routemaster::bus::event::{DataLimits, parse_publish};
+use routemaster::bus::item::{Item, QueuedItem};
+use routemaster::bus::position::EventPosition;
+use routemaster::bus::subscription::options::DeliveryOptions;
 use routemaster::bus::subscription::{CallbackUrl, Retention, Subscription, Target, Terms};
 use routemaster::bus::token::ClientToken;
 use routemaster::bus::topic::TopicName;
@@ -69,7 +72,9 @@ fn authenticate(c: &mut Criterion) {
 
 fn build_batch(c: &mut Criterion) {
     let id = BatchId { queue: "q".into(), number: 1 };
-    let batch = Batch { id, attempt: 1, items: items(GROUP) };
+    let position = EventPosition::BEFORE_ALL;
+    let items = items(GROUP).into_iter().map(|item| QueuedItem { position, item }).collect();
+    let batch = Batch { id, attempt: 1, items };
     let mut group = c.benchmark_group("build the body of a batch of 100");
     group.throughput(Throughput::Elements(GROUP as u64));
     group.bench_function("to JSON", |b| b.iter(|| black_box(&batch).to_json()));
@@ -87,11 +92,16 @@ fn commit(c: &mut Criterion, name: &str, runtime: &Runtime, store: &dyn Store) {
             max: 10_000,
         },
         retention: Retention { age: None, count: None },
+        options: DeliveryOptions::default(),
     };
     runtime.block_on(store.subscribe(&client("subscriber"), &subscription.into(), true)).unwrap();
     let item = items(1).remove(0);
-    let publication =
-        Publication { topic: topic(), publisher: client("publisher"), items: vec![item] };
+    let publication = Publication {
+        topic: topic(),
+        publisher: client("publisher"),
+        items: vec![item],
+        key: None,
+    };
     let publications = vec![publication; GROUP];
     let mut group = c.benchmark_group("one commit of 100 events");
     group.throughput(Throughput::Elements(GROUP as u64));

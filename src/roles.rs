@@ -158,8 +158,8 @@ fn upkeep(
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    let (budget, retention) = (settings.budget(), settings.dead_letter_retention);
-    always_well(upkeep::run(store.clone(), budget, retention, full.clone(), stop.clone()))
+    let (budget, dead) = (settings.budget(), settings.dead_bounds());
+    always_well(upkeep::run(store.clone(), budget, dead, full.clone(), stop.clone()))
 }
 
 fn message_upkeep(

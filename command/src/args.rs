@@ -5,8 +5,10 @@ mod help;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use routemaster::cli::autodrop::AutodropArgs;
 use routemaster::cli::call::CallArgs;
-use routemaster::cli::calls::{CallsArgs, DeadLettersArgs};
+use routemaster::cli::calls::CallsArgs;
 use routemaster::cli::completions::CompletionsArgs;
+use routemaster::cli::control::{PauseArgs, ResumeArgs, RetryArgs, SkipArgs};
+use routemaster::cli::dead_letters::DeadLettersArgs;
 use routemaster::cli::doctor::DoctorArgs;
 use routemaster::cli::import::ImportArgs;
 use routemaster::cli::journal::JournalArgs;
@@ -17,6 +19,7 @@ use routemaster::cli::messages::MessagesArgs;
 use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
+use routemaster::cli::queue::QueueArgs;
 use routemaster::cli::subscribe::SubscribeArgs;
 use routemaster::cli::subscriptions::SubscriptionsArgs;
 use routemaster::cli::token::TokenArgs;
@@ -77,13 +80,23 @@ pub enum Chore {
     Unsubscribe(UnsubscribeArgs),
     /// List the topics, or delete one
     Topics(TopicsArgs),
-    /// List the subscriptions, and how much waits for whom
+    /// List the subscriptions, and how much waits for whom; or show how one does
     Subscriptions(SubscriptionsArgs),
+    /// Look at what waits for a subscriber
+    Queue(QueueArgs),
+    /// Hold a subscriber's queue: nothing is sent, everything is kept
+    Pause(PauseArgs),
+    /// End a pause
+    Resume(ResumeArgs),
+    /// Deliver what waits for a subscriber now
+    Retry(RetryArgs),
+    /// Take what is in the way out of a subscriber's queue
+    Skip(SkipArgs),
     /// Let the bus make a request until it succeeds
     Call(CallArgs),
     /// List the calls, show, retry or cancel one, or many
     Calls(CallsArgs),
-    /// List what was given up
+    /// List what was given up, put an event back or forget it
     DeadLetters(DeadLettersArgs),
     /// List the messages, send, show, retry or erase one
     Messages(MessagesArgs),

@@ -13,6 +13,7 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(callback.scheme(), "https");
             assert!(callback.host_str().is_some_and(|host| !host.is_empty()));
         }
+        Target::Pull => {}
         Target::PubSub(topic) => assert!(is_pubsub_topic(topic)),
     }
     assert!((1..=10_000).contains(&subscription.terms.max));

@@ -3,6 +3,7 @@
 mod alias;
 pub mod bus;
 mod calls;
+mod dead_letters;
 mod extract;
 mod journal;
 mod messages;

@@ -5,7 +5,7 @@ use axum::extract::Request;
 use utoipa::openapi::OpenApi;
 
 use super::state::Shared;
-use super::{bus, calls, journal, messages, postbacks};
+use super::{bus, calls, dead_letters, journal, messages, postbacks};
 use crate::http::redirect_to_port;
 use crate::http::refusal::Refusal;
 
@@ -39,7 +39,8 @@ pub fn redirecting_router(api: Shared, tls_port: u16) -> Router {
 /// The routes as they describe themselves.
 pub fn described_routes() -> OpenApi {
     let routes = bus::routes().merge(journal::routes());
-    let routes = routes.merge(calls::routes()).merge(postbacks::routes());
+    let routes =
+        routes.merge(calls::routes()).merge(dead_letters::routes()).merge(postbacks::routes());
     routes.merge(messages::routes()).into_openapi()
 }
 

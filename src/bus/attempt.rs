@@ -24,6 +24,11 @@ pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
+/// Whether an answer refuses what was sent, rather than say that it comes at a bad time.
+pub fn is_refusal(status: u16) -> bool {
+    !matches!(status, 408 | 410 | 425 | 429 | 502..=504)
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -4,8 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// What a queue holds, opaque to it. Today always an event as the JSON that is delivered.
-pub type Item = Bytes;
+use super::item::{ItemParts, QueuedItem};
 
 /// Names a batch; the same on every attempt to deliver it, never used for another one.
 ///
@@ -31,23 +30,33 @@ pub struct Batch {
     pub id: BatchId,
     /// Which attempt to deliver this batch it is, from 1.
     pub attempt: u32,
-    pub items: Vec<Item>,
+    pub items: Vec<QueuedItem>,
 }
 
 impl Batch {
     /// The items as one JSON array: what a subscriber receives.
     pub fn to_json(&self) -> Bytes {
-        let length = self.items.iter().map(|item| item.len() + 1).sum::<usize>() + 1;
+        let length = self.bytes() + self.items.len() + 1;
         let mut body = Vec::with_capacity(length.max(2));
         body.push(b'[');
-        for (index, item) in self.items.iter().enumerate() {
+        for (index, queued) in self.items.iter().enumerate() {
             if index > 0 {
                 body.push(b',');
             }
-            body.extend_from_slice(item);
+            body.extend_from_slice(ItemParts::of(&queued.item).json);
         }
         body.push(b']');
         body.into()
+    }
+
+    /// What its items take in a store.
+    pub fn bytes(&self) -> usize {
+        self.items.iter().map(|queued| queued.item.len()).sum()
+    }
+
+    /// Whether an event in it was delivered before, and is delivered once more because somebody asked for it.
+    pub fn has_replay(&self) -> bool {
+        self.items.iter().any(|queued| ItemParts::of(&queued.item).replay_of.is_some())
     }
 }
 
@@ -58,6 +67,7 @@ pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::position::EventPosition;
 
     #[test]
     fn the_body_is_one_json_array_in_order() {
@@ -65,7 +75,13 @@ mod tests {
         let batch = |items: &[&'static str]| Batch {
             id: id.clone(),
             attempt: 1,
-            items: items.iter().map(|item| Bytes::from_static(item.as_bytes())).collect(),
+            items: items
+                .iter()
+                .map(|item| QueuedItem {
+                    position: EventPosition::BEFORE_ALL,
+                    item: Bytes::from_static(item.as_bytes()),
+                })
+                .collect(),
         };
         assert_eq!(batch(&["{}", "1", "[]"]).to_json(), "[{},1,[]]");
         assert_eq!(batch(&["{}"]).to_json(), "[{}]");

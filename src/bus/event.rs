@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::bus::batch::Item;
+use crate::bus::item::Item;
 use crate::bus::json::{
     self, Rejection, check_https_url, check_portable, parse_object, whole_number,
 };

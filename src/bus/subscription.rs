@@ -1,5 +1,7 @@
 //! Subscriptions: which topics a subscriber receives, where, and in what batches.
 
+pub mod options;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,11 +13,16 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::bus::attempt::FailedAttempt;
+use crate::bus::batch::BatchId;
 use crate::bus::health::Health;
 use crate::bus::json::{Rejection, https_url, parse_object};
+use crate::bus::pause::Pause;
 use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
+use options::{
+    BatchFormat, DeliveryOptions, OptionsRequest, format_change, on_refusal_change, secret_change,
+};
 
 /// Where a subscriber's batches go: an `https://` URL without query, fragment or user info.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,16 +103,21 @@ pub enum Target {
     Callback(CallbackUrl),
     /// One by one into a topic of Google Pub/Sub, of the project that the settings name.
     PubSub(Arc<str>),
+    /// Nowhere: the subscriber asks for its batches.
+    Pull,
 }
 
 /// What a Pub/Sub topic is kept and shown with; no URL's scheme.
 const PUBSUB: &str = "pubsub:";
+/// What a target that is no place is kept and shown with.
+const PULL: &str = "pull:";
 
 impl Target {
     /// Takes a target that was checked before it was stored; see [`CallbackUrl::from_stored`].
     pub(crate) fn from_stored(text: &str) -> Self {
         match text.strip_prefix(PUBSUB) {
             Some(topic) => Self::PubSub(topic.into()),
+            None if text == PULL => Self::Pull,
             None => Self::Callback(CallbackUrl::from_stored(text)),
         }
     }
@@ -113,24 +125,29 @@ impl Target {
     pub fn callback(&self) -> Option<&CallbackUrl> {
         match self {
             Self::Callback(callback) => Some(callback),
-            Self::PubSub(_) => None,
+            Self::PubSub(_) | Self::Pull => None,
         }
     }
 
     pub fn pubsub(&self) -> Option<&str> {
         match self {
-            Self::Callback(_) => None,
+            Self::Callback(_) | Self::Pull => None,
             Self::PubSub(topic) => Some(topic),
         }
     }
+
+    pub fn is_pull(&self) -> bool {
+        *self == Self::Pull
+    }
 }
 
-/// As it is stored, and shown: a URL, or `pubsub:` and the topic.
+/// As it is stored, and shown: a URL, `pubsub:` and the topic, or `pull:`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Callback(callback) => f.write_str(callback.as_str()),
             Self::PubSub(topic) => write!(f, "{PUBSUB}{topic}"),
+            Self::Pull => f.write_str(PULL),
         }
     }
 }
@@ -178,6 +195,7 @@ pub struct Subscription {
     pub topics: BTreeSet<TopicName>,
     pub terms: Terms,
     pub retention: Retention,
+    pub options: DeliveryOptions,
 }
 
 /// What a subscriber asks for. The original's fields are its whole subscription; what the original
@@ -188,6 +206,7 @@ pub struct SubscriptionRequest {
     pub topics: BTreeSet<TopicName>,
     pub terms: Terms,
     pub retention: RetentionRequest,
+    pub options: OptionsRequest,
 }
 
 /// What a subscriber asks for of its [`Retention`].
@@ -227,12 +246,12 @@ impl<T> Change<T> {
 
 /// Everything of a subscription is asked for.
 impl From<Subscription> for SubscriptionRequest {
-    fn from(Subscription { topics, terms, retention }: Subscription) -> Self {
+    fn from(Subscription { topics, terms, retention, options }: Subscription) -> Self {
         let retention = RetentionRequest {
             age: retention.age.map_or(Change::Clear, Change::Set),
             count: retention.count.map_or(Change::Clear, Change::Set),
         };
-        Self { topics, terms, retention }
+        Self { topics, terms, retention, options: options.into() }
     }
 }
 
@@ -254,6 +273,31 @@ pub struct SubscriptionStatus {
     pub health: Health,
     /// The last failure of the batch at the head of the queue, while it waits to be sent again.
     pub last_failure: Option<FailedAttempt>,
+    /// That nothing is sent for now.
+    pub pause: Option<Pause>,
+    pub progress: Progress,
+}
+
+/// How far a subscriber's delivery has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The batch that was given out and is not acknowledged.
+    pub batch: Option<OpenBatch>,
+    /// When the next attempt is made, in milliseconds since the epoch; `None` while one is on its way, and while
+    /// nothing waits.
+    pub next_ms: Option<u64>,
+}
+
+/// A batch that was given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBatch {
+    pub id: BatchId,
+    /// How many events it has.
+    pub events: u64,
+    /// How many attempts at it have begun.
+    pub attempts: u32,
+    /// Whether one of them is on its way just now.
+    pub is_in_flight: bool,
 }
 
 /// A subscription as its subscriber writes it.
@@ -269,6 +313,9 @@ struct SubscriptionBody {
     max: Option<u32>,
     retention: Option<u64>,
     max_queued: Option<u64>,
+    secret: Option<serde_json::Value>,
+    format: Option<String>,
+    on_refusal: Option<serde_json::Value>,
 }
 
 /// The longest `timeout` and the largest `max`.
@@ -300,6 +347,17 @@ impl SubscriptionRequest {
             return Err(Rejection::new(format!("`max` must be 1 to {BATCH_MAX} events")));
         }
         let retention = body.retention(timeout)?;
+        let options = OptionsRequest {
+            secrets: secret_change(body.secret)?,
+            format: format_change(body.format.as_deref())?,
+            refusals_max: on_refusal_change(body.on_refusal.as_ref())?,
+        };
+        if matches!(
+            (&target, &options.format),
+            (Target::PubSub(_), Change::Set(BatchFormat::CloudEvents))
+        ) {
+            return Err(Rejection::new("`format` and `pubsub` exclude each other"));
+        }
         let uuid = body.uuid.or(user);
         if uuid.as_deref().is_some_and(|uuid| uuid.chars().any(char::is_control)) {
             return Err(Rejection::new("`uuid` must not contain control characters"));
@@ -314,7 +372,7 @@ impl SubscriptionRequest {
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
         let timeout = Duration::from_millis(timeout);
-        Ok(Self { topics, terms: Terms { target, uuid, timeout, max }, retention })
+        Ok(Self { topics, terms: Terms { target, uuid, timeout, max }, retention, options })
     }
 }
 
@@ -394,8 +452,9 @@ mod tests {
         {
             let body =
                 format!(r#"{{"topics":["b","a","b"],"callback":"https://a.example/cb"{more}}}"#);
-            let SubscriptionRequest { topics, terms, retention } = parse(&body).unwrap();
+            let SubscriptionRequest { topics, terms, retention, options } = parse(&body).unwrap();
             assert_eq!(retention, RetentionRequest { age: Change::Keep, count: Change::Keep });
+            assert_eq!(options, OptionsRequest::default());
             assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
             assert_eq!(terms.timeout, Duration::from_millis(500));
             assert_eq!((terms.max, terms.uuid), (100, None));

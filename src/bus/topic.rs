@@ -47,6 +47,9 @@ impl fmt::Display for TopicName {
     }
 }
 
+/// Where the bus publishes what happens to it (contract §14).
+pub const NEWS_TOPIC: &str = "routemaster_news";
+
 /// A topic as monitoring shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {

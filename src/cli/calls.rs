@@ -1,5 +1,4 @@
-//! `routemaster calls` and `routemaster dead-letters`: which calls there are, how one stands, and what to do about
-//! them.
+//! `routemaster calls`: which calls there are, how one stands, and what to do about them.
 
 mod filter;
 mod list;
@@ -7,8 +6,6 @@ mod many;
 mod one;
 
 use clap::{Args, Subcommand};
-
-pub use list::DeadLettersArgs;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
@@ -53,10 +50,4 @@ pub async fn run(args: CallsArgs) -> anyhow::Result<()> {
         Some(Action::Cancel(args)) => one::cancel(args).await,
         Some(Action::Purge(args)) => many::purge(args).await,
     }
-}
-
-/// # Errors
-/// Why they cannot be listed, and what to do.
-pub async fn run_dead_letters(args: DeadLettersArgs) -> anyhow::Result<()> {
-    list::run(args.into()).await
 }

@@ -9,7 +9,13 @@ use super::refusals::refusal;
 
 #[derive(Deserialize)]
 struct Page<T> {
-    #[serde(alias = "calls", alias = "data", alias = "entries")]
+    #[serde(
+        alias = "calls",
+        alias = "data",
+        alias = "entries",
+        alias = "events",
+        alias = "dead_letters"
+    )]
     rows: Vec<T>,
     next: Option<Place>,
 }

@@ -70,7 +70,7 @@ impl Groups for PublishGroups {
 fn record_stored(counts: &[(TopicName, usize)], published: &[Published]) {
     let mut stored: HashMap<&TopicName, usize> = HashMap::new();
     for ((topic, events), published) in counts.iter().zip(published) {
-        if *published == Published::Stored {
+        if matches!(published, Published::Stored(_)) {
             *stored.entry(topic).or_default() += events;
         }
     }

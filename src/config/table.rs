@@ -30,7 +30,7 @@ use crate::egress::proxy::Proxy;
 use crate::egress::rules::EgressRules;
 use crate::journal::{JournalBounds, JournalMode};
 use crate::store::redis::RedisOptions;
-use crate::store::{Budget, Lane};
+use crate::store::{Budget, DeadBounds, Lane};
 use crate::tls::CertificateFiles;
 
 /// What settings allow that are a key of some service.
@@ -399,6 +399,10 @@ settings! {
     /// How much of an answer stands in the journal.
     journal_body: usize = "ROUTEMASTER_JOURNAL_BODY", "1024", "0 to 65536 bytes",
         |text| within(text, 0..=65_536);
+    /// How much room events may take that are dead letters; the oldest go first. It does not count as room of the
+    /// events that wait [default: 1 GiB on SQLite, 64 MiB on Redis].
+    dead_events_max_bytes: Option<u64> = "ROUTEMASTER_DEAD_EVENTS_MAX_BYTES", "", BYTES,
+        |text| optional(text, bytes);
     /// How long what was given up is kept.
     dead_letter_retention: Duration = "ROUTEMASTER_DEAD_LETTER_RETENTION", "30d",
         "a time such as 12h or 30d, up to 3650d", time_span;
@@ -551,6 +555,14 @@ impl Settings {
     /// How much room messages may take, in bytes.
     pub fn messages_room(&self) -> u64 {
         self.messages_max_bytes.unwrap_or(self.room_beside_events())
+    }
+
+    /// How many dead letters are kept.
+    pub fn dead_bounds(&self) -> DeadBounds {
+        DeadBounds {
+            retention: self.dead_letter_retention,
+            max_bytes: self.dead_events_max_bytes.unwrap_or(self.room_beside_events()),
+        }
     }
 
     /// How much the journal keeps.

@@ -2,15 +2,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 /// The longest that counts.
 const MAX: Duration = Duration::from_secs(3600);
 
+/// What an answer that says "not now" asks for (contract §9, §14).
+pub fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER).filter(|_| matches!(status.as_u16(), 429 | 503));
+    value.and_then(|value| read(value, SystemTime::now()))
+}
+
 /// Reads the header, which has seconds or a date; `None` if it has neither.
-pub fn read(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+fn read(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let asked = if is_number {

@@ -128,6 +128,11 @@ impl Authentication {
         if caller.may_see_secrets_of(token) {
             return token.reveal().to_owned();
         }
+        self.name_of(token)
+    }
+
+    /// The name of a client, as others may see it.
+    pub fn name_of(&self, token: &ClientToken) -> String {
         let own_name = token.service_name().map(str::to_owned);
         own_name.or_else(|| self.tokens.name_of(token)).unwrap_or_else(|| token.label())
     }

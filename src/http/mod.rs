@@ -8,6 +8,7 @@ pub mod authentication;
 pub mod body;
 mod connection;
 mod cross_site;
+pub mod idempotency;
 pub mod in_flight;
 pub mod limits;
 pub mod places;

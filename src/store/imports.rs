@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreResult;
-use crate::bus::batch::Item;
 use crate::bus::health::Health;
+use crate::bus::item::Item;
 use crate::bus::subscription::Subscription;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::Topic;

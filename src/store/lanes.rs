@@ -7,7 +7,7 @@ use super::StoreResult;
 /// A part of the store whose queues are worked off by themselves, so that a part which is on its way
 /// from one node of a Cluster to another holds up no other one. Each subscriber has its queue in one
 /// lane. An embedded store, and a Redis that is no Cluster, has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(usize);
 
 impl Lane {

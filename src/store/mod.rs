@@ -20,6 +20,8 @@ mod budget;
 mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod control;
+mod dead_events;
 mod directory;
 mod drops;
 mod duties;
@@ -45,6 +47,11 @@ pub use calls::{
     CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
     DestinationLimits, LeasedCall, NewCall,
 };
+pub use control::{Control, Retried, SKIP_STEP, Skip, Skipped, WaitingEvent};
+pub use dead_events::{
+    DEAD_EVENTS_AT_ONCE, DeadBounds, DeadCause, DeadCursor, DeadEvent, DeadEvents, DeadEventsPage,
+    ForgottenDead,
+};
 pub use directory::{Directory, Subscribed, TopicDeleted};
 pub use drops::{Dropped, Drops};
 pub use duties::{Duties, Duty};
@@ -67,7 +74,8 @@ pub use messages::{
 pub use processes::Processes;
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
-    LeasedBatch, NEW_UUID_PAUSE, Publication, Published, QueueClaim, QueueLease, Queues,
+    LeasedBatch, NEW_UUID_PAUSE, PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey,
+    Published, QueueClaim, QueueLease, Queues,
 };
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 
@@ -75,7 +83,17 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
 pub trait Store:
-    Queues + Calls + MessageTopics + Messages + Directory + Room + Duties + Processes + Imports
+    Queues
+    + Control
+    + DeadEvents
+    + Calls
+    + MessageTopics
+    + Messages
+    + Directory
+    + Room
+    + Duties
+    + Processes
+    + Imports
 {
     /// Answers if the store can be written to.
     async fn ping(&self) -> StoreResult<()>;

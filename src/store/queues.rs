@@ -7,9 +7,12 @@ use tokio::time::Instant;
 
 use super::{Alarm, Lane, Lanes, StoreResult};
 use crate::bus::attempt::Failure;
-use crate::bus::batch::{Batch, Item};
+use crate::bus::batch::Batch;
 use crate::bus::health::Health;
+use crate::bus::item::Item;
+use crate::bus::position::EventPosition;
 use crate::bus::subscription::Terms;
+use crate::bus::subscription::options::DeliveryOptions;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 
@@ -35,13 +38,34 @@ pub struct Publication {
     pub topic: TopicName,
     pub publisher: ClientToken,
     pub items: Vec<Item>,
+    /// What makes it stored once, however often it comes.
+    pub key: Option<PublishKey>,
 }
+
+/// What tells a publication that comes again from another one, for [`PUBLISH_KEYS_KEPT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishKey {
+    /// Of its publisher and the key that it chose; no other publication has it.
+    pub name: String,
+    /// Of what is published.
+    pub fingerprint: String,
+}
+
+/// How long the key of a publication is known (contract §14), and of how many publications of one client, the last
+/// ones. They take room that autodrop cannot make free.
+pub const PUBLISH_KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
+pub const PUBLISH_KEYS_MAX: usize = 20_000;
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// Every item is in every subscribed queue.
-    Stored,
+    /// Every item is in every subscribed queue. The first one has this position, and each of the others the
+    /// one after that of the one before.
+    Stored(EventPosition),
+    /// It was stored before, under the same key, from this position on; nothing was stored now.
+    StoredBefore(EventPosition),
+    /// Something else was stored under its key; nothing was stored now.
+    KeyTaken,
     /// The topic belongs to another client; nothing was stored.
     OwnedByAnother,
     /// The topic is new, and the client has as many as it may; nothing was stored.
@@ -64,6 +88,7 @@ pub struct QueueLease {
 pub struct LeasedBatch {
     pub lease: QueueLease,
     pub terms: Terms,
+    pub options: DeliveryOptions,
     pub health: Health,
     /// How long its oldest item has waited, by the store's clock, when it was given out.
     pub waited: Duration,
@@ -85,6 +110,8 @@ pub enum BatchOutcome {
     Acknowledged,
     /// The batch stays at the head and is due again after the pause.
     Failed { retry_in: Duration },
+    /// The batch stays at the head, and the subscription is paused: its callback is gone.
+    Gone,
     /// The batch was not sent; it stays at the head and is due at once.
     Returned,
 }
@@ -130,6 +157,9 @@ pub trait Queues: Lanes {
     /// How many calls of [`Queues::publish`] are worth having under way at once; more of them would
     /// only make the groups smaller.
     fn commits_at_once(&self) -> usize;
+
+    /// Forgets keys of publications that need not be known any more, if that does not happen by itself.
+    async fn forget_publish_keys(&self) -> StoreResult<()>;
 
     /// How many batches are due within this time, those in flight included.
     async fn due_batches(&self, within: Duration) -> StoreResult<u64>;

@@ -4,6 +4,7 @@
 
 pub mod autodrop;
 mod calls;
+mod dead_events;
 pub mod messages;
 mod retention;
 
@@ -14,9 +15,10 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Budget, Duty, HeldDuty, Store};
+use crate::store::{Budget, DeadBounds, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
 use calls::OldCalls;
+use dead_events::OldDeadEvents;
 use retention::Retention;
 
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
@@ -32,13 +34,14 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 pub async fn run(
     store: Arc<dyn Store>,
     budget: Budget,
-    dead_letter_retention: Duration,
+    dead: DeadBounds,
     full: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
     let mut retention = Retention::new(store.clone());
-    let mut old_calls = OldCalls::new(store.clone(), dead_letter_retention);
+    let mut old_calls = OldCalls::new(store.clone(), dead.retention);
+    let mut old_dead_events = OldDeadEvents::new(store.clone(), dead);
     let mut autodrops = Vec::new();
     // A look keeps its time however many refusals there are: on a full disk they come without end.
     let mut looks = tokio::time::interval(INTERVAL);
@@ -51,6 +54,7 @@ pub async fn run(
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
                     old_calls.forget().await;
+                    old_dead_events.forget().await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
                         autodrop.look(Cause::Look).await;
                     }

@@ -52,6 +52,7 @@ impl Attempts {
             title: match &leased.terms.target {
                 Target::Callback(callback) => format!("POST {}", callback.as_str()),
                 Target::PubSub(topic) => format!("pubsub {topic}"),
+                Target::Pull => "pull".to_owned(),
             },
             attempt: leased.batch.attempt,
         };

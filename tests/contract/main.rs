@@ -37,9 +37,11 @@ mod unsubscribing;
 mod bad_receivers;
 mod batches;
 mod callback_safety;
+mod control;
 mod delivery;
 mod failures;
 mod outbound_proxy;
+mod trust;
 
 mod autodrop;
 mod retention;

@@ -1,6 +1,7 @@
 //! The bus: topics, subscriptions, monitoring and tokens (contract §1 to §7), one file a resource.
 
 mod api_tokens;
+mod control;
 mod description;
 mod health;
 mod metrics;
@@ -8,6 +9,7 @@ mod processes;
 mod publish;
 mod pulse;
 mod router;
+mod subscription_view;
 mod subscriptions;
 mod topics;
 

@@ -4,22 +4,28 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use axum::extract::{Path, State};
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
+use ring::digest::{SHA256, digest};
 
 use super::topics::{OWNED, TOO_MANY};
 use crate::api::openapi::schemas::Publish;
 use crate::api::openapi::tags::PUBLISHING;
 use crate::api::state::{Api, Shared};
 use crate::bus::event::{DataLimits, parse_publish};
-use crate::bus::topic::TopicName;
+use crate::bus::hex::hex;
+use crate::bus::item::{Item, ItemParts};
+use crate::bus::position::EventPosition;
+use crate::bus::topic::{NEWS_TOPIC, TopicName};
+use crate::bus::trace::TraceParent;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
+use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
 use crate::http::{RequestBody, ShortWay};
-use crate::store::{Publication, Published};
+use crate::store::{Publication, PublishKey, Published};
 use crate::telemetry::metrics::record;
 
 /// Publish to a topic.
@@ -30,12 +36,28 @@ use crate::telemetry::metrics::record;
     post,
     path = "/topics/{name}",
     tag = PUBLISHING,
-    params(("name" = TopicName, Path)),
+    params(
+        ("name" = TopicName, Path),
+        (
+            "Idempotency-Key" = Option<String>,
+            Header,
+            description = "makes it stored once, however often it comes within 24 h",
+        ),
+        ("traceparent" = Option<String>, Header, description = "the trace that it is part of"),
+    ),
     request_body = Publish,
     responses(
         Caller,
         Body,
-        (status = 204, description = "stored in the queue of every subscriber"),
+        (
+            status = 204,
+            description = "stored in the queue of every subscriber",
+            headers((
+                "Routemaster-Event" = u64,
+                description = "the position of the event; of several, of the first one, and each of the others has \
+                    the next"
+            )),
+        ),
         (status = 200, description = "the same, with `ROUTEMASTER_PUBLISH_STATUS=200`"),
         (
             status = 400,
@@ -47,6 +69,7 @@ use crate::telemetry::metrics::record;
             description = "the topic belongs to another client; or it is new, and the client has as many as \
                 `ROUTEMASTER_MAX_TOPICS_PER_CLIENT` allows; or this is the root key",
         ),
+        (status = 422, description = "something else was published with this `Idempotency-Key`"),
         (
             status = 429,
             description = "more publishes than `ROUTEMASTER_PUBLISH_RATE` allows this client; or \
@@ -59,9 +82,10 @@ pub async fn publish(
     State(api): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Refusal> {
-    accept(&api, &caller, &name, &body.bytes).await
+) -> Result<impl IntoResponse, Refusal> {
+    accept(&api, &caller, &name, &headers, &body.bytes).await
 }
 
 /// Publishing is what most requests are there for. One that is written as usual goes straight here;
@@ -88,7 +112,7 @@ impl ShortWay for PublishWay {
                 let caller = api.authentication.caller(&parts.headers, Some(peer)).await?;
                 let holder = Holder::from(&caller);
                 let body = api.bodies.read(&parts.headers, body, holder).await?;
-                accept(&api, &caller, topic, &body.bytes).await
+                accept(&api, &caller, topic, &parts.headers, &body.bytes).await
             };
             answer.await.into_response()
         })
@@ -102,25 +126,62 @@ async fn accept(
     api: &Api,
     caller: &Caller,
     name: &str,
+    headers: &HeaderMap,
     body: &[u8],
-) -> Result<StatusCode, Refusal> {
+) -> Result<impl IntoResponse + use<>, Refusal> {
     let started = Instant::now();
-    let answer = store(api, caller, name, body).await;
-    let status = answer.as_ref().map_or_else(Refusal::status, |()| api.settings.publish_status);
+    let answer = store(api, caller, name, headers, body).await;
+    let status = answer.as_ref().map_or_else(Refusal::status, |_| api.settings.publish_status);
     record::publish_answered(status, started.elapsed());
-    answer.map(|()| status)
+    answer.map(|first| (status, [(EVENT, HeaderValue::from(first.number()))]))
 }
 
-async fn store(api: &Api, caller: &Caller, name: &str, body: &[u8]) -> Result<(), Refusal> {
+/// The position of what was published, in the answer.
+const EVENT: HeaderName = HeaderName::from_static("routemaster-event");
+const KEY_TAKEN: &str = "something else was published with this `Idempotency-Key`: use another one";
+const THE_BUS_S_OWN: &str = "the bus publishes its own news in this topic: choose another one";
+
+async fn store(
+    api: &Api,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<EventPosition, Refusal> {
     let publisher = caller.client()?.clone();
     api.authentication.limits.publish(&publisher)?;
     let topic = api.topic_name(name)?;
+    if topic.as_str() == NEWS_TOPIC {
+        return Err(Refusal::Forbidden(THE_BUS_S_OWN));
+    }
     let settings = &api.settings;
     let limits = DataLimits { bytes: settings.max_event_data, depth: settings.max_event_depth };
     let items = parse_publish(body, &topic, api.clock.now_ms(), limits)?;
-    match api.publishes.commit(Publication { topic, publisher, items }).await? {
-        Published::Stored => Ok(()),
+    let key = idempotency::key(headers)?.map(|key| PublishKey {
+        name: short_hash(&[publisher.reveal(), key].map(str::as_bytes)),
+        fingerprint: short_hash(&[topic.as_str().as_bytes(), body]),
+    });
+    let items = in_trace(items, headers);
+    match api.publishes.commit(Publication { topic, publisher, items, key }).await? {
+        Published::Stored(first) | Published::StoredBefore(first) => Ok(first),
+        Published::KeyTaken => Err(Refusal::Unprocessable(KEY_TAKEN)),
         Published::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),
         Published::TooManyTopics => Err(Refusal::Forbidden(TOO_MANY)),
     }
+}
+
+/// What tells some parts from others, in 32 hex digits. No part but the last holds a line break.
+fn short_hash(parts: &[&[u8]]) -> String {
+    hex(&digest(&SHA256, &parts.join(&b'\n')).as_ref()[..16])
+}
+
+/// Items with the trace that their publisher is in, if it is in one.
+fn in_trace(items: Vec<Item>, headers: &HeaderMap) -> Vec<Item> {
+    let trace =
+        headers.get("traceparent").and_then(|value| TraceParent::parse(value.to_str().ok()?));
+    if trace.is_none() {
+        return items;
+    }
+    let mark = |json: Item| ItemParts { trace, json: &json, ..ItemParts::default() }.to_item();
+    items.into_iter().map(mark).collect()
 }

@@ -5,7 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    api_tokens, description, health, metrics, processes, publish, pulse, subscriptions, topics,
+    api_tokens, control, description, health, metrics, processes, publish, pulse, subscriptions,
+    topics,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -27,7 +28,12 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(also_at("/subscriber", subscription))
         .routes(also_at("/subscriber/topics/{topic}", subscription_topic))
         .routes(also_at("/subscribers", routes!(subscriptions::list)))
-        .routes(also_at("/subscribers/{token}", routes!(subscriptions::delete)))
+        .routes(also_at("/subscribers/{subscriber}", routes!(control::show, subscriptions::delete)))
+        .routes(also_at("/subscribers/{subscriber}/queue", routes!(control::queue)))
+        .routes(also_at("/subscribers/{subscriber}/pause", routes!(control::pause)))
+        .routes(also_at("/subscribers/{subscriber}/resume", routes!(control::resume)))
+        .routes(also_at("/subscribers/{subscriber}/retry", routes!(control::retry)))
+        .routes(also_at("/subscribers/{subscriber}/skip", routes!(control::skip)))
         .routes(routes!(api_tokens::list, api_tokens::create))
         .routes(routes!(api_tokens::delete))
         .routes(routes!(processes::list))

@@ -1,17 +1,11 @@
 //! `/subscription`: subscribing, unsubscribing and listing (contract §3, §5).
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
-
+use super::subscription_view::SubscriptionRow;
 use super::topics::{TOO_MANY, unknown_topic};
 use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
 use crate::api::state::{Api, Shared};
-use crate::bus::attempt::FailedAttempt;
-use crate::bus::subscription::{Subscription, SubscriptionRequest, SubscriptionStatus, Target};
+use crate::bus::subscription::{SubscriptionRequest, Target};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::http::audit::Actor;
@@ -19,6 +13,9 @@ use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
 use crate::store::Subscribed;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 
 /// Subscribe to topics.
 ///
@@ -95,7 +92,7 @@ pub async fn own(
 ) -> Result<Json<SubscriptionRow>, Refusal> {
     let subscriber = caller.client()?;
     let status = api.store.subscription(subscriber).await?.ok_or_else(no_subscriber)?;
-    Ok(Json(row(&api, status, &caller)))
+    Ok(Json(SubscriptionRow::new(&api, status, &caller)))
 }
 
 /// Unsubscribe from everything.
@@ -117,10 +114,10 @@ pub async fn unsubscribe(State(api): State<Shared>, actor: Actor) -> Result<Stat
 /// Remove a subscriber: any of them for root, itself for a client.
 #[utoipa::path(
     delete,
-    path = "/subscriptions/{token}",
+    path = "/subscriptions/{subscriber}",
     operation_id = "delete_subscriber",
     tag = SUBSCRIBING,
-    params(("token" = ClientToken, Path)),
+    params(("subscriber" = ClientToken, Path)),
     responses(
         (status = 204, description = "the subscription and its queue are gone"),
         (status = 400, description = "what is in the path is no token"),
@@ -152,7 +149,7 @@ async fn remove(api: &Api, actor: &Actor, subscriber: &ClientToken) -> Result<St
     }
 }
 
-fn no_subscriber() -> Refusal {
+pub fn no_subscriber() -> Refusal {
     Refusal::NotFound("there is no such subscriber".into())
 }
 
@@ -187,90 +184,6 @@ pub async fn unsubscribe_topic(
     }
 }
 
-/// A row of `GET /subscriptions`.
-// What the original does not have is left out where there is nothing to say.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SubscriptionStatus)]
-pub struct SubscriptionRow {
-    /// The subscriber's token. Of `<name>--<secret>`, others than root and its holder see the name
-    /// only.
-    subscriber: String,
-    /// `null` if events go elsewhere.
-    #[schema(required)]
-    callback: Option<String>,
-    /// The topic on Google Pub/Sub that events go to, if they do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pubsub: Option<String>,
-    /// A secret: `null` for others than root and the subscriber itself.
-    // Always there, because clients of the original require it.
-    #[schema(required)]
-    uuid: Option<String>,
-    max_events: u32,
-    /// Milliseconds.
-    timeout: u64,
-    /// Milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    retention: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    max_queued: Option<u64>,
-    #[schema(value_type = Vec<TopicName>)]
-    topics: Vec<String>,
-    events: Counts,
-    /// Why the batch at the head of the queue waits to be sent again; left out while none does, and
-    /// for others than root and the subscriber itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    last_error: Option<LastError>,
-}
-
-/// The last attempt that failed.
-#[derive(Serialize, ToSchema)]
-struct LastError {
-    /// In seconds since the epoch.
-    at: u64,
-    /// Which attempt at the batch it was, from 1.
-    attempt: u32,
-    /// The status of the answer; left out if there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    status: Option<u16>,
-    /// One line.
-    reason: String,
-}
-
-impl From<FailedAttempt> for LastError {
-    fn from(FailedAttempt { at_ms, attempt, failure }: FailedAttempt) -> Self {
-        Self { at: at_ms / 1000, attempt, status: failure.status, reason: failure.reason }
-    }
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = EventCounts)]
-struct Counts {
-    /// Ever acknowledged.
-    sent: u64,
-    /// Waiting, those on their way included.
-    queued: u64,
-    /// When the oldest one that waits was accepted, in seconds since the epoch.
-    #[schema(required)]
-    oldest: Option<u64>,
-    /// Ever dropped because the store ran out of room; left out while it is 0.
-    #[serde(skip_serializing_if = "is_zero")]
-    #[schema(required = false)]
-    autodropped: u64,
-    /// Ever dropped as the subscriber's own retention asks for; left out while it is 0.
-    #[serde(skip_serializing_if = "is_zero")]
-    #[schema(required = false)]
-    expired: u64,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
 /// List all subscriptions.
 #[utoipa::path(
     get,
@@ -284,30 +197,6 @@ pub async fn list(
     caller: Caller,
 ) -> Result<Json<Vec<SubscriptionRow>>, Refusal> {
     let subscriptions = api.store.subscriptions().await?;
-    Ok(Json(subscriptions.into_iter().map(|status| row(&api, status, &caller)).collect()))
-}
-
-fn row(api: &Api, status: SubscriptionStatus, caller: &Caller) -> SubscriptionRow {
-    let SubscriptionStatus { subscriber, subscription, last_failure, .. } = status;
-    let is_own = caller.may_see_secrets_of(&subscriber);
-    let Subscription { topics, terms, retention } = subscription;
-    SubscriptionRow {
-        subscriber: api.authentication.view_of(&subscriber, caller),
-        callback: terms.target.callback().map(|callback| callback.as_str().to_owned()),
-        pubsub: terms.target.pubsub().map(str::to_owned),
-        uuid: terms.uuid.filter(|_| is_own),
-        max_events: terms.max,
-        timeout: terms.timeout.as_millis() as u64,
-        retention: retention.age.map(|age| age.as_millis() as u64),
-        max_queued: retention.count,
-        topics: topics.iter().map(ToString::to_string).collect(),
-        events: Counts {
-            sent: status.sent,
-            queued: status.queued,
-            oldest: status.oldest_ms.map(|ms| ms / 1000),
-            autodropped: status.autodropped,
-            expired: status.expired,
-        },
-        last_error: last_failure.filter(|_| is_own).map(LastError::from),
-    }
+    let row = |status| SubscriptionRow::new(&api, status, &caller);
+    Ok(Json(subscriptions.into_iter().map(row).collect()))
 }

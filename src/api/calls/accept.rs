@@ -15,6 +15,7 @@ use crate::api::state::{Api, Shared};
 use crate::bus::call::{Call, CallId, Dialect, NoCall};
 use crate::bus::token::ClientToken;
 use crate::http::body::{Body, BodyLimits};
+use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
 use crate::store::{Accepted, NewCall};
@@ -65,7 +66,7 @@ pub struct CallAccepted {
 )]
 pub async fn accept(State(api): State<Shared>, request: Request) -> Result<Response, CallRefusal> {
     let Brought { owner, headers, body } = Brought::read(&api, request).await?;
-    let key = idempotency_key(&headers)?;
+    let key = idempotency::key(&headers)?;
     let is_array = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !is_array {
         let call = parse(&api, &body.bytes, Dialect::Ours)?;
@@ -116,7 +117,7 @@ pub async fn as_the_original(
         return Ok(StatusCode::OK.into_response());
     }
     let call = parse(&api, &body.bytes, Dialect::Original)?;
-    accept_one(&api, &owner, &call, idempotency_key(&headers)?).await
+    accept_one(&api, &owner, &call, idempotency::key(&headers)?).await
 }
 
 async fn accept_one(
@@ -200,14 +201,6 @@ pub fn check_url(api: &Api, url: &str) -> Result<(), String> {
         return Err("must be https:// (ROUTEMASTER_PLAIN_TARGETS=no)".into());
     }
     api.egress_rules.check(&url).map_err(|denied| denied.to_string())
-}
-
-/// The header that names what a request brings.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, CallRefusal> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-    let wrong = "the header `Idempotency-Key` must be 1 to 255 visible ASCII characters";
-    key.map(Some).ok_or_else(|| CallRefusal::bad_request(wrong))
 }
 
 /// The call's own id comes before one that is made from a key.

@@ -11,6 +11,7 @@ use super::shown::Shown;
 use super::{filter, many};
 use crate::api::openapi::tags::CALLS;
 use crate::api::state::{Api, Shared};
+use crate::bus::call::CallState;
 use crate::http::authentication::Caller;
 use crate::http::query;
 use crate::http::refusal::Refusal;
@@ -83,6 +84,21 @@ pub async fn list(
     Ok(Json(Listed::Calls(CallList { calls, next })))
 }
 
+/// A page of calls that were given up, before a position.
+///
+/// # Errors
+/// As [`page`].
+pub async fn dead_page(
+    api: &Api,
+    caller: &Caller,
+    uri: &Uri,
+    before: u64,
+    limit: usize,
+) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
+    let filter = CallFilter { state: Some(CallState::Dead), ..filter::read(uri, caller)? };
+    shown_page(api, caller, &filter, before, limit).await
+}
+
 /// A page as the query asks for it.
 ///
 /// # Errors
@@ -94,7 +110,17 @@ pub async fn page(
     uri: &Uri,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
     let limit = query::number(uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
-    let page = filter::page(api, filter, filter::position(uri)?, limit as usize).await?;
+    shown_page(api, caller, filter, filter::position(uri)?, limit as usize).await
+}
+
+async fn shown_page(
+    api: &Api,
+    caller: &Caller,
+    filter: &CallFilter,
+    before: u64,
+    limit: usize,
+) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
+    let page = filter::page(api, filter, before, limit).await?;
     let shown = |call| Shown::new(call, caller, &api.authentication);
     Ok((page.calls.iter().map(shown).collect(), page.next.map(|next| next.to_string())))
 }

@@ -1,7 +1,6 @@
 //! Calls (contract §9): accepting them, and looking after those that were accepted.
 
 mod accept;
-mod dead_letters;
 mod filter;
 mod hash;
 mod list;
@@ -16,9 +15,13 @@ use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::dead_letters;
 use super::state::Shared;
 pub use accept::{check_url, made_id};
+pub use filter::FilterParams;
+pub use list::dead_page;
 pub use refusal::CallRefusal;
+pub use shown::Shown as ShownCall;
 
 /// All routes about calls, as they describe themselves.
 pub fn routes() -> OpenApiRouter<Shared> {
@@ -28,12 +31,11 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(many::retry))
         .routes(routes!(one::show, one::cancel))
         .routes(routes!(one::retry))
-        .routes(routes!(dead_letters::list))
 }
 
-/// All routes about calls, with the shape that their errors have.
+/// All routes about calls and dead letters, with the shape that their errors have.
 pub fn router() -> Router<Shared> {
-    shaped(routes())
+    shaped(routes().merge(dead_letters::routes()))
 }
 
 /// The routes that the original's clients use.

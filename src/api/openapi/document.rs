@@ -14,7 +14,9 @@ use utoipa::openapi::{
     RefOr, Response, ResponseBuilder, Schema, SecurityRequirement, ServerBuilder, Tag, Type,
 };
 
-use super::tags::{CALLS, DELIVERY, MESSAGES, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS};
+use super::tags::{
+    CALLS, CONTROL, DELIVERY, MESSAGES, MONITORING, PUBLISHING, SUBSCRIBING, TOKENS,
+};
 use super::webhook;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
@@ -54,7 +56,7 @@ fn describe_the_bus(document: &mut OpenApi) {
     let here = "The bus that this document came from; https://localhost:17890 unless it is set up \
         otherwise.";
     document.servers = Some(vec![ServerBuilder::new().url("/").description(Some(here)).build()]);
-    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, CALLS, MESSAGES, MONITORING, TOKENS];
+    let tags = [PUBLISHING, SUBSCRIBING, DELIVERY, CONTROL, CALLS, MESSAGES, MONITORING, TOKENS];
     document.tags = Some(tags.map(Tag::new).into());
     document.security = Some(vec![SecurityRequirement::new::<_, [_; 0], String>("token", [])]);
     webhook::describe(document);

@@ -6,12 +6,15 @@
 
 use std::ops::RangeInclusive;
 
+use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{
     ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type, schema::SchemaType,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::bus::event::{EVENTS_MAX, EventType, URL_MAX};
+use crate::bus::signature::SigningSecrets;
+use crate::bus::subscription::options::REFUSALS_MAX;
 use crate::bus::subscription::{
     BATCH_DEFAULT, BATCH_MAX, CALLBACK_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_DEFAULT_MS,
     TIMEOUT_MAX_MS, UUID_MAX,
@@ -88,47 +91,54 @@ pub struct PublishedEvent {
     topic: String,
 }
 
-/// A subscription as its subscriber writes it. Of the first five fields, what it leaves out has its
-/// default; the others stay as they are then, and 0 clears one.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described: `bus/subscription.rs` parses it")]
-pub struct Subscription {
-    /// Exactly these: earlier ones that are not listed are unsubscribed, and their queued events
-    /// stay.
-    #[schema(max_items = 1000)]
-    topics: Vec<TopicName>,
-    #[schema(schema_with = callback)]
-    callback: String,
-    #[schema(schema_with = uuid, required = false)]
-    uuid: String,
-    #[schema(schema_with = timeout, required = false)]
-    timeout: u64,
-    #[schema(schema_with = max, required = false)]
-    max: u32,
-    #[schema(schema_with = retention, required = false)]
-    retention: u64,
-    #[schema(schema_with = max_queued, required = false)]
-    max_queued: u64,
+/// Describes a subscription that goes to one kind of target.
+macro_rules! subscription_to {
+    ($(#[$meta:meta])* $name:ident { $(#[$target_meta:meta])* $target:ident: $type:ty }) => {
+        $(#[$meta])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "it is only described: `bus/subscription.rs` parses it")]
+        pub struct $name {
+            /// Exactly these: earlier ones that are not listed are unsubscribed, and their queued events
+            /// stay.
+            #[schema(max_items = 1000)]
+            topics: Vec<TopicName>,
+            $(#[$target_meta])*
+            $target: $type,
+            #[schema(schema_with = uuid, required = false)]
+            uuid: String,
+            #[schema(schema_with = timeout, required = false)]
+            timeout: u64,
+            #[schema(schema_with = max, required = false)]
+            max: u32,
+            #[schema(schema_with = retention, required = false)]
+            retention: u64,
+            #[schema(schema_with = max_queued, required = false)]
+            max_queued: u64,
+            #[schema(schema_with = secret, required = false)]
+            secret: String,
+            #[schema(schema_with = format, required = false)]
+            format: String,
+            #[schema(schema_with = on_refusal, required = false)]
+            on_refusal: String,
+        }
+    };
 }
 
-/// A subscription whose events go into Google Pub/Sub, a message each.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described: `bus/subscription.rs` parses it")]
-pub struct PubSubSubscription {
-    #[schema(max_items = 1000)]
-    topics: Vec<TopicName>,
-    #[schema(schema_with = pubsub)]
-    pubsub: String,
-    #[schema(schema_with = uuid, required = false)]
-    uuid: String,
-    #[schema(schema_with = timeout, required = false)]
-    timeout: u64,
-    #[schema(schema_with = max, required = false)]
-    max: u32,
-    #[schema(schema_with = retention, required = false)]
-    retention: u64,
-    #[schema(schema_with = max_queued, required = false)]
-    max_queued: u64,
+subscription_to! {
+    /// A subscription as its subscriber writes it. Of the first five fields, what it leaves out has its
+    /// default; the others stay as they are then, and 0 or an empty text clears one.
+    Subscription {
+        #[schema(schema_with = callback)]
+        callback: String
+    }
+}
+
+subscription_to! {
+    /// A subscription whose events go into Google Pub/Sub, a message each.
+    PubSubSubscription {
+        #[schema(schema_with = pubsub)]
+        pubsub: String
+    }
 }
 
 /// A subscription, with a callback or with a topic of Google Pub/Sub.
@@ -272,6 +282,49 @@ fn retention() -> RefOr<Schema> {
         "Events that have waited longer are dropped, in milliseconds. More than `timeout`; 0 for no \
          limit. Left out, it stays as it is.",
     )
+}
+
+/// One of these texts, or nothing; left out or `null`, it stays as it is.
+fn kept_text(texts: &[&str]) -> ObjectBuilder {
+    let texts = texts.iter().copied().map(serde_json::Value::from);
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(texts.chain([serde_json::Value::Null]).collect::<Vec<_>>()))
+}
+
+fn format() -> RefOr<Schema> {
+    let meaning = "How the events of a batch are written. `cloudevents` is `application/cloudevents-batch+json`; not \
+        with `pubsub`. Left out, it stays as it is.";
+    kept_text(&["", "routemaster", "cloudevents"]).description(Some(meaning)).into()
+}
+
+fn secret() -> RefOr<Schema> {
+    let one = || string("^whsec_[A-Za-z0-9+/]{32,88}={0,2}$");
+    let several = ArrayBuilder::new().items(one()).max_items(Some(SigningSecrets::MAX));
+    let meaning = "What each delivery is signed with, after Standard Webhooks: `whsec_` and the base64 of 24 to 64 \
+        bytes; two while one takes the place of another. An empty text or array is none. Left out, it stays as it is.";
+    OneOfBuilder::new()
+        .item(one())
+        .item(several)
+        .item(kept_text(&[""]))
+        .description(Some(meaning))
+        .into()
+}
+
+fn on_refusal() -> RefOr<Schema> {
+    let limit = ObjectBuilder::new()
+        .property("attempts", integer(1..=REFUSALS_MAX.into()))
+        .required("attempts")
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
+    let none = ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([0]));
+    let meaning = "`hold`: a batch that is refused is sent until it is taken. With `attempts`: after so many refusals it \
+        is halved until the event is found that is refused, which becomes a dead letter. Left out, it stays as it is.";
+    OneOfBuilder::new()
+        .item(kept_text(&["", "hold"]))
+        .item(limit)
+        .item(none)
+        .description(Some(meaning))
+        .into()
 }
 
 fn max_queued() -> RefOr<Schema> {

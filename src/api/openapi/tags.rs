@@ -6,4 +6,5 @@ pub const MONITORING: &str = "Monitoring";
 pub const TOKENS: &str = "Tokens";
 pub const DELIVERY: &str = "Delivery";
 pub const CALLS: &str = "Calls";
+pub const CONTROL: &str = "Control";
 pub const MESSAGES: &str = "Messages";

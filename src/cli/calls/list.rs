@@ -1,10 +1,10 @@
-//! `routemaster calls list` and `routemaster dead-letters`.
+//! `routemaster calls list`.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::filter::{Filter, Of, State};
+use super::filter::Filter;
 use crate::bus::clock::Clock;
 use crate::cli::connect::BusOptions;
 use crate::cli::credentials::Capacity;
@@ -38,33 +38,6 @@ made, NEXT when it is made next.
 Examples:
   routemaster calls list --state failing
   routemaster calls list --json --limit 0 | jq -r '.[] | select(.attempts > 3) | .id'";
-
-#[derive(Args)]
-#[command(after_help = DEAD_HELP)]
-pub struct DeadLettersArgs {
-    #[command(flatten)]
-    of: Of,
-    /// How many at most; 0 for all.
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
-    /// Print a JSON array with the fields of GET /dead_letters.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    bus: BusOptions,
-}
-
-const DEAD_HELP: &str = "\
-Examples:
-  routemaster dead-letters
-  routemaster calls retry --state dead                 once their receiver is well
-  routemaster calls purge --state dead                 nobody needs them any more";
-
-impl From<DeadLettersArgs> for ListArgs {
-    fn from(DeadLettersArgs { of, limit, json, bus }: DeadLettersArgs) -> Self {
-        Self { filter: Filter { state: Some(State::Dead), of }, limit, json, bus }
-    }
-}
 
 /// A call as the bus tells of it.
 #[derive(Debug, Deserialize, Serialize)]

@@ -6,8 +6,8 @@ use rmpv::ValueRef;
 use rmpv::decode::read_value_ref_with_max_depth;
 use serde_json::value::RawValue;
 
-use crate::bus::batch::Item;
 use crate::bus::event::{DATA_DEPTH_MAX, DataLimits, Event};
+use crate::bus::item::Item;
 use crate::bus::topic::TopicName;
 
 /// What the other bus accepted is not measured by what this one would accept from a publisher, but it

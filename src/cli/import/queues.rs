@@ -12,7 +12,7 @@ use super::messagepack::{self, Entry};
 use super::progress::Progress;
 use super::ruby::{self, BadBatch, Batch, Batches};
 use super::transfer::Transfer;
-use crate::bus::batch::Item;
+use crate::bus::item::Item;
 use crate::bus::token::ClientToken;
 use crate::store::redis::source::SourceError;
 use crate::store::{

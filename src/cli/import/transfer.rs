@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, printable, veiled};
 use super::ruby;
 use super::target::Target;
+use crate::bus::subscription::options::DeliveryOptions;
 use crate::bus::subscription::{self, Retention, Subscription, Terms};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
@@ -228,7 +229,12 @@ impl Transfer {
             timeout: Duration::from_millis(settings.timeout_ms),
             max: settings.max,
         };
-        let subscription = Subscription { topics, terms, retention: Retention::default() };
+        let subscription = Subscription {
+            topics,
+            terms,
+            retention: Retention::default(),
+            options: DeliveryOptions::default(),
+        };
         let created = self.target.subscriber(subscriber, &subscription, settings.health).await?;
         self.report.subscribers.add(created);
         self.met.insert(subscriber.clone());

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, MAX_TOPICS, PUBLISHER, WholeStore, assert_due_after, callback, client,
-    numbers, on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
+    Fixture, HOUR, LEASE, MAX_TOPICS, PUBLISHER, STORED, WholeStore, assert_due_after, callback,
+    client, numbers, on_all_stores, on_both_stores, plain, settlement, subscription, texts, topic,
 };
 use crate::bus::health::Health;
 use crate::bus::subscription::{Change, Retention, RetentionRequest, SubscriptionRequest, Terms};
@@ -168,13 +168,13 @@ fn topic_names(from: u32, to: u32) -> Vec<String> {
 }
 
 async fn nobody_has_more_topics_than_it_may(f: &Fixture) {
-    use Published::{Stored, TooManyTopics};
+    use Published::TooManyTopics;
     f.subscribe("watcher", &["last", "more"], plain).await;
     f.publish("mine", &["1"]).await;
     let names = topic_names(0, MAX_TOPICS - 3);
     let group: Vec<_> = names.iter().map(|name| (PUBLISHER, name.as_str(), "1")).collect();
     let stored = f.publish_group(&group).await;
-    assert!(stored.iter().all(|outcome| *outcome == Stored));
+    assert!(stored.iter().all(|outcome| *outcome == STORED));
     // Two more fit, in one group with what does not.
     let group = [
         (PUBLISHER, "last", "1"),
@@ -184,13 +184,13 @@ async fn nobody_has_more_topics_than_it_may(f: &Fixture) {
         ("another", "more", "4"),
     ];
     let outcomes = f.publish_group(&group).await;
-    assert_eq!(outcomes, [Stored, Stored, TooManyTopics, Stored, Stored]);
+    assert_eq!(outcomes, [STORED, STORED, TooManyTopics, STORED, STORED]);
     assert_eq!(f.drain().await["watcher"], ["1", "3", "4"]);
     // One that is deleted makes room for another.
     assert_eq!(f.publish_group(&[(PUBLISHER, "new", "1")]).await, [TooManyTopics]);
     f.store.delete_topic(&topic("mine"), Some(&client(PUBLISHER))).await.unwrap();
     let outcomes = f.publish_group(&[(PUBLISHER, "new", "1"), (PUBLISHER, "newer", "1")]).await;
-    assert_eq!(outcomes, [Stored, TooManyTopics]);
+    assert_eq!(outcomes, [STORED, TooManyTopics]);
     assert_eq!(f.store.topics().await.unwrap().len(), MAX_TOPICS as usize + 1);
 }
 
@@ -204,17 +204,17 @@ async fn topics_made_by_subscribing_count_until_somebody_publishes_to_them(f: &F
     assert_eq!(subscribe("alice", true).await, Subscribed::TooManyTopics);
     assert_eq!(f.status("alice").await.subscription.topics.len(), names.len(), "all as before");
     assert_eq!(subscribe("alice", false).await, Subscribed::UnknownTopic(topic("one")));
-    assert_eq!(f.publish_group(&[("alice", "mine", "1")]).await, [Published::Stored]);
+    assert_eq!(f.publish_group(&[("alice", "mine", "1")]).await, [STORED]);
     assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::TooManyTopics]);
     // One of her own making is hers already; what another one publishes to is not hers any more.
-    assert_eq!(f.publish_group(&[("alice", names[0], "1")]).await, [Published::Stored]);
+    assert_eq!(f.publish_group(&[("alice", names[0], "1")]).await, [STORED]);
     f.publish(names[1], &["1"]).await;
     f.publish(names[2], &["1"]).await;
     assert_eq!(subscribe("alice", true).await, Subscribed::Done);
     assert_eq!(subscribe("bob", true).await, Subscribed::Done);
     assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::TooManyTopics]);
     f.store.delete_topic(&topic("two"), None).await.unwrap();
-    assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [Published::Stored]);
+    assert_eq!(f.publish_group(&[("alice", "mine_too", "1")]).await, [STORED]);
 }
 
 async fn the_same_body_again_has_no_effect(f: &Fixture) {
@@ -368,7 +368,7 @@ async fn a_deleted_topic_leaves_all_subscriptions_and_starts_anew(f: &Fixture) {
     assert_eq!(f.store.delete_topic(&topic("a"), None).await.unwrap(), TopicDeleted::Done);
     assert_eq!(f.status("alice").await.subscription, subscription(&["b"], plain));
     assert_eq!(f.status("bob").await.subscription, subscription(&[], plain));
-    assert_eq!(f.publish_group(&[("another", "a", "2")]).await, [Published::Stored]);
+    assert_eq!(f.publish_group(&[("another", "a", "2")]).await, [STORED]);
     let created = f.topic("a").await;
     assert_eq!((created.publisher, created.events), (Some(client("another")), 1));
     let received = f.drain().await;

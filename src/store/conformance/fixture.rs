@@ -11,9 +11,11 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::redis_server::RedisServer;
-use crate::bus::batch::Item;
 use crate::bus::clock::Clock;
 use crate::bus::health::Health;
+use crate::bus::item::Item;
+use crate::bus::position::EventPosition;
+use crate::bus::subscription::options::DeliveryOptions;
 use crate::bus::subscription::{
     CallbackUrl, Retention, Subscription, SubscriptionStatus, Target, Terms,
 };
@@ -220,14 +222,14 @@ impl Fixture {
     /// Publishes in one publication, as [`PUBLISHER`].
     pub async fn publish<T: AsRef<str>>(&self, topic: &str, texts: &[T]) {
         let published =
-            self.store.publish(vec![publication(PUBLISHER, topic, texts)], soon()).await;
-        assert_eq!(published.unwrap(), [Published::Stored]);
+            self.store.publish_placeless(vec![publication(PUBLISHER, topic, texts)]).await;
+        assert_eq!(published.unwrap(), [STORED]);
     }
 
     /// Publishes each item by itself: publisher, topic, item.
     pub async fn publish_group(&self, group: &[(&str, &str, &str)]) -> Vec<Published> {
         let publications = group.iter().map(|(by, topic, text)| publication(by, topic, &[text]));
-        self.store.publish(publications.collect(), soon()).await.unwrap()
+        self.store.publish_placeless(publications.collect()).await.unwrap()
     }
 
     pub async fn claim(&self, limit: usize) -> QueueClaim {
@@ -307,6 +309,12 @@ impl Fixture {
 /// A store as a whole, whatever its lanes.
 #[async_trait]
 pub trait WholeStore {
+    /// Publishes, whatever positions the events get: [`STORED`] is what was stored.
+    async fn publish_placeless(
+        &self,
+        publications: Vec<Publication>,
+    ) -> StoreResult<Vec<Published>>;
+
     /// Claims in all lanes, up to `limit` queues together.
     async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<QueueClaim>;
 
@@ -326,6 +334,18 @@ pub trait WholeStore {
 
 #[async_trait]
 impl WholeStore for Arc<dyn Store> {
+    async fn publish_placeless(
+        &self,
+        publications: Vec<Publication>,
+    ) -> StoreResult<Vec<Published>> {
+        let placeless = |published| match published {
+            Published::Stored(_) => STORED,
+            other => other,
+        };
+        let published = self.publish(publications, soon()).await?;
+        Ok(published.into_iter().map(placeless).collect())
+    }
+
     async fn claim_all(&self, limit: usize, lease: Duration) -> StoreResult<QueueClaim> {
         let mut all = QueueClaim::default();
         for lane in Lane::first(self.lanes().await?) {
@@ -369,6 +389,9 @@ impl WholeStore for Arc<dyn Store> {
     }
 }
 
+/// What was stored, somewhere.
+pub const STORED: Published = Published::Stored(EventPosition::BEFORE_ALL);
+
 /// When a publish gives up.
 pub fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(4)
@@ -395,7 +418,8 @@ pub fn subscription(topics: &[&str], change: impl FnOnce(&mut Terms)) -> Subscri
     };
     change(&mut terms);
     let topics = topics.iter().map(|name| topic(name)).collect();
-    Subscription { topics, terms, retention: Retention::default() }
+    let options = DeliveryOptions::default();
+    Subscription { topics, terms, retention: Retention::default(), options }
 }
 
 /// The settings that [`subscription`] gives.
@@ -406,6 +430,7 @@ pub fn publication<T: AsRef<str>>(publisher: &str, topic_name: &str, texts: &[T]
         topic: topic(topic_name),
         publisher: client(publisher),
         items: texts.iter().map(|text| Bytes::copy_from_slice(text.as_ref().as_bytes())).collect(),
+        key: None,
     }
 }
 
@@ -424,7 +449,7 @@ pub fn text(item: &Item) -> String {
 }
 
 pub fn texts(leased: &LeasedBatch) -> Vec<String> {
-    leased.batch.items.iter().map(text).collect()
+    leased.batch.items.iter().map(|queued| text(&queued.item)).collect()
 }
 
 /// `from` to `to`, both included, as items.

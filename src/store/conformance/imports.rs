@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, HOUR, PUBLISHER, SHORT_LEASE, assert_due_after, client, numbers, on_all_stores,
-    on_both_stores, plain, subscription, texts, topic,
+    Fixture, HOUR, PUBLISHER, SHORT_LEASE, STORED, assert_due_after, client, numbers,
+    on_all_stores, on_both_stores, plain, subscription, texts, topic,
 };
 use crate::bus::health::Health;
 use crate::bus::topic::Topic;
@@ -66,7 +66,7 @@ async fn an_imported_topic_belongs_to_its_publisher_and_counts_on(f: &Fixture) {
     let free = import_topic(f, "free", None, 0).await;
     assert_eq!(free, ImportedTopic { created: true, publisher: None });
     let published = f.publish_group(&[("two", "a", "x"), ("one", "a", "y"), ("two", "free", "z")]);
-    let expected = [Published::OwnedByAnother, Published::Stored, Published::Stored];
+    let expected = [Published::OwnedByAnother, STORED, STORED];
     assert_eq!(published.await, expected);
     assert_eq!(f.topic("a").await.events, 1001);
     assert_eq!(f.topic("free").await.publisher, Some(client("two")));

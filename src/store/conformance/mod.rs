@@ -7,6 +7,7 @@
 
 mod calls;
 mod calls_model;
+mod control;
 mod directory;
 pub(crate) mod fixture;
 #[cfg(feature = "postgres")]

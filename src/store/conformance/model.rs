@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::fixture::{
-    Fixture, LEASE, WholeStore, callback, client, publication, settlement, soon, subscription,
+    Fixture, LEASE, STORED, WholeStore, callback, client, publication, settlement, subscription,
     texts, topic,
 };
 use super::sequences;
@@ -238,7 +238,7 @@ impl Model {
                 queue.items.extend_from_slice(items);
             }
         }
-        Published::Stored
+        STORED
     }
 
     fn delete_topic(&mut self, name: &'static str, owner: Option<&'static str>) -> TopicDeleted {
@@ -309,7 +309,7 @@ async fn take(step: Step, f: &Fixture, model: &mut Model) {
                 publications.push(publication(PUBLISHERS[by], TOPICS[name], &items));
                 expected.push(model.publish(PUBLISHERS[by], TOPICS[name], &items));
             }
-            assert_eq!(f.store.publish(publications, soon()).await.unwrap(), expected);
+            assert_eq!(f.store.publish_placeless(publications).await.unwrap(), expected);
         }
         Step::QueueClaim { limit } => {
             let due = model.queues.values().filter(|queue| queue.is_due()).count();

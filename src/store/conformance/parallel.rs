@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, LEASE, PUBLISHER, WholeStore, client, on_all_stores, on_both_stores, plain,
-    publication, settlement, soon, texts,
+    Fixture, LEASE, PUBLISHER, STORED, WholeStore, client, on_all_stores, on_both_stores, plain,
+    publication, settlement, texts,
 };
 use crate::bus::health::Health;
-use crate::store::Published::{OwnedByAnother, Stored};
+use crate::store::Published::OwnedByAnother;
 use crate::store::{BatchOutcome, BatchSettled, BatchSettlement, Store};
 
 on_all_stores!(
@@ -39,8 +39,8 @@ async fn concurrent_publications_stay_whole_and_in_each_publishers_order(f: &Fix
                 let items: Vec<String> =
                     (0..ITEMS).map(|item| format!("{publisher}.{number}.{item}")).collect();
                 let published =
-                    store.publish(vec![publication(PUBLISHER, "a", &items)], soon()).await;
-                assert_eq!(published.unwrap(), [Stored]);
+                    store.publish_placeless(vec![publication(PUBLISHER, "a", &items)]).await;
+                assert_eq!(published.unwrap(), [STORED]);
             }
         })
     });
@@ -67,13 +67,13 @@ async fn one_of_many_clients_gets_a_new_topic(f: &Fixture) {
     let clients = stores(f).take(8).enumerate().map(|(number, store)| {
         tokio::spawn(async move {
             let publication = publication(&format!("client{number}"), "a", &[number.to_string()]);
-            (number, store.publish(vec![publication], soon()).await.unwrap().remove(0))
+            (number, store.publish_placeless(vec![publication]).await.unwrap().remove(0))
         })
     });
     let mut winners = Vec::new();
     for attempt in clients.collect::<Vec<_>>() {
         match attempt.await.unwrap() {
-            (number, Stored) => winners.push(number),
+            (number, STORED) => winners.push(number),
             (_, OwnedByAnother) => {}
             (_, other) => panic!("{other:?}"),
         }

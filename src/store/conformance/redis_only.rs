@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixture::{
-    Fixture, HOUR, LEASE, PUBLISHER, WholeStore, client, numbers, plain, publication, settlement,
-    soon, subscription, texts,
+    Fixture, HOUR, LEASE, PUBLISHER, STORED, WholeStore, client, numbers, plain, publication,
+    settlement, subscription, texts,
 };
 use super::redis_server::RedisServer;
-use crate::store::Published::Stored;
 use crate::store::{
     BatchOutcome, BatchSettled, IMPORT_MEMORY, Lane, Portion, QueueLease, Store, StoreError,
     StoreResult,
@@ -30,7 +29,10 @@ async fn assert_unavailable(store: &Arc<dyn Store>) {
     let (alice, wanted) = (client("alice"), subscription(&["a"], plain));
     tokio::join!(
         async {
-            unavailable("publish", store.publish(vec![publication("p", "a", &["x"])], soon()).await)
+            unavailable(
+                "publish",
+                store.publish_placeless(vec![publication("p", "a", &["x"])]).await,
+            )
         },
         async { unavailable("subscribe", store.subscribe(&alice, &wanted.into(), true).await) },
         async { unavailable("unsubscribe", store.unsubscribe(&alice).await) },
@@ -165,12 +167,12 @@ async fn a_publication_whose_answer_was_lost_is_stored_once() {
         f.server().pause();
         let store = f.store.clone();
         let publishing = tokio::spawn(async move {
-            store.publish(vec![publication(PUBLISHER, "a", &[number])], soon()).await
+            store.publish_placeless(vec![publication(PUBLISHER, "a", &[number])]).await
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
         killer.send(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
         f.server().resume();
-        assert_eq!(publishing.await.unwrap().unwrap(), [Stored]);
+        assert_eq!(publishing.await.unwrap().unwrap(), [STORED]);
     }
     assert_eq!(texts(&f.claim_eventually().await), numbers(1, ROUNDS));
     assert_eq!(f.topic("a").await.events, u64::from(ROUNDS));
@@ -185,9 +187,9 @@ async fn publications_over_connections_that_are_cut_stay_in_order_and_single() {
     let publishing = tokio::spawn(async move {
         let (mut stored, mut unknown) = (Vec::new(), Vec::new());
         for number in numbers(1, PUBLICATIONS) {
-            match store.publish(vec![publication(PUBLISHER, "a", &[&number])], soon()).await {
+            match store.publish_placeless(vec![publication(PUBLISHER, "a", &[&number])]).await {
                 Ok(published) => {
-                    assert_eq!(published, [Stored]);
+                    assert_eq!(published, [STORED]);
                     stored.push(number);
                 }
                 Err(_) => unknown.push(number),
@@ -236,9 +238,9 @@ async fn processes_that_disagree_about_the_lanes_do_not_publish_past_each_other(
     f.publish("a", &["lost"]).await;
     f.server().command(&["FLUSHALL"]).unwrap();
     let other = f.open_another();
-    let published = other.publish(vec![publication(PUBLISHER, "a", &["1"])], soon()).await;
-    assert_eq!(published.unwrap(), [Stored]);
-    let refused = f.store.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await;
+    let published = other.publish_placeless(vec![publication(PUBLISHER, "a", &["1"])]).await;
+    assert_eq!(published.unwrap(), [STORED]);
+    let refused = f.store.publish_placeless(vec![publication(PUBLISHER, "a", &["2"])]).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("ROUTEMASTER_REDIS_LANES"), "{error}");
@@ -261,18 +263,18 @@ async fn what_an_older_program_wrote_is_brought_up_to_date() {
     // Whatever is asked: they keep a pause, so publishing does not make them due.
     f.publish("a", &["1"]).await;
     assert_eq!(f.claim_none().await, None);
-    assert_eq!(f.server().command(&["GET", "rm:{0}:format"]).unwrap(), "2");
+    assert_eq!(f.server().command(&["GET", "rm:{0}:format"]).unwrap(), "3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_newer_program_wrote_is_left_alone_with_a_sentence() {
     let mut f = Fixture::redis();
     f.publish("a", &["1"]).await;
-    f.server().command(&["SET", "rm:{0}:format", "3"]).unwrap();
+    f.server().command(&["SET", "rm:{0}:format", "4"]).unwrap();
     f.reopen();
     let error = f.store.topics().await.err();
     assert!(error.is_none(), "topics need no lanes: {error:?}");
-    let refused = f.store.publish(vec![publication(PUBLISHER, "a", &["2"])], soon()).await;
+    let refused = f.store.publish_placeless(vec![publication(PUBLISHER, "a", &["2"])]).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("run the newer program"), "{error}");
@@ -301,14 +303,14 @@ async fn a_deletion_that_has_not_come_to_a_lane_yet_holds_there() {
     let birth: u64 = f.server().command(&["HGET", BIRTHS, "a"]).unwrap().parse().unwrap();
     lose_topic(&mut f, "a");
     f.server().command(&["SET", "rm:{0}:deleted:a", &(birth + 1).to_string()]).unwrap();
-    assert_eq!(f.publish_group(&[("another", "a", "new")]).await, [Stored]);
+    assert_eq!(f.publish_group(&[("another", "a", "new")]).await, [STORED]);
     assert_eq!(f.drain().await, BTreeMap::new());
     let subscriptions = f.store.subscriptions().await.unwrap();
     assert_eq!(subscriptions.len(), others.len());
     assert!(subscriptions.iter().all(|status| status.subscription.topics.is_empty()));
 
     f.subscribe(others[0], &["a"], plain).await;
-    assert_eq!(f.publish_group(&[("another", "a", "newer")]).await, [Stored]);
+    assert_eq!(f.publish_group(&[("another", "a", "newer")]).await, [STORED]);
     let newer = BTreeMap::from([(others[0].into(), vec!["newer".into()])]);
     assert_eq!(f.drain().await, newer);
 

@@ -368,7 +368,7 @@ async fn a_full_redis_says_so_and_can_be_emptied() {
     let dropped = f.drop_oldest(1_000_000).await.total().items as u32;
     f.publish("a", &heavy(stored + 1, stored + 100)).await;
     let received = f.claim_one().await;
-    let last = received.batch.items.last().map(text).unwrap();
-    assert_eq!(text(&received.batch.items[0]), heavy(dropped + 1, dropped + 1)[0]);
+    let last = received.batch.items.last().map(|queued| text(&queued.item)).unwrap();
+    assert_eq!(text(&received.batch.items[0].item), heavy(dropped + 1, dropped + 1)[0]);
     assert_eq!(last, heavy(stored + 100, stored + 100)[0]);
 }

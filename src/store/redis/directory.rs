@@ -120,7 +120,7 @@ async fn subscribe(
 async fn put<'a>(
     store: &RedisStore,
     subscriber: &ClientToken,
-    SubscriptionRequest { terms, retention, .. }: &SubscriptionRequest,
+    SubscriptionRequest { terms, retention, options, .. }: &SubscriptionRequest,
     about_unknown: &str,
     topics: impl Iterator<Item = &'a str>,
 ) -> StoreResult<Subscribed> {
@@ -133,6 +133,9 @@ async fn put<'a>(
     args.push(ms(BROKEN_OFF_AFTER));
     args.push(store.max_topics());
     args.push(ms(NEW_UUID_PAUSE));
+    args.push(change_arg(options.secrets.clone(), |secrets| secrets.to_stored().into()));
+    args.push(change_arg(options.format, |format| format.as_str().into()));
+    args.push(change_arg(options.refusals_max, |max| i64::from(max).into()));
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;

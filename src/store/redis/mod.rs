@@ -7,6 +7,8 @@
 mod calls;
 mod commit_slots;
 mod connection;
+mod control;
+mod dead_events;
 mod directory;
 mod duties;
 mod imports;
@@ -28,6 +30,7 @@ mod server_time;
 pub mod source;
 mod wake;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -56,7 +59,7 @@ use server_time::ServerTime;
 const CLUSTER_LANES: usize = 8;
 /// In which format everything is kept (`scripts/lanes/lanes.lua`). A process that knows an older one only
 /// refuses to work with it.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 pub struct RedisStore {
     options: RedisOptions,
@@ -66,6 +69,8 @@ pub struct RedisStore {
     slots: CommitSlots,
     /// Names this process in the wake-ups that it sends.
     origin: String,
+    /// The largest position that this process has proposed for an event.
+    last_proposed: AtomicU64,
     /// What belongs to each lane, for all that there can be.
     lanes: Vec<RedisLane>,
     /// How many there are, once Redis has told.
@@ -107,6 +112,7 @@ impl RedisStore {
             import_scripts: ImportScripts::new(),
             slots: CommitSlots::new()?,
             origin: random_hex()?,
+            last_proposed: AtomicU64::new(0),
             lanes: lanes.collect(),
             lane_count: OnceLock::new(),
             listening: OnceLock::new(),

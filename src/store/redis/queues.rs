@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::link::Resend;
 use super::reply::Reply;
 use super::{RedisStore, ms, publish};
+use crate::bus::attempt::is_refusal;
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::store::{
     Alarm, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, Lane,
@@ -37,6 +38,11 @@ impl Queues for RedisStore {
 
     fn commits_at_once(&self) -> usize {
         COMMITS_AT_ONCE
+    }
+
+    /// They expire, or are pushed out, where they are kept.
+    async fn forget_publish_keys(&self) -> StoreResult<()> {
+        Ok(())
     }
 
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
@@ -77,27 +83,29 @@ impl Queues for RedisStore {
         lease: Duration,
     ) -> StoreResult<Vec<BatchSettled>> {
         let count = settlements.len();
-        let mut args: Vec<Value> = Vec::with_capacity(3 + 8 * count);
+        let mut args: Vec<Value> = Vec::with_capacity(3 + 9 * count);
         args.push(ms(lease));
         args.push((MAX_BATCH_BYTES as i64).into());
         args.push((CLAIM_MAX_BYTES as i64).into());
         for settlement in settlements {
             let QueueLease { subscriber, queue, fence } = settlement.lease;
             let failure = settlement.failure.as_ref();
-            let status = failure.and_then(|failure| failure.status).map(i64::from);
-            args.extend::<[Value; 8]>([
+            let status = failure.and_then(|failure| failure.status);
+            args.extend::<[Value; 9]>([
                 subscriber.reveal().into(),
                 queue.into(),
                 fence.to_string().into(),
                 match settlement.outcome {
                     BatchOutcome::Acknowledged => "acknowledged".into(),
                     BatchOutcome::Failed { retry_in } => ms(retry_in),
+                    BatchOutcome::Gone => "gone".into(),
                     BatchOutcome::Returned => 0.into(),
                 },
                 i64::from(settlement.health.points()).into(),
                 i64::from(settlement.take_next).into(),
-                status.map_or("-".into(), Value::Integer),
+                status.map_or("-".into(), |status| Value::Integer(status.into())),
                 failure.map_or("", |failure| &failure.reason).into(),
+                i64::from(status.is_some_and(is_refusal)).into(),
             ]);
         }
         let reply = self.run(&self.scripts.settle, lane, args).await?;

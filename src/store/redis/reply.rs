@@ -9,13 +9,22 @@ use fred::types::Value;
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::{Batch, BatchId};
 use crate::bus::health::Health;
-use crate::bus::subscription::{Retention, Subscription, SubscriptionStatus, Target, Terms};
+use crate::bus::item::QueuedItem;
+use crate::bus::pause::{Pause, PausedBy};
+use crate::bus::position::EventPosition;
+use crate::bus::signature::SigningSecrets;
+use crate::bus::subscription::options::{BatchFormat, DeliveryOptions};
+use crate::bus::subscription::{
+    OpenBatch, Progress, Retention, Subscription, SubscriptionStatus, Target, Terms,
+};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{Dropped, Drops, LeasedBatch, QueueLease, StoreError, StoreResult};
 
-/// Digits of the time in front of each item of a queue.
-pub const STAMP: usize = 13;
+/// Digits of a position in front of each item of a queue, behind which a colon stands.
+pub const POSITION: usize = 16;
+/// Digits of the time in front of one that is older, or was imported.
+const STAMP: usize = 13;
 
 /// An answer, or a part of one. As an iterator, it gives the parts of a list.
 pub enum Reply {
@@ -72,12 +81,12 @@ impl Reply {
         self.value()?.into_bytes().ok_or_else(|| unexpected("bytes"))
     }
 
-    fn optional_text(self) -> StoreResult<Option<String>> {
+    pub fn optional_text(self) -> StoreResult<Option<String>> {
         let value = self.value()?;
         if value.is_null() { Ok(None) } else { Reply::Value(value).text().map(Some) }
     }
 
-    fn optional_number(self) -> StoreResult<Option<u64>> {
+    pub fn optional_number(self) -> StoreResult<Option<u64>> {
         let text = self.optional_text()?;
         text.map(|text| text.parse().map_err(|_| unexpected("a number"))).transpose()
     }
@@ -90,16 +99,36 @@ impl Reply {
         u64::try_from(self.integer()?).map_err(|_| unexpected("a number from 0"))
     }
 
-    /// An item without the time in front of it.
-    fn item(self) -> StoreResult<Bytes> {
-        let mut entry = self.value()?.into_bytes().ok_or_else(|| unexpected("an item"))?;
-        if entry.len() < STAMP {
-            return Err(unexpected("an item with its time"));
-        }
-        Ok(entry.split_off(STAMP))
+    /// An entry of a queue.
+    pub fn queued_item(self) -> StoreResult<QueuedItem> {
+        let mut entry = self.bytes()?;
+        let has_position = entry.get(POSITION) == Some(&b':');
+        let digits = if has_position { POSITION } else { STAMP };
+        let number = entry.get(..digits).and_then(|head| std::str::from_utf8(head).ok());
+        let number = number.and_then(|head| head.parse().ok());
+        let number = number.ok_or_else(|| unexpected("an item with its position"))?;
+        let item = entry.split_off(digits + usize::from(has_position));
+        let position = match has_position {
+            true => EventPosition::new(number),
+            false => EventPosition::of_time(number),
+        };
+        Ok(QueuedItem { position, item })
     }
 
-    fn token(self) -> StoreResult<ClientToken> {
+    /// The secrets, the format and the limit of refusals of a subscription.
+    fn options(&mut self) -> StoreResult<DeliveryOptions> {
+        let secrets = self.part()?.optional_text()?;
+        let format = self.part()?.optional_text()?;
+        let refusals_max = self.part()?.optional_number()?;
+        Ok(DeliveryOptions {
+            secrets: secrets
+                .map_or_else(SigningSecrets::default, |text| SigningSecrets::from_stored(&text)),
+            format: format.as_deref().and_then(BatchFormat::parse).unwrap_or_default(),
+            refusals_max: refusals_max.map(|max| max.min(u64::from(u32::MAX)) as u32),
+        })
+    }
+
+    pub fn token(self) -> StoreResult<ClientToken> {
         Ok(ClientToken::from_stored(&self.text()?))
     }
 
@@ -151,13 +180,22 @@ impl Reply {
         let oldest_ms = self.part()?.optional_number()?;
         let last_failure = self.part()?.optional_text()?.map(failed_attempt).transpose()?;
         let topics = self.part()?.map(|topic| Ok(TopicName::from_stored(&topic.text()?)));
+        let topics = topics.collect::<StoreResult<_>>()?;
+        let options = self.options()?;
+        let pause = self.part()?.optional_text()?.map(pause).transpose()?;
+        let (number, events) = (self.part()?.optional_number()?, self.part()?.unsigned()?);
+        let (attempts, is_in_flight) = (self.part()?.unsigned()?, self.part()?.unsigned()? > 0);
+        let queue = self.part()?.text()?;
+        let batch = number.map(|number| OpenBatch {
+            id: BatchId { queue, number },
+            events,
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            is_in_flight,
+        });
+        let next_ms = self.part()?.optional_number()?.filter(|_| !is_in_flight);
         Ok(SubscriptionStatus {
             subscriber,
-            subscription: Subscription {
-                topics: topics.collect::<StoreResult<_>>()?,
-                terms,
-                retention,
-            },
+            subscription: Subscription { topics, terms, retention, options },
             sent,
             queued,
             oldest_ms,
@@ -165,6 +203,8 @@ impl Reply {
             expired,
             health,
             last_failure,
+            pause,
+            progress: Progress { batch, next_ms },
         })
     }
 
@@ -192,15 +232,24 @@ impl Reply {
         let id = BatchId { queue: queue.clone(), number: self.part()?.unsigned()? };
         let attempt = u32::try_from(self.part()?.integer()?).unwrap_or(u32::MAX);
         let waited = self.part()?.millis()?;
-        let items = self.part()?.map(Reply::item).collect::<StoreResult<_>>()?;
+        let options = self.options()?;
+        let items = self.part()?.map(Reply::queued_item).collect::<StoreResult<_>>()?;
         Ok(LeasedBatch {
             lease: QueueLease { subscriber, queue, fence },
             terms: Terms { target, uuid, timeout, max },
+            options,
             health,
             waited,
             batch: Batch { id, attempt, items },
         })
     }
+}
+
+/// A pause as it is kept: since when and by whom.
+fn pause(text: String) -> StoreResult<Pause> {
+    let parts = text.split_once(' ').and_then(|(since, by)| Some((since.parse().ok()?, by)));
+    let (since_ms, by) = parts.ok_or_else(|| unexpected("a pause"))?;
+    Ok(Pause { since_ms, by: PausedBy::from_stored(by) })
 }
 
 /// A failed attempt as `settle.lua` writes it: time, attempt, status or `-`, reason.

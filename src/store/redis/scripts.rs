@@ -29,6 +29,14 @@ pub struct Scripts {
     pub delete_topic: Script,
     pub topics: Script,
     pub subscriptions: Script,
+    pub pause: Script,
+    pub resume: Script,
+    pub retry_now: Script,
+    pub peek: Script,
+    pub skip: Script,
+    pub list_dead: Script,
+    pub take_dead: Script,
+    pub forget_dead: Script,
     pub due_batches: Script,
     pub ping: Script,
     pub rights: Script,
@@ -92,7 +100,13 @@ impl Scripts {
                 "queues/publish"
             ),
             claim: script!(" flags=allow-oom", "queues/queue", "queues/claim"),
-            settle: script!(" flags=allow-oom", "queues/due", "queues/queue", "queues/settle"),
+            settle: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "queues/queue",
+                "dead_events/dead",
+                "queues/settle"
+            ),
             renew: script!(" flags=allow-oom", "queues/renew"),
             subscribe: script!(
                 "",
@@ -117,6 +131,26 @@ impl Scripts {
             ),
             topics: script!(" flags=no-writes", "directory/topics"),
             subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
+            pause: script!(" flags=allow-oom", "control/pause"),
+            resume: script!(" flags=allow-oom", "queues/due", "control/resume"),
+            retry_now: script!(" flags=allow-oom", "control/retry_now"),
+            peek: script!(" flags=no-writes", "control/find", "control/peek"),
+            skip: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "control/find",
+                "dead_events/dead",
+                "control/skip"
+            ),
+            list_dead: script!(" flags=no-writes", "dead_events/list_dead"),
+            take_dead: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "queues/append",
+                "dead_events/dead",
+                "dead_events/take_dead"
+            ),
+            forget_dead: script!(" flags=allow-oom", "dead_events/dead", "dead_events/forget_dead"),
             due_batches: script!(" flags=no-writes", "queues/due_batches"),
             ping: script!(" flags=allow-oom", "ping"),
             rights: script!(" flags=allow-oom", "rights"),

@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::dead_events::{Death, bury};
 use super::due::{Waiting, oldest_ms};
-use crate::bus::attempt::Failure;
+use crate::bus::attempt::{Failure, is_refusal};
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
+use crate::bus::item::QueuedItem;
+use crate::bus::pause::PausedBy;
+use crate::bus::position::EventPosition;
+use crate::bus::signature::SigningSecrets;
+use crate::bus::subscription::options::{BatchFormat, DeliveryOptions};
 use crate::bus::subscription::{Target, Terms};
 use crate::bus::token::ClientToken;
 use crate::store::{
@@ -28,11 +33,25 @@ struct Queue {
     /// Number and last item of the batch that was given out and is not acknowledged.
     batch: Option<(u64, i64)>,
     attempts: u32,
+    options: DeliveryOptions,
+    is_paused: bool,
+    suspects: Suspects,
+}
+
+/// Events of which one may be such that its subscriber refuses it.
+struct Suspects {
+    /// How often the batch was refused.
+    refusals: u32,
+    /// The last of them; `None` while no event is looked for.
+    last: Option<i64>,
+    /// How many of them the next batch has at most.
+    next_max: Option<i64>,
 }
 
 impl Queue {
     const COLUMNS: &str = "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
-        head, next, batch_number, batch_last, attempts";
+        head, next, batch_number, batch_last, attempts, secrets, format, refusals_max,
+        paused_ms IS NOT NULL, refusals, suspect_last, next_max";
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let batch_number: Option<u64> = row.get(11)?;
@@ -50,17 +69,28 @@ impl Queue {
             next: row.get(10)?,
             batch: batch_number.zip(batch_last),
             attempts: row.get(13)?,
+            options: options_from_row(row, 14)?,
+            is_paused: row.get(17)?,
+            suspects: Suspects {
+                refusals: row.get(18)?,
+                last: row.get(19)?,
+                next_max: row.get(20)?,
+            },
         })
     }
 
     /// Leases the queue and gives out its batch, the same one as long as it is not acknowledged.
-    /// `None`, and nothing is due any more, if the queue is empty.
+    /// `None`, and nothing is due any more, if the queue is empty or paused.
     fn give_out(
         mut self,
         db: &Connection,
         lease: Duration,
         now_ms: u64,
     ) -> rusqlite::Result<Option<LeasedBatch>> {
+        if self.is_paused {
+            self.release(db, None)?;
+            return Ok(None);
+        }
         if self.head == self.next {
             db.prepare_cached(
                 "UPDATE queues SET leased = 0, keeps_pause = 0, due_ms = NULL WHERE id = ?1",
@@ -89,6 +119,7 @@ impl Queue {
         Ok(Some(LeasedBatch {
             lease: self.lease,
             terms: self.terms,
+            options: self.options,
             health: self.health,
             waited: Duration::from_millis(now_ms.saturating_sub(oldest_ms)),
             batch: Batch { id, attempt: self.attempts, items },
@@ -96,14 +127,14 @@ impl Queue {
     }
 
     /// The items of the batch in hand, or of the next one, and when the first was accepted.
-    fn read_batch(&self, db: &Connection) -> rusqlite::Result<(Vec<Bytes>, u64)> {
+    fn read_batch(&self, db: &Connection) -> rusqlite::Result<(Vec<QueuedItem>, u64)> {
         let mut select = db.prepare_cached(
-            "SELECT payload, at_ms FROM items
+            "SELECT payload, at_ms, event FROM items
              WHERE position BETWEEN (?1 << 40) + ?2 AND (?1 << 40) + ?3 ORDER BY position",
         )?;
         let last = match self.batch {
             Some((_, last)) => last,
-            None => self.next.min(self.head + i64::from(self.terms.max)) - 1,
+            None => self.last_of_next(),
         };
         let mut rows = select.query(params![self.id, self.head, last])?;
         let mut items = Vec::new();
@@ -114,14 +145,23 @@ impl Queue {
             if self.batch.is_none() && bytes > MAX_BATCH_BYTES && !items.is_empty() {
                 break;
             }
-            items.push(Bytes::copy_from_slice(payload));
-            oldest_ms = oldest_ms.min(row.get(1)?);
+            let at_ms = row.get(1)?;
+            items.push(queued_item(payload, at_ms, row.get(2)?));
+            oldest_ms = oldest_ms.min(at_ms);
         }
         Ok((items, oldest_ms))
     }
 
-    /// Gives the lease back; the queue is due at `due_ms`.
+    /// The last item of the batch that is next, if none of them is too large.
+    fn last_of_next(&self) -> i64 {
+        let max = self.suspects.next_max.unwrap_or(i64::MAX).min(i64::from(self.terms.max));
+        let last = self.next.min(self.head + max) - 1;
+        self.suspects.last.map_or(last, |suspect| last.min(suspect.max(self.head)))
+    }
+
+    /// Gives the lease back; the queue is due at `due_ms`, unless it is paused.
     fn release(&self, db: &Connection, due_ms: Option<u64>) -> rusqlite::Result<()> {
+        let due_ms = due_ms.filter(|_| !self.is_paused);
         db.prepare_cached("UPDATE queues SET leased = 0, due_ms = ?2 WHERE id = ?1")?
             .execute(params![self.id, due_ms])?;
         Ok(())
@@ -139,9 +179,16 @@ impl Queue {
             self.attempts = 0;
             db.prepare_cached(
                 "UPDATE queues SET head = ?2, sent = sent + ?3, attempts = 0,
-                     batch_number = NULL, batch_last = NULL, failed_at_ms = NULL WHERE id = ?1",
+                     batch_number = NULL, batch_last = NULL, failed_at_ms = NULL, refusals = 0,
+                     next_max = NULL, suspect_last = iif(suspect_last < ?2, NULL, suspect_last)
+                 WHERE id = ?1",
             )?
             .execute(params![self.id, self.head, removed])?;
+            self.suspects.next_max = None;
+            self.suspects.last = self.suspects.last.filter(|last| *last >= self.head);
+        }
+        if self.is_paused {
+            return Ok(None);
         }
         let waiting = Waiting {
             items: self.next - self.head,
@@ -151,6 +198,75 @@ impl Queue {
         let due_ms = waiting.due_ms(now_ms as i64, || oldest_ms(db, self.id))?;
         Ok(due_ms.and_then(|due_ms| u64::try_from(due_ms).ok()))
     }
+}
+
+impl Queue {
+    /// Takes note of a refusal of the batch. When it was refused often enough, the batch is halved, or the one
+    /// event in it is a dead letter. Returns whether there still is a batch, or part of it, to be sent again.
+    fn refused(
+        &mut self,
+        db: &Connection,
+        max: u32,
+        failure: &Failure,
+        now_ms: u64,
+    ) -> rusqlite::Result<bool> {
+        let Some((_, last)) = self.batch else { return Ok(true) };
+        self.suspects.refusals = self.suspects.refusals.saturating_add(1);
+        let events = last - self.head + 1;
+        // What was refused with others is not guilty yet: alone it has as many tries as the batch had.
+        let is_half = self.suspects.last.is_some() && events > 1;
+        if self.suspects.refusals < if is_half { 1 } else { max } {
+            db.prepare_cached("UPDATE queues SET refusals = ?2 WHERE id = ?1")?
+                .execute(params![self.id, self.suspects.refusals])?;
+            return Ok(true);
+        }
+        let suspect_last = self.suspects.last.map_or(last, |suspect| suspect.max(last));
+        if events > 1 {
+            self.forget_batch(db, self.head, Some(suspect_last), Some(events / 2))?;
+            return Ok(true);
+        }
+        let death = Death::of_refused(failure, now_ms);
+        bury(db, self.id, self.lease.subscriber.reveal(), self.head, self.head, &death)?;
+        self.head += 1;
+        let suspect_last = (suspect_last >= self.head).then_some(suspect_last);
+        self.forget_batch(db, self.head, suspect_last, None)?;
+        Ok(self.head < self.next)
+    }
+
+    /// The next batch is another one.
+    fn forget_batch(
+        &mut self,
+        db: &Connection,
+        head: i64,
+        suspect_last: Option<i64>,
+        next_max: Option<i64>,
+    ) -> rusqlite::Result<()> {
+        self.batch = None;
+        db.prepare_cached(
+            "UPDATE queues SET head = ?2, batch_number = NULL, batch_last = NULL, attempts = 0,
+                 refusals = 0, suspect_last = ?3, next_max = ?4, keeps_pause = 1 WHERE id = ?1",
+        )?
+        .execute(params![self.id, head, suspect_last, next_max])?;
+        Ok(())
+    }
+}
+
+/// An item as it is stored: one from before there were positions is taken for its time.
+pub fn queued_item(payload: &[u8], at_ms: u64, event: Option<u64>) -> QueuedItem {
+    let position = event.map_or_else(|| EventPosition::of_time(at_ms), EventPosition::new);
+    QueuedItem { position, item: payload.to_vec().into() }
+}
+
+/// Reads `secrets, format, refusals_max`, which start at this column.
+pub fn options_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<DeliveryOptions> {
+    let (secrets, format): (Option<String>, Option<String>) =
+        (row.get(start)?, row.get(start + 1)?);
+    Ok(DeliveryOptions {
+        secrets: secrets
+            .map_or_else(SigningSecrets::default, |text| SigningSecrets::from_stored(&text)),
+        format: format.as_deref().and_then(BatchFormat::parse).unwrap_or_default(),
+        refusals_max: row.get(start + 2)?,
+    })
 }
 
 /// Reads `callback, uuid, timeout_ms, max`, which start at this column.
@@ -184,7 +300,7 @@ pub fn claim(
     let mut bytes = 0;
     for queue in due {
         if let Some(given) = queue.give_out(db, lease, now_ms)? {
-            bytes += given.batch.items.iter().map(Bytes::len).sum::<usize>();
+            bytes += given.batch.bytes();
             batches.push(given);
         }
         if bytes >= CLAIM_MAX_BYTES {
@@ -247,7 +363,7 @@ pub fn settle_all(
         let take_next = settlement.take_next && bytes < CLAIM_MAX_BYTES;
         let (outcome, due_in) = settle(db, settlement, take_next, lease, now_ms)?;
         if let BatchSettled::Next(next) = &outcome {
-            bytes += next.batch.items.iter().map(Bytes::len).sum::<usize>();
+            bytes += next.batch.bytes();
         }
         first_due = first_due.into_iter().chain(due_in).min();
         settled.push(outcome);
@@ -284,7 +400,21 @@ fn settle(
     }
     let due_ms = match settlement.outcome {
         BatchOutcome::Acknowledged => queue.acknowledge(db, now_ms)?,
-        BatchOutcome::Failed { retry_in } => Some(now_ms + retry_in.as_millis() as u64),
+        BatchOutcome::Failed { retry_in } => {
+            let refusal = settlement
+                .failure
+                .as_ref()
+                .filter(|failure| failure.status.is_some_and(is_refusal));
+            let goes_on = match (queue.options.refusals_max, refusal) {
+                (Some(max), Some(failure)) => queue.refused(db, max, failure, now_ms)?,
+                _ => true,
+            };
+            goes_on.then(|| now_ms + retry_in.as_millis() as u64)
+        }
+        BatchOutcome::Gone => {
+            pause(db, queue.id, PausedBy::Callback, now_ms)?;
+            None
+        }
         BatchOutcome::Returned => Some(now_ms),
     };
     let acknowledged = settlement.outcome == BatchOutcome::Acknowledged;
@@ -298,6 +428,16 @@ fn settle(
     queue.release(db, due_ms)?;
     let due_in = due_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
     Ok((BatchSettled::Released, due_in))
+}
+
+/// Pauses a queue, unless it is paused.
+pub fn pause(db: &Connection, queue_id: i64, by: PausedBy, now_ms: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE queues SET paused_ms = ?2, paused_by = ?3, due_ms = iif(leased, due_ms, NULL)
+         WHERE id = ?1 AND paused_ms IS NULL",
+    )?
+    .execute(params![queue_id, now_ms, by.as_str()])?;
+    Ok(())
 }
 
 /// Prolongs the leases that still hold and returns the others.

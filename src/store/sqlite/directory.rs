@@ -8,12 +8,17 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use super::batches::terms_from_row;
-use super::due::{AFTER_SUBSCRIBING, broken_off_ms, reschedule};
+use super::batches::{options_from_row, terms_from_row};
+use super::due::{AFTER_SUBSCRIBING, broken_off_ms, let_go, reschedule};
 use super::publish::topic_count;
 use crate::bus::attempt::{FailedAttempt, Failure};
+use crate::bus::batch::BatchId;
 use crate::bus::health::Health;
-use crate::bus::subscription::{Retention, Subscription, SubscriptionRequest, SubscriptionStatus};
+use crate::bus::pause::{Pause, PausedBy};
+use crate::bus::subscription::options::{BatchFormat, DeliveryOptions};
+use crate::bus::subscription::{
+    OpenBatch, Progress, Retention, Subscription, SubscriptionRequest, SubscriptionStatus,
+};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
 use crate::store::{Directory, NEW_UUID_PAUSE, StoreError, StoreResult, Subscribed, TopicDeleted};
@@ -105,8 +110,8 @@ fn subscribe(
     now_ms: u64,
 ) -> rusqlite::Result<Subscribed> {
     let SubscriptionRequest { topics, terms, .. } = request;
-    let retention = retention(db, subscriber)?.unwrap_or_default();
-    let retention = request.retention.apply(retention);
+    let (retention, options) = what_is_ours(db, subscriber)?.unwrap_or_default();
+    let (retention, options) = (request.retention.apply(retention), request.options.apply(options));
     if let Some(age) = retention.age.filter(|age| *age <= terms.timeout) {
         return Ok(Subscribed::KeptRetentionTooShort(age));
     }
@@ -131,19 +136,21 @@ fn subscribe(
         db.prepare_cached("INSERT INTO topics (name, made_by) VALUES (?1, ?2)")?
             .execute([topic.as_str(), subscriber.reveal()])?;
     }
-    let queue_id: i64 = db
+    let (queue_id, paused_by): (i64, Option<String>) = db
         .prepare_cached(&format!(
             "INSERT INTO queues
-                 (name, subscriber, callback, uuid, timeout_ms, max, retention_ms, max_queued)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10)
+                 (name, subscriber, callback, uuid, timeout_ms, max, retention_ms, max_queued,
+                  secrets, format, refusals_max)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10, ?12, ?13, ?14)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
                  health_restored = health_restored OR NOT (callback IS ?3 AND uuid IS ?4),
                  leased = leased AND callback IS ?3,
                  due_ms = {AFTER_SUBSCRIBING},
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6,
-                 retention_ms = ?9, max_queued = ?10
-             RETURNING id"
+                 retention_ms = ?9, max_queued = ?10,
+                 secrets = ?12, format = ?13, refusals_max = ?14
+             RETURNING id, paused_by"
         ))?
         .query_row(
             params![
@@ -157,11 +164,20 @@ fn subscribe(
                 broken_off_ms(now_ms),
                 retention.age.map(|age| age.as_millis() as u64),
                 retention.count,
-                now_ms + NEW_UUID_PAUSE.as_millis() as u64
+                now_ms + NEW_UUID_PAUSE.as_millis() as u64,
+                Some(options.secrets.to_stored()).filter(|secrets| !secrets.is_empty()),
+                Some(options.format)
+                    .filter(|format| *format != BatchFormat::default())
+                    .map(BatchFormat::as_str),
+                options.refusals_max
             ],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-    reschedule(db, queue_id, now_ms)?;
+    if paused_by.as_deref() == Some(PausedBy::Callback.as_str()) {
+        let_go(db, queue_id, now_ms)?;
+    } else {
+        reschedule(db, queue_id, now_ms)?;
+    }
     db.prepare_cached("DELETE FROM subscriptions WHERE queue_id = ?1")?.execute([queue_id])?;
     for topic in topics {
         db.prepare_cached("INSERT INTO subscriptions (topic, queue_id) VALUES (?1, ?2)")?
@@ -170,11 +186,19 @@ fn subscribe(
     Ok(Subscribed::Done)
 }
 
-/// What a subscriber has set of its retention, if it has subscribed.
-fn retention(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<Option<Retention>> {
-    db.prepare_cached("SELECT retention_ms, max_queued FROM queues WHERE subscriber = ?1")?
-        .query_row([subscriber.reveal()], |row| retention_from_row(row, 0))
-        .optional()
+/// What a subscriber has set that the original does not have, if it has subscribed.
+fn what_is_ours(
+    db: &Connection,
+    subscriber: &ClientToken,
+) -> rusqlite::Result<Option<(Retention, DeliveryOptions)>> {
+    db.prepare_cached(
+        "SELECT retention_ms, max_queued, secrets, format, refusals_max FROM queues
+         WHERE subscriber = ?1",
+    )?
+    .query_row([subscriber.reveal()], |row| {
+        Ok((retention_from_row(row, 0)?, options_from_row(row, 2)?))
+    })
+    .optional()
 }
 
 /// Reads `retention_ms, max_queued`, which start at this column.
@@ -282,7 +306,9 @@ const STATUS: &str = "
     SELECT id, subscriber, sent, next - head,
         (SELECT at_ms FROM items WHERE position = (id << 40) + head),
         callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health,
-        failed_at_ms, failed_attempt, failed_status, failed_reason
+        failed_at_ms, failed_attempt, failed_status, failed_reason,
+        secrets, format, refusals_max, paused_ms, paused_by,
+        batch_number, batch_last - head + 1, attempts, leased, due_ms, name
     FROM queues";
 
 fn status_from_row(
@@ -298,16 +324,45 @@ fn status_from_row(
             topics,
             terms: terms_from_row(row, 5)?,
             retention: retention_from_row(row, 9)?,
+            options: options_from_row(row, 18)?,
         },
         autodropped: row.get(11)?,
         expired: row.get(12)?,
         health: Health::new(row.get(13)?),
         last_failure: failed_attempt_from_row(row, 14)?,
+        pause: pause_from_row(row, 21)?,
+        progress: progress_from_row(row, 23)?,
     })
 }
 
+/// Reads `paused_ms, paused_by`, which start at this column.
+fn pause_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Option<Pause>> {
+    let Some(since_ms) = row.get(start)? else { return Ok(None) };
+    let by: Option<String> = row.get(start + 1)?;
+    Ok(Some(Pause { since_ms, by: PausedBy::from_stored(&by.unwrap_or_default()) }))
+}
+
+/// Reads `batch_number`, the events of that batch, `attempts, leased, due_ms, name`, which start at this column.
+fn progress_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Progress> {
+    let (number, is_in_flight): (Option<u64>, bool) = (row.get(start)?, row.get(start + 3)?);
+    let batch = match number {
+        Some(number) => Some(OpenBatch {
+            id: BatchId { queue: row.get(start + 5)?, number },
+            events: row.get(start + 1)?,
+            attempts: row.get(start + 2)?,
+            is_in_flight,
+        }),
+        None => None,
+    };
+    let next_ms: Option<u64> = row.get(start + 4)?;
+    Ok(Progress { batch, next_ms: next_ms.filter(|_| !is_in_flight) })
+}
+
 /// Reads `failed_at_ms, failed_attempt, failed_status, failed_reason`, which start at this column.
-fn failed_attempt_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Option<FailedAttempt>> {
+pub fn failed_attempt_from_row(
+    row: &Row<'_>,
+    start: usize,
+) -> rusqlite::Result<Option<FailedAttempt>> {
     let Some(at_ms) = row.get(start)? else { return Ok(None) };
     let failure = Failure { status: row.get(start + 2)?, reason: row.get(start + 3)? };
     Ok(Some(FailedAttempt { at_ms, attempt: row.get(start + 1)?, failure }))

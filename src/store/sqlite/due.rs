@@ -1,14 +1,17 @@
 //! When a queue is due: the one place that says so. A new state of a queue is taught here.
 //!
 //! While a batch is in a worker's hands (leased, or waiting to be sent again), the worker says when the
-//! queue is due, by the lease or by the pause. Else it follows from what waits.
+//! queue is due, by the lease or by the pause. Else it follows from what waits. A queue that is paused is due
+//! only when the lease runs out that was given before.
 
 use rusqlite::{Connection, params};
 
 use crate::store::BROKEN_OFF_AFTER;
 
-/// In SQL, of a row of `queues`: whether a batch of it is in a worker's hands.
-pub const IN_HAND: &str = "(leased OR batch_number IS NOT NULL OR keeps_pause)";
+/// In SQL, of a row of `queues`: whether what waits says nothing of when it is due, because a batch of it is in a
+/// worker's hands, or because it is paused.
+pub const IN_HAND: &str =
+    "(leased OR batch_number IS NOT NULL OR keeps_pause OR paused_ms IS NOT NULL)";
 
 /// What waits in a queue that no worker has in hand.
 pub struct Waiting {
@@ -85,6 +88,7 @@ pub fn oldest_ms(db: &Connection, queue_id: i64) -> rusqlite::Result<i64> {
 /// an old callback is over by ?8. A queue that no worker has in hand is left to [`reschedule`].
 pub const AFTER_SUBSCRIBING: &str = "CASE
         WHEN callback IS ?3 AND uuid IS ?4 THEN due_ms
+        WHEN paused_ms IS NOT NULL AND NOT leased THEN NULL
         WHEN batch_number IS NULL AND NOT keeps_pause THEN due_ms
         WHEN NOT leased AND callback IS ?3 THEN min(coalesce(due_ms, ?11), ?11)
         WHEN NOT leased THEN ?7
@@ -95,4 +99,16 @@ pub const AFTER_SUBSCRIBING: &str = "CASE
 /// When a delivery is over that goes to a callback which its subscriber has left.
 pub fn broken_off_ms(now_ms: u64) -> u64 {
     now_ms + BROKEN_OFF_AFTER.as_millis() as u64
+}
+
+/// Ends what holds a queue: what waits to be sent again is due at once, else it follows from what waits.
+pub fn let_go(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE queues SET paused_ms = NULL, paused_by = NULL, due_ms = CASE
+             WHEN leased THEN due_ms
+             WHEN batch_number IS NOT NULL OR keeps_pause THEN ?2
+         END WHERE id = ?1",
+    )?
+    .execute(params![queue_id, now_ms])?;
+    reschedule(db, queue_id, now_ms)
 }

@@ -8,6 +8,8 @@
 mod batches;
 mod call_acceptance;
 mod calls;
+mod control;
+mod dead_events;
 mod destinations;
 mod directory;
 mod due;

@@ -9,8 +9,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::from_ms;
 use super::due::{IN_HAND, Waiting, after_append};
+use crate::bus::item::Item;
+use crate::bus::position::EventPosition;
 use crate::bus::topic::TopicName;
-use crate::store::{Publication, Published};
+use crate::store::{PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey, Published};
 
 /// What [`publish`] has to know of a topic: its owner and its subscribers' queues.
 struct TopicState {
@@ -39,11 +41,15 @@ pub fn publish(
     max_topics: u32,
     now_ms: u64,
 ) -> rusqlite::Result<(Vec<Published>, Option<Duration>)> {
+    let events = publications.iter().map(|publication| publication.items.len() as u64).sum();
+    let mut position = take_positions(db, events, now_ms)?;
     let now_ms = now_ms as i64;
     let mut topics: HashMap<&TopicName, TopicState> = HashMap::new();
     let mut tails: HashMap<i64, Tail> = HashMap::new();
     let mut published = Vec::with_capacity(publications.len());
     for publication in publications {
+        let first = position;
+        position = first.plus(publication.items.len() as u64);
         let topic = match topics.entry(&publication.topic) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(load_topic(db, &publication.topic)?),
@@ -63,23 +69,28 @@ pub fn publish(
                 continue;
             }
         }
+        if let Some(key) = &publication.key
+            && let Some(before) = keep_key(db, client, key, first, now_ms)?
+        {
+            published.push(before);
+            continue;
+        }
         topic.received += publication.items.len() as u64;
         for queue in &topic.queues {
             let tail = match tails.entry(*queue) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(load_tail(db, *queue)?),
             };
-            append(db, *queue, tail, publication, now_ms)?;
+            tail.append(db, *queue, &publication.items, first, now_ms)?;
         }
-        published.push(Published::Stored);
+        published.push(Published::Stored(first));
     }
     for (name, topic) in topics.iter().filter(|(_, topic)| topic.received > 0) {
         db.prepare_cached("UPDATE topics SET events = events + ?2 WHERE name = ?1")?
             .execute(params![name.as_str(), topic.received as i64])?;
     }
     for (queue, tail) in &tails {
-        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
-            .execute(params![queue, tail.next, tail.due_ms])?;
+        tail.save(db, *queue)?;
     }
     let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
     Ok((published, earliest.map(|due_ms| from_ms(due_ms - now_ms))))
@@ -126,6 +137,79 @@ fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState>
     Ok(TopicState { publisher, queues, received: 0 })
 }
 
+/// The first of so many positions that nothing else will have.
+fn take_positions(db: &Connection, count: u64, now_ms: u64) -> rusqlite::Result<EventPosition> {
+    let after: u64 = db
+        .prepare_cached(
+            "UPDATE event_positions SET last = max(last + 1, ?1) + ?2 - 1 RETURNING last + 1",
+        )?
+        .query_row(params![EventPosition::of_time(now_ms).number(), count], |row| row.get(0))?;
+    Ok(EventPosition::new(after - count))
+}
+
+/// Takes note of the key of a publication; or what became of the one that came before under the same key.
+fn keep_key(
+    db: &Connection,
+    client: &str,
+    key: &PublishKey,
+    first: EventPosition,
+    now_ms: i64,
+) -> rusqlite::Result<Option<Published>> {
+    let before: Option<(String, u64)> = db
+        .prepare_cached(
+            "SELECT fingerprint, event FROM publish_keys WHERE client = ?1 AND name = ?2",
+        )?
+        .query_row([client, &key.name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((fingerprint, event)) = before {
+        let is_same = fingerprint == key.fingerprint;
+        let stored = Published::StoredBefore(EventPosition::new(event));
+        return Ok(Some(if is_same { stored } else { Published::KeyTaken }));
+    }
+    db.prepare_cached(
+        "INSERT INTO publish_keys (client, name, fingerprint, event, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![client, key.name, key.fingerprint, first.number(), now_ms])?;
+    Ok(None)
+}
+
+/// How many keys are forgotten at once.
+const KEYS_AT_ONCE: u32 = 5_000;
+
+/// Forgets some keys that are old, or of which their client has too many.
+pub fn forget_keys(db: &Connection, now_ms: u64) -> rusqlite::Result<()> {
+    let old_ms = now_ms.saturating_sub(PUBLISH_KEYS_KEPT.as_millis() as u64);
+    db.prepare_cached(
+        "DELETE FROM publish_keys WHERE (client, name) IN
+             (SELECT client, name FROM publish_keys WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+    )?
+    .execute(params![old_ms, KEYS_AT_ONCE])?;
+    let mut select = db.prepare_cached(
+        "SELECT client, count(*) FROM publish_keys GROUP BY client HAVING count(*) > ?1",
+    )?;
+    let too_many = select.query_map([PUBLISH_KEYS_MAX as i64], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    for (client, count) in too_many.collect::<rusqlite::Result<Vec<_>>>()? {
+        let excess = (count - PUBLISH_KEYS_MAX as i64).min(i64::from(KEYS_AT_ONCE));
+        db.prepare_cached(
+            "DELETE FROM publish_keys WHERE client = ?1 AND name IN
+                 (SELECT name FROM publish_keys WHERE client = ?1 ORDER BY at_ms LIMIT ?2)",
+        )?
+        .execute(params![client, excess])?;
+    }
+    Ok(())
+}
+
+/// Puts items at the end of a queue, after all that is there.
+pub fn append(db: &Connection, queue: i64, items: &[Item], now_ms: u64) -> rusqlite::Result<()> {
+    let first = take_positions(db, items.len() as u64, now_ms)?;
+    let mut tail = load_tail(db, queue)?;
+    tail.append(db, queue, items, first, now_ms as i64)?;
+    tail.save(db, queue)
+}
+
 fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
     db.prepare_cached(&format!(
         "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms FROM queues WHERE id = ?1"
@@ -142,23 +226,35 @@ fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
     })
 }
 
-fn append(
-    db: &Connection,
-    queue: i64,
-    tail: &mut Tail,
-    publication: &Publication,
-    now_ms: i64,
-) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO items (position, at_ms, payload) VALUES ((?1 << 40) + ?2, ?3, ?4)",
-    )?;
-    let was_empty = tail.next == tail.head;
-    for item in &publication.items {
-        insert.execute(params![queue, tail.next, now_ms, &item[..]])?;
-        tail.next += 1;
+impl Tail {
+    /// Puts items at the end, of which the first has this position.
+    fn append(
+        &mut self,
+        db: &Connection,
+        queue: i64,
+        items: &[Item],
+        first: EventPosition,
+        now_ms: i64,
+    ) -> rusqlite::Result<()> {
+        let mut insert = db.prepare_cached(
+            "INSERT INTO items (position, at_ms, payload, event)
+             VALUES ((?1 << 40) + ?2, ?3, ?4, ?5)",
+        )?;
+        let was_empty = self.next == self.head;
+        for (index, item) in items.iter().enumerate() {
+            let event = first.plus(index as u64).number();
+            insert.execute(params![queue, self.next, now_ms, &item[..], event])?;
+            self.next += 1;
+        }
+        let (items, max, timeout_ms) = (self.next - self.head, self.max, self.timeout_ms);
+        let waiting = Waiting { items, max, timeout_ms };
+        self.due_ms = after_append(&waiting, was_empty, self.in_hand, self.due_ms, now_ms);
+        Ok(())
     }
-    let (items, max, timeout_ms) = (tail.next - tail.head, tail.max, tail.timeout_ms);
-    let waiting = Waiting { items, max, timeout_ms };
-    tail.due_ms = after_append(&waiting, was_empty, tail.in_hand, tail.due_ms, now_ms);
-    Ok(())
+
+    fn save(&self, db: &Connection, queue: i64) -> rusqlite::Result<()> {
+        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
+            .execute(params![queue, self.next, self.due_ms])?;
+        Ok(())
+    }
 }

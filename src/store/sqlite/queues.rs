@@ -38,6 +38,11 @@ impl Queues for SqliteStore {
         COMMITS_AT_ONCE
     }
 
+    async fn forget_publish_keys(&self) -> StoreResult<()> {
+        let clock = self.clock.clone();
+        self.write_lazily(move |db| publish::forget_keys(db, clock.now_ms())).await
+    }
+
     async fn due_batches(&self, within: Duration) -> StoreResult<u64> {
         let until_ms = self.clock.now_ms() + within.as_millis() as u64;
         self.reader.run(move |db| batches::due_batches(db, until_ms)).await

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     VERSION_1,
     FROM_1_TO_2,
     FROM_2_TO_3,
@@ -18,6 +18,7 @@ const MIGRATIONS: [&str; 8] = [
     FROM_5_TO_6,
     FROM_6_TO_7,
     FROM_7_TO_8,
+    FROM_8_TO_9,
 ];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -318,6 +319,58 @@ const FROM_7_TO_8: &str = "
     CREATE TRIGGER deliveries_go AFTER DELETE ON calls WHEN old.message IS NOT NULL AND old.over IS NULL BEGIN
         UPDATE messages SET open = open - 1 WHERE number = old.message;
     END;
+";
+
+/// What version 9 adds. An item has its `event`, its position among all events; those from before have none, and are taken
+/// for their time. `event_positions` has the last that was given. A queue that is paused says since when and by whom.
+/// `refusals` counts those of its batch; the events up to `suspect_last` may be one that is refused, and its next batch has
+/// `next_max` of them at most. `publish_keys` names publications that are stored once. `dead_events` were taken out of
+/// queues, and `dead_room` has how many there are and what they take. A token may be one of several that are one
+/// client, until a time.
+const FROM_8_TO_9: &str = "
+    ALTER TABLE items ADD COLUMN event INTEGER;
+    CREATE TABLE event_positions (last INTEGER NOT NULL);
+    INSERT INTO event_positions VALUES (0);
+
+    ALTER TABLE queues ADD COLUMN paused_ms INTEGER;
+    ALTER TABLE queues ADD COLUMN paused_by TEXT;
+    ALTER TABLE queues ADD COLUMN secrets TEXT;
+    ALTER TABLE queues ADD COLUMN format TEXT;
+    ALTER TABLE queues ADD COLUMN refusals_max INTEGER;
+    ALTER TABLE queues ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE queues ADD COLUMN suspect_last INTEGER;
+    ALTER TABLE queues ADD COLUMN next_max INTEGER;
+
+    CREATE TABLE publish_keys (
+        client TEXT NOT NULL,
+        name TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        event INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (client, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX publish_keys_by_time ON publish_keys (at_ms);
+
+    CREATE TABLE dead_events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        subscriber TEXT NOT NULL,
+        event INTEGER NOT NULL,
+        dead_ms INTEGER NOT NULL,
+        cause TEXT NOT NULL,
+        status INTEGER,
+        reason TEXT,
+        payload BLOB NOT NULL
+    );
+    CREATE INDEX dead_events_by_subscriber ON dead_events (subscriber, event);
+    CREATE TABLE dead_room (events INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0);
+    INSERT INTO dead_room DEFAULT VALUES;
+    CREATE TRIGGER dead_events_take_room AFTER INSERT ON dead_events
+    BEGIN UPDATE dead_room SET events = events + 1, bytes = bytes + length(new.payload) + 150; END;
+    CREATE TRIGGER dead_events_give_room AFTER DELETE ON dead_events
+    BEGIN UPDATE dead_room SET events = events - 1, bytes = bytes - length(old.payload) - 150; END;
+
+    ALTER TABLE api_tokens ADD COLUMN client TEXT;
+    ALTER TABLE api_tokens ADD COLUMN until_ms INTEGER;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

@@ -226,7 +226,8 @@ fn drop_items(
              keeps_pause = keeps_pause OR (NOT leased AND batch_number IS NOT NULL),
              batch_number = iif(leased, batch_number, NULL),
              batch_last = iif(leased, batch_last + ?2, NULL),
-             attempts = iif(leased, attempts, 0)
+             attempts = iif(leased, attempts, 0), refusals = iif(leased, refusals, 0),
+             suspect_last = NULL, next_max = NULL
          WHERE id = ?1"
     ))?
     .execute(params![source.id, count])?;

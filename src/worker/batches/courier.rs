@@ -8,15 +8,19 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 
 use crate::bus::attempt::Acknowledgement;
-use crate::bus::basic;
 use crate::bus::batch::Batch;
+use crate::bus::item::ItemParts;
 use crate::bus::message::Attributes;
-use crate::bus::subscription::{CallbackUrl, Target, Terms};
+use crate::bus::subscription::options::BatchFormat;
+use crate::bus::subscription::{CallbackUrl, Target};
+use crate::bus::{basic, cloudevents};
 use crate::config::Settings;
 use crate::egress::client::USER_AGENT;
 use crate::egress::google::pubsub::{PubSub, PubSubError, PubSubMessage};
 use crate::egress::outbound::{SendError, read_beginning};
+use crate::egress::retry_after::retry_after;
 use crate::egress::rules::Denied;
+use crate::store::LeasedBatch;
 use crate::worker::receivers::Receivers;
 
 /// Delivers batches over pooled HTTPS connections.
@@ -65,6 +69,15 @@ impl DeliveryError {
     }
 }
 
+/// What a callback answered, beside its status.
+#[derive(Default)]
+pub struct Answer {
+    /// The first bytes of its body.
+    pub beginning: Vec<u8>,
+    /// How long it asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
 impl Courier {
     pub fn new(receivers: Receivers, pubsub: Arc<PubSub>, settings: &Settings) -> Self {
         Self {
@@ -76,24 +89,23 @@ impl Courier {
         }
     }
 
-    /// Sends a batch; `Ok` is an acknowledgement, with its status. `answer` becomes the first bytes of
-    /// its body, if there was one.
+    /// Sends a batch; `Ok` is an acknowledgement, with its status. `answer` becomes what was answered, if
+    /// anything was.
     ///
     /// # Errors
     /// Why it was not acknowledged.
     pub async fn deliver(
         &self,
-        terms: &Terms,
-        batch: &Batch,
-        answer: &mut Vec<u8>,
+        leased: &LeasedBatch,
+        answer: &mut Answer,
     ) -> Result<StatusCode, DeliveryError> {
-        match &terms.target {
+        match &leased.terms.target {
             Target::Callback(callback) => {
-                let request = request(callback, terms.uuid.as_deref(), batch);
-                let request = request.map_err(|_| DeliveryError::Unusable)?;
+                let request = request(callback, leased).map_err(|_| DeliveryError::Unusable)?;
                 self.post(callback, request, answer).await
             }
-            Target::PubSub(topic) => Ok(self.publish(topic, batch).await?),
+            Target::PubSub(topic) => Ok(self.publish(topic, &leased.batch).await?),
+            Target::Pull => Err(DeliveryError::Unusable),
         }
     }
 
@@ -101,7 +113,7 @@ impl Courier {
         &self,
         callback: &CallbackUrl,
         request: Request<Full<Bytes>>,
-        answer: &mut Vec<u8>,
+        answer: &mut Answer,
     ) -> Result<StatusCode, DeliveryError> {
         if callback.is_unusable() {
             return Err(DeliveryError::Unusable);
@@ -117,7 +129,8 @@ impl Courier {
             }
         })?;
         let status = response.status();
-        *answer = read_beginning(response.into_body(), self.beginning).await;
+        answer.retry_after = retry_after(status, response.headers());
+        answer.beginning = read_beginning(response.into_body(), self.beginning).await;
         match status {
             status if self.acknowledgement.is_given_by(status.as_u16()) => Ok(status),
             status if status.is_success() => Err(DeliveryError::Misunderstood(status)),
@@ -131,8 +144,8 @@ impl Courier {
         let messages: Vec<PubSubMessage<'_>> = batch
             .items
             .iter()
-            .map(|item| PubSubMessage {
-                data: item.clone(),
+            .map(|queued| PubSubMessage {
+                data: queued.item.slice_ref(ItemParts::of(&queued.item).json),
                 attributes: &attributes,
                 ordering_key: Some(&batch.id.queue),
             })
@@ -142,24 +155,32 @@ impl Courier {
     }
 }
 
-fn request(
-    callback: &CallbackUrl,
-    uuid: Option<&str>,
-    batch: &Batch,
-) -> http::Result<Request<Full<Bytes>>> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+fn request(callback: &CallbackUrl, leased: &LeasedBatch) -> http::Result<Request<Full<Bytes>>> {
+    let LeasedBatch { terms, options, batch, .. } = leased;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (media_type, body) = match options.format {
+        BatchFormat::Routemaster => ("application/json", batch.to_json()),
+        BatchFormat::CloudEvents => (cloudevents::BATCH_TYPE, cloudevents::batch(&batch.items)),
+    };
+    let id = batch.id.to_string();
     let mut request = Request::post(callback.as_url().as_str())
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, media_type)
         .header(header::ACCEPT, "*/*")
         .header(header::USER_AGENT, USER_AGENT)
-        .header("webhook-id", batch.id.to_string())
-        .header("webhook-timestamp", now.as_secs())
+        .header("webhook-id", &id)
+        .header("webhook-timestamp", now)
         .header("routemaster-attempt", batch.attempt);
-    if let Some(uuid) = uuid {
+    if batch.has_replay() {
+        request = request.header("routemaster-replay", "true");
+    }
+    if let Some(signature) = options.secrets.signature(&id, now, &body) {
+        request = request.header("webhook-signature", signature);
+    }
+    if let Some(uuid) = &terms.uuid {
         let mut authorization =
             HeaderValue::try_from(basic::authorization(uuid.as_bytes(), uuid.as_bytes()))?;
         authorization.set_sensitive(true);
         request = request.header(header::AUTHORIZATION, authorization);
     }
-    request.body(Full::new(batch.to_json()))
+    request.body(Full::new(body))
 }

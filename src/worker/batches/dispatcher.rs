@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::courier::{Courier, DeliveryError};
+use super::courier::{Answer, Courier, DeliveryError};
 use crate::bus::attempt::Failure;
 use crate::bus::basic;
 use crate::bus::health::BackOff;
@@ -113,15 +113,15 @@ impl BatchWorker {
         let started = Instant::now();
         let held = started - asked;
         record::attempted(leased, held);
-        let mut answer = Vec::new();
-        let delivered = self.courier.deliver(&leased.terms, &leased.batch, &mut answer).await;
+        let mut answer = Answer::default();
+        let delivered = self.courier.deliver(leased, &mut answer).await;
         let took = started.elapsed();
         if !matches!(delivered, Err(DeliveryError::NoFiles)) {
             record::delivered(leased, delivered.is_ok(), held, took);
         }
         match delivered {
             Ok(status) => {
-                self.tell_journal(leased, Some(status), None, took, &answer, None);
+                self.tell_journal(leased, Some(status), None, took, &answer.beginning, None);
                 self.log_recovery(&leased.lease.subscriber);
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
             }
@@ -135,16 +135,27 @@ impl BatchWorker {
                 let timeout = leased.terms.timeout;
                 let retry_in =
                     self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
+                let retry_in = retry_in.max(answer.retry_after.unwrap_or_default());
                 let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
-                let next_in = Some(retry_in);
-                self.tell_journal(leased, error.status(), Some(&reason), took, &answer, next_in);
+                let is_gone = error.status() == Some(StatusCode::GONE);
+                let next_in = (!is_gone).then_some(retry_in);
+                let (status, beginning) = (error.status(), &answer.beginning);
+                self.tell_journal(leased, status, Some(&reason), took, beginning, next_in);
                 let now = std::time::Instant::now();
                 if let Some(untold) = self.failures.failed(subscriber, &reason, now) {
                     log_failure(leased, &error, took, retry_in, untold);
                 }
-                let status = error.status().map(|status| status.as_u16());
-                let failure = Some(Failure::new(status, &reason));
-                BatchSettlement { failure, ..settlement(BatchOutcome::Failed { retry_in }, health) }
+                let failure = Some(Failure::new(
+                    status.map(|status| status.as_u16()),
+                    &with_beginning(reason, beginning),
+                ));
+                let outcome = if is_gone {
+                    tracing::warn!(%subscriber, "paused a subscription: its callback answered 410 Gone");
+                    BatchOutcome::Gone
+                } else {
+                    BatchOutcome::Failed { retry_in }
+                };
+                BatchSettlement { failure, ..settlement(outcome, health) }
             }
         }
     }
@@ -162,7 +173,7 @@ impl BatchWorker {
         let secrets = uuid.map_or_else(Vec::new, |uuid| {
             vec![uuid.clone(), basic::authorization(uuid.as_bytes(), uuid.as_bytes())]
         });
-        let bytes = leased.batch.items.iter().map(|item| item.len()).sum();
+        let bytes = leased.batch.bytes();
         let (status, secrets) = (status.map(|status| status.as_u16()), &secrets);
         let ended = Ended { status, error, took, bytes, answer, secrets, next_in };
         self.attempts.of_batch(leased, &ended);
@@ -233,6 +244,17 @@ impl Work for Dispatcher {
             asked = settled_at;
         }
     }
+}
+
+/// How much of an answer is told beside the reason of a failure, in characters.
+const BEGINNING_MAX: usize = 120;
+
+/// Why it failed, with the first line of what was answered.
+fn with_beginning(reason: String, beginning: &[u8]) -> String {
+    let text = String::from_utf8_lossy(beginning);
+    let line: String =
+        text.trim().lines().next().unwrap_or_default().chars().take(BEGINNING_MAX).collect();
+    if line.is_empty() { reason } else { format!("{reason}: {line}") }
 }
 
 /// `untold` is how many failures before it were not told of.

@@ -1,6 +1,6 @@
 //! Makes one call (contract §9): the caller's request, through redirects, to its last answer.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -14,7 +14,7 @@ use crate::bus::call::CallRequest;
 use crate::bus::user_info;
 use crate::egress::client::USER_AGENT;
 use crate::egress::outbound::{SendError, read_beginning};
-use crate::egress::retry_after;
+use crate::egress::retry_after::retry_after;
 use crate::egress::rules::Denied;
 use crate::worker::receivers::Receivers;
 
@@ -165,10 +165,7 @@ impl CallCourier {
 
     async fn answer(&self, response: Response<Incoming>) -> Answer {
         let status = response.status();
-        let retry_after = response.headers().get(header::RETRY_AFTER);
-        let retry_after = retry_after
-            .filter(|_| matches!(status.as_u16(), 429 | 503))
-            .and_then(|value| retry_after::read(value, SystemTime::now()));
+        let retry_after = retry_after(status, response.headers());
         let beginning = read_beginning(response.into_body(), self.beginning).await;
         Answer { status, beginning, retry_after }
     }

@@ -87,6 +87,8 @@ struct Plan {
     always: Answer,
     /// The share of requests that fail, and by which dice.
     failing: Option<(f64, fastrand::Rng)>,
+    /// The number of an event that is refused with 422, whatever it comes with.
+    refused: Option<u64>,
 }
 
 pub struct Receiver {
@@ -117,6 +119,7 @@ impl Receiver {
                 next: VecDeque::new(),
                 always: Answer::Status(200),
                 failing: None,
+                refused: None,
             }),
             attempts: watch::channel(Vec::new()).0,
             released: watch::channel(false).0,
@@ -157,6 +160,11 @@ impl Receiver {
         println!("the receiver fails {share} of its batches, with the seed {seed}");
         let dice = fastrand::Rng::with_seed(seed);
         self.shared.plan.lock().unwrap().failing = Some((share, dice));
+    }
+
+    /// Refuses each batch that holds the event with this number.
+    pub fn refuse_number(&self, number: u64) {
+        self.shared.plan.lock().unwrap().refused = Some(number);
     }
 
     /// Lets everything go that is answered with [`Answer::Held`].
@@ -258,8 +266,12 @@ async fn receive(
     let body = String::from_utf8_lossy(&body).into_owned();
     let answer = {
         let mut plan = shared.plan.lock().unwrap();
+        let holds = |number| body.contains(&format!("/{number}\""));
+        let is_refused = plan.refused.is_some_and(holds);
         let failing = plan.failing.as_mut();
-        if failing.is_some_and(|(share, dice)| dice.f64() < *share) {
+        if is_refused {
+            Answer::Status(422)
+        } else if failing.is_some_and(|(share, dice)| dice.f64() < *share) {
             Answer::Status(500)
         } else {
             plan.next.pop_front().unwrap_or_else(|| plan.always.clone())

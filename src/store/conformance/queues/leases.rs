@@ -33,7 +33,7 @@ async fn a_claim_gives_all_that_delivering_needs(f: &Fixture) {
     .await;
     f.publish("a", &["1"]).await;
     f.pass(Duration::from_millis(30)).await;
-    let LeasedBatch { lease, terms, health, waited, batch } = f.claim_one().await;
+    let LeasedBatch { lease, terms, health, waited, batch, .. } = f.claim_one().await;
     let status = f.status("alice").await;
     assert_eq!(lease.subscriber, status.subscriber);
     assert_eq!(terms, status.subscription.terms);

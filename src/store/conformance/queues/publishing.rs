@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::super::fixture::{
-    Fixture, PUBLISHER, client, numbers, on_all_stores, on_both_stores, plain, publication, soon,
-    subscription, texts, topic,
+    Fixture, PUBLISHER, STORED, WholeStore, client, numbers, on_all_stores, on_both_stores, plain,
+    publication, subscription, texts, topic,
 };
-use crate::store::Published::{OwnedByAnother, Stored};
+use crate::store::Published::OwnedByAnother;
 use crate::store::{Publication, Subscribed};
 
 on_all_stores!(
@@ -41,7 +41,7 @@ async fn a_group_of_publications_is_stored_in_its_order(f: &Fixture) {
         publication("one", "a", &["4"]),
         publication("two", "b", &["5"]),
     ];
-    assert_eq!(f.store.publish(group.to_vec(), soon()).await.unwrap(), [Stored; 4]);
+    assert_eq!(f.store.publish_placeless(group.to_vec()).await.unwrap(), [STORED; 4]);
     let received = f.drain().await;
     assert_eq!(received["alice"], numbers(1, 5));
     assert_eq!(received["bob"], ["2", "3", "5"]);
@@ -52,22 +52,30 @@ async fn an_array_is_stored_in_order_and_never_seen_in_part(f: &Fixture) {
     f.subscribe("alice", &["a"], |terms| terms.max = 10_000).await;
     let store = f.store.clone();
     let publishing = tokio::spawn(async move {
-        store.publish(vec![publication(PUBLISHER, "a", &numbers(1, ITEMS))], soon()).await.unwrap()
+        store
+            .publish_placeless(vec![publication(PUBLISHER, "a", &numbers(1, ITEMS))])
+            .await
+            .unwrap()
     });
     // Looks all the time, so as to catch the queue half filled if that can be seen.
     let first = f.claim_eventually().await;
     assert_eq!(texts(&first), numbers(1, ITEMS));
-    assert_eq!(publishing.await.unwrap(), [Stored]);
+    assert_eq!(publishing.await.unwrap(), [STORED]);
 }
 
 async fn an_item_comes_out_byte_for_byte(f: &Fixture) {
     f.subscribe("alice", &["a"], plain).await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let items = vec![Bytes::from(every_byte), Bytes::new(), Bytes::from_static(b"\r\n")];
-    let publication =
-        Publication { topic: topic("a"), publisher: client(PUBLISHER), items: items.clone() };
-    assert_eq!(f.store.publish(vec![publication], soon()).await.unwrap(), [Stored]);
-    assert_eq!(f.claim_one().await.batch.items, items);
+    let publication = Publication {
+        topic: topic("a"),
+        publisher: client(PUBLISHER),
+        items: items.clone(),
+        key: None,
+    };
+    assert_eq!(f.store.publish_placeless(vec![publication]).await.unwrap(), [STORED]);
+    let given = f.claim_one().await.batch.items;
+    assert_eq!(given.into_iter().map(|queued| queued.item).collect::<Vec<_>>(), items);
 }
 
 async fn each_subscriber_of_the_topic_gets_the_item_once_and_nobody_else_does(f: &Fixture) {
@@ -90,9 +98,9 @@ async fn a_subscription_gets_what_is_published_after_it_and_nothing_from_before(
 }
 
 async fn the_first_publication_makes_the_client_the_publisher(f: &Fixture) {
-    assert_eq!(f.publish_group(&[("one", "a", "1")]).await, [Stored]);
+    assert_eq!(f.publish_group(&[("one", "a", "1")]).await, [STORED]);
     assert_eq!(f.topic("a").await.publisher, Some(client("one")));
-    assert_eq!(f.publish_group(&[("one", "a", "2")]).await, [Stored]);
+    assert_eq!(f.publish_group(&[("one", "a", "2")]).await, [STORED]);
     assert_eq!(f.publish_group(&[("two", "a", "3")]).await, [OwnedByAnother]);
     assert_eq!(f.topic("a").await.publisher, Some(client("one")));
 }
@@ -102,7 +110,7 @@ async fn a_client_that_does_not_own_the_topic_stores_and_changes_nothing(f: &Fix
     f.publish_group(&[("one", "a", "1")]).await;
     let group = [("two", "a", "stolen"), ("one", "a", "2"), ("two", "b", "3"), ("two", "a", "x")];
     let published = f.publish_group(&group).await;
-    assert_eq!(published, [OwnedByAnother, Stored, Stored, OwnedByAnother]);
+    assert_eq!(published, [OwnedByAnother, STORED, STORED, OwnedByAnother]);
     assert_eq!(f.drain().await["alice"], ["1", "2", "3"]);
     let (a, b) = (f.topic("a").await, f.topic("b").await);
     assert_eq!((a.publisher, a.events), (Some(client("one")), 2));
@@ -111,7 +119,7 @@ async fn a_client_that_does_not_own_the_topic_stores_and_changes_nothing(f: &Fix
 
 async fn the_first_client_of_a_group_gets_a_new_topic(f: &Fixture) {
     let published = f.publish_group(&[("one", "a", "1"), ("two", "a", "2")]).await;
-    assert_eq!(published, [Stored, OwnedByAnother]);
+    assert_eq!(published, [STORED, OwnedByAnother]);
     let topic = f.topic("a").await;
     assert_eq!((topic.publisher, topic.events), (Some(client("one")), 1));
 }
@@ -128,7 +136,7 @@ async fn a_topic_created_by_subscribing_belongs_to_its_first_publisher(f: &Fixtu
     assert_eq!(subscribed, Subscribed::Done);
 
     let published = f.publish_group(&[("one", "a", "1"), ("two", "a", "2")]).await;
-    assert_eq!(published, [Stored, OwnedByAnother]);
+    assert_eq!(published, [STORED, OwnedByAnother]);
     assert_eq!(f.topic("a").await.publisher, Some(client("one")));
     assert_eq!(f.drain().await["bob"], ["1"]);
 }

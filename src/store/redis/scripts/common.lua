@@ -46,9 +46,23 @@
 --                                  sent autodropped expired head
 --                                  fence leased batch_number batch_last attempts keeps_pause
 --                                  health_restored
+--                                  secrets format refusals_max
+--                                  paused: '<ms> <by>'
+--                                  refusals: of the batch; suspect_last, next_max: while the event is looked for
+--                                  that is refused, as on SQLite
 --                                  last_failure: '<ms> <attempt> <status or -> <reason>'
 -- <p>topics_of:<token>     set     topics of a subscription
--- <p>queue:<token>         list    entries: 13 digits of milliseconds, then the item
+-- <p>queue:<token>         list    entries: 16 digits of the event's position, which is its time in microseconds,
+--                                  a colon, and the item; in what is older, or was imported, 13 digits of
+--                                  milliseconds and the item
+-- <p>last_event            string  the largest position that was given, or has come to this lane
+-- <p>once:<name>           string  '<fingerprint>:<position>' of a publication that is stored once, until the
+--                                  key expires
+-- <p>once_of:<client>      list    the names of those that a client has published
+-- <p>dead_items            hash    number -> an event that is a dead letter, as dead.lua writes it
+-- <p>dead_of:<token>       zset    number of a subscriber's dead letter -> its event's position
+-- <p>dead_events           zset    number of a dead letter -> when it became one
+-- <p>dead_room             hash    events, bytes, last (number)
 -- <p>imported:<token>      hash    batch of another bus -> '<entries>:<items>' that were taken of it;
 --                                  expires some time after the last import
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
@@ -79,8 +93,9 @@
 
 local P = KEYS[1]
 
--- Digits of the time in front of each item of a queue.
+-- Digits of the time in ms at the beginning of each entry of a queue, and where the item begins.
 local STAMP = 13
+local HEAD = 17
 local DUE = P .. 'due'
 
 local function now_us()
@@ -98,4 +113,14 @@ end
 
 local function text(value)
   return string.format('%.0f', value)
+end
+
+-- Where the event of an entry stands among all; of what has only its time, the first that there may be then.
+local function position_of(entry)
+  if string.byte(entry, HEAD) == 58 then return tonumber(string.sub(entry, 1, HEAD - 1)) end
+  return tonumber(string.sub(entry, 1, STAMP)) * 1000
+end
+
+local function item_of(entry)
+  return string.sub(entry, (string.byte(entry, HEAD) == 58 and HEAD or STAMP) + 1)
 end

@@ -4,16 +4,17 @@
 --       outside of the home lane, where they were looked at before, callback, uuid, 1 if there
 --       is a uuid, timeout, max, retention in ms, max_queued ('' is none, 'keep' what there is),
 --       origin of the wake-up, ms after which a delivery to an old callback has been broken off,
---       how many topics one client may have, ms after which a failed batch is due with a new uuid, topics…, where known each with its birth.
+--       how many topics one client may have, ms after which a failed batch is due with a new uuid, secrets, format,
+--       refusals_max (as retention), topics…, where known each with its birth.
 -- Returns { 'done' }, { 'unknown', topic }, { 'too many' }, or { 'too short', the retention that is kept }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 15
+local FIRST_TOPIC = 18
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
 local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
-  'keeps_pause', 'retention', 'max_queued')
+  'keeps_pause', 'retention', 'max_queued', 'secrets', 'format', 'refusals_max', 'paused')
 local function changed(wanted, old)
   if wanted == 'keep' then return old end
   return wanted ~= '' and wanted
@@ -41,6 +42,9 @@ end
 set_or_clear('uuid', has_uuid and uuid)
 set_or_clear('retention', retention)
 set_or_clear('max_queued', max_queued)
+set_or_clear('secrets', changed(ARGV[15], s[9]))
+set_or_clear('format', changed(ARGV[16], s[10]))
+set_or_clear('refusals_max', changed(ARGV[17], s[11]))
 redis.call((retention or max_queued) and 'SADD' or 'SREM', P .. 'limited', token)
 
 for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
@@ -67,7 +71,15 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
     end
   end
 end
-if not in_hand(token) then due = next_due(list, now, max, timeout) end
+local is_paused = s[12] and not string.find(s[12], ' callback', 1, true)
+if s[12] and not is_paused then
+  let_go(token, now)
+  due = number(redis.call('ZSCORE', DUE, token))
+elseif is_paused and not s[4] then
+  due = nil
+elseif not in_hand(token) then
+  due = next_due(list, now, max, timeout)
+end
 if due then
   redis.call('ZADD', DUE, text(due), token)
   redis.pcall('PUBLISH', P .. 'wake', ARGV[11] .. ':0')

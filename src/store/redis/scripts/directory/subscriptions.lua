@@ -3,19 +3,24 @@
 -- ARGV: tokens.
 -- Returns { { subscriber, callback, uuid or nil, timeout, max, retention or nil, max_queued or nil,
 --             sent, autodropped, expired, health, queued, oldest or nil, last failure or nil,
---             { topics… } }… }.
+--             { topics… }, secrets or nil, format or nil, refusals_max or nil, paused or nil, batch_number or nil,
+--             events of that batch, attempts, 1 if it is leased, queue, when it is due, or nil }… }.
 
 local reply = {}
 for _, token in ipairs(ARGV) do
   local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'callback', 'uuid', 'timeout', 'max',
-    'retention', 'max_queued', 'sent', 'autodropped', 'expired', 'health', 'last_failure')
+    'retention', 'max_queued', 'sent', 'autodropped', 'expired', 'health', 'last_failure', 'secrets', 'format',
+    'refusals_max', 'paused', 'batch_number', 'batch_last', 'head', 'attempts', 'leased',
+    'queue')
   -- It may have unsubscribed meanwhile.
   if s[1] then
     local list = P .. 'queue:' .. token
     local oldest = redis.call('LINDEX', list, 0)
     reply[#reply + 1] = { token, s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8] or '0', s[9] or '0',
       s[10], redis.call('LLEN', list), oldest and string.sub(oldest, 1, STAMP), s[11],
-      redis.call('SMEMBERS', P .. 'topics_of:' .. token) }
+      redis.call('SMEMBERS', P .. 'topics_of:' .. token), s[12], s[13], s[14], s[15], s[16],
+      s[16] and tonumber(s[17]) - tonumber(s[18]) + 1 or 0, s[19] or '0', s[20] and 1 or 0, s[21],
+      redis.call('ZSCORE', DUE, token) }
   end
 end
 return reply

@@ -1,12 +1,15 @@
 -- When a queue is due: the one place that says so. A new state of a queue is taught here.
 --
 -- While a batch is in a worker's hands (leased, or waiting to be sent again), the worker says when the
--- queue is due, by the lease or by the pause. Else it follows from what waits.
+-- queue is due, by the lease or by the pause. Else it follows from what waits. A queue that is paused is due
+-- only when the lease runs out that was given before.
 
--- Whether a batch of a queue is in a worker's hands.
+-- Whether what waits says nothing of when a queue is due, because a batch of it is in a worker's hands, or because
+-- it is paused.
 local function in_hand(token)
-  local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number', 'keeps_pause')
-  return s[1] or s[2] or s[3]
+  local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number', 'keeps_pause',
+    'paused')
+  return s[1] or s[2] or s[3] or s[4]
 end
 
 -- When the next batch of a queue that no worker has in hand is to leave; nil if it is empty.
@@ -26,4 +29,14 @@ local function due_after_append(token, before, length, now, max, timeout)
   -- Behind others, an entry does not change when the oldest one has waited for long enough.
   if (before > 0 and not fills) or in_hand(token) then return nil end
   return length >= max and now or now + timeout
+end
+
+-- Ends what holds a queue: what waits to be sent again is due at once, else it follows from what waits.
+local function let_go(token, now)
+  local key = P .. 'subscriber:' .. token
+  redis.call('HDEL', key, 'paused')
+  local s = redis.call('HMGET', key, 'leased', 'batch_number', 'keeps_pause', 'max', 'timeout')
+  if s[1] then return end
+  local due = (s[2] or s[3]) and now or next_due(P .. 'queue:' .. token, now, s[4], s[5])
+  if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end

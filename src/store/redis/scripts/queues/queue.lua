@@ -10,7 +10,7 @@ local function read_entries(list, count, max_bytes)
     local from = #entries
     local chunk = redis.call('LRANGE', list, from, math.min(from + CHUNK, count) - 1)
     for _, entry in ipairs(chunk) do
-      bytes = bytes + #entry - STAMP
+      bytes = bytes + #entry - HEAD
       if max_bytes and bytes > max_bytes and #entries > 0 then return entries end
       entries[#entries + 1] = entry
     end
@@ -19,12 +19,26 @@ local function read_entries(list, count, max_bytes)
   return entries
 end
 
+-- How many events the next batch has at most, and where it ends at the latest while an event is looked for that is
+-- refused.
+local function next_count(max, head, suspect_last, next_max)
+  local count = math.min(tonumber(max), number(next_max) or math.huge)
+  if suspect_last then count = math.min(count, math.max(1, tonumber(suspect_last) - head + 1)) end
+  return count
+end
+
 -- Leases a queue and returns its batch, the same one as long as it is not acknowledged; nil, and
--- nothing is due any more, if the queue is empty or gone.
+-- nothing is due any more, if the queue is empty, paused or gone.
 local function give_out(token, now, lease_ms, max_bytes)
   local key = P .. 'subscriber:' .. token
   local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'timeout', 'max', 'health',
-    'head', 'batch_number', 'batch_last', 'attempts', 'fence')
+    'head', 'batch_number', 'batch_last', 'attempts', 'fence', 'secrets', 'format', 'refusals_max',
+    'suspect_last', 'next_max', 'paused')
+  if s[17] then
+    redis.call('ZREM', DUE, token)
+    redis.call('HDEL', key, 'leased')
+    return nil
+  end
   local head, batch, last = number(s[7]), s[8], number(s[9])
   local entries = {}
   if s[1] then
@@ -32,7 +46,7 @@ local function give_out(token, now, lease_ms, max_bytes)
     if batch then
       entries = read_entries(list, last - head + 1)
     else
-      entries = read_entries(list, tonumber(s[5]), max_bytes)
+      entries = read_entries(list, next_count(s[5], head, s[15], s[16]), max_bytes)
     end
   end
   if #entries == 0 then
@@ -49,5 +63,6 @@ local function give_out(token, now, lease_ms, max_bytes)
   redis.call('HDEL', key, 'keeps_pause', 'health_restored')
   redis.call('ZADD', DUE, text(now + lease_ms), token)
   local waited = math.max(0, now - tonumber(string.sub(entries[1], 1, STAMP)))
-  return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, waited, entries }
+  return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, waited, s[12], s[13], s[14],
+    entries }
 end

@@ -37,7 +37,7 @@ local function look(queue)
     if not entry then return false end
   end
   queue.stamp = string.sub(entry, 1, STAMP)
-  queue.next_bytes = #entry - STAMP
+  queue.next_bytes = #entry - HEAD
   return true
 end
 

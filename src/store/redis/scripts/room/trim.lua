@@ -21,10 +21,11 @@ local function drop(token, flying, n, field, now)
     redis.call('LTRIM', list, n, -1)
     -- What is left of a batch that waits to be sent again will be another batch. The queue stays
     -- in the worker's hands, so that its pause is kept.
-    if redis.call('HDEL', key, 'batch_number', 'batch_last', 'attempts') > 0 then
+    if redis.call('HDEL', key, 'batch_number', 'batch_last', 'attempts', 'refusals') > 0 then
       redis.call('HSET', key, 'keeps_pause', 1)
     end
   end
+  redis.call('HDEL', key, 'suspect_last', 'next_max')
   redis.call('HINCRBY', key, 'head', n)
   redis.call('HINCRBY', key, field, n)
   local s = redis.call('HMGET', key, 'max', 'timeout')

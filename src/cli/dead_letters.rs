@@ -1,0 +1,195 @@
+//! `routemaster dead-letters`: what was given up, and what to do about events among it.
+
+use anyhow::bail;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::connect::BusOptions;
+use super::credentials::Capacity;
+use super::pages;
+use super::refusals::refusal;
+use super::table::{Screen, Table, Tone, print, print_json};
+use super::words::{age, clean};
+use crate::bus::clock::Clock;
+use crate::note;
+
+/// How many are asked for at once.
+const PAGE: usize = 500;
+
+#[derive(Args)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub struct DeadLettersArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// Events or calls only.
+    #[arg(long, value_name = "event|call")]
+    kind: Option<String>,
+    /// Whose: a token; needs the root key.
+    #[arg(long, value_name = "TOKEN")]
+    client: Option<String>,
+    /// Calls to this destination: scheme, host and port.
+    #[arg(long, value_name = "ORIGIN")]
+    destination: Option<String>,
+    /// How many at most; 0 for all.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Print a JSON array with the fields of GET /dead_letters.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Put an event at the end of its subscriber's queue
+    Retry(OneArgs),
+    /// Forget an event
+    Delete(OneArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = ONE_HELP)]
+struct OneArgs {
+    /// Which: as `routemaster dead-letters` shows it.
+    id: String,
+    /// Whose: the subscriber's token; the root key needs it.
+    #[arg(long, value_name = "TOKEN")]
+    client: Option<String>,
+    /// Print one JSON object: {"id", "done"}; done is `retried` or `deleted`.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+const AFTER_HELP: &str = "\
+Events come first, then calls, of either the newest first. Messages are at `routemaster messages --state dead`.
+
+Examples:
+  routemaster dead-letters
+  routemaster dead-letters retry 1764349212345678
+  routemaster calls retry --state dead                 once their receiver is well
+  routemaster calls purge --state dead                 nobody needs them any more";
+
+const ONE_HELP: &str = "\
+Examples:
+  routemaster dead-letters retry 1764349212345678
+  routemaster dead-letters delete 1764349212345678";
+
+#[derive(Deserialize, Serialize)]
+struct Row {
+    id: String,
+    kind: String,
+    client: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// # Errors
+/// Why it was not done, and what to do.
+pub async fn run(args: DeadLettersArgs) -> anyhow::Result<()> {
+    match args.action {
+        None => list(args.list).await,
+        Some(Action::Retry(args)) => one(args, true).await,
+        Some(Action::Delete(args)) => one(args, false).await,
+    }
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let bus = args.bus.connect_as(Capacity::Operator)?;
+    let path = |more: &pages::More| {
+        let own = [
+            ("kind", args.kind.clone()),
+            ("client", args.client.clone()),
+            ("destination", args.destination.clone()),
+        ];
+        format!("/dead_letters?{}", pages::query(own, more))
+    };
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let (rows, has_more) = pages::rows::<Row>(&bus, limit, PAGE, path).await?;
+    if args.json {
+        return print_json(&rows);
+    }
+    if rows.is_empty() {
+        note!("nothing was given up");
+        return Ok(());
+    }
+    let columns = ["ID", "KIND", "AGE", "CLIENT", "WHAT", "WHY"];
+    let mut table = Table::new(Screen::stdout(), &columns, &[2]);
+    let now_ms = Clock::system().now_ms();
+    for row in &rows {
+        let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+        let event = row.more.get("event");
+        let (since, what) = match event {
+            Some(event) => {
+                (&row.more["since"], format!("{} {}", text(&event["topic"]), text(&event["url"])))
+            }
+            None => {
+                let of = |name: &str| row.more.get(name).map(text).unwrap_or_default();
+                (&row.more["accepted"], format!("{} {}", of("method"), of("url")))
+            }
+        };
+        let cause = row.more.get("cause").map(text).unwrap_or_default();
+        let why = match (cause.as_str(), row.error.as_deref().unwrap_or_default()) {
+            (cause, "") => cause.to_owned(),
+            ("", error) => error.to_owned(),
+            (cause, error) => format!("{cause}; {error}"),
+        };
+        let plain = |text: String| (clean(&text), Tone::Plain);
+        table.coloured_row([
+            plain(row.id.clone()),
+            plain(row.kind.clone()),
+            plain(
+                since.as_u64().map_or("-".into(), |since| age(now_ms.saturating_sub(since) as i64)),
+            ),
+            plain(row.client.clone()),
+            plain(what),
+            plain(why),
+        ]);
+    }
+    print(&table.text())?;
+    if has_more {
+        note!("there are more: see --limit");
+    }
+    Ok(())
+}
+
+async fn one(args: OneArgs, is_retry: bool) -> anyhow::Result<()> {
+    let bus = args.bus.connect_as(Capacity::Operator)?;
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let client = args.client.as_deref().map(|client| format!("?client={}", encode(client)));
+    let (id, client) = (encode(&args.id), client.unwrap_or_default());
+    let answer = match is_retry {
+        true => bus.post(&format!("/dead_letters/{id}/retry{client}"), Bytes::new()).await?,
+        false => bus.delete(&format!("/dead_letters/{id}{client}")).await?,
+    };
+    match answer.status {
+        status if status.is_success() => {}
+        StatusCode::NOT_FOUND => bail!(
+            "{} is no event that was given up, or its subscriber is gone; a call is retried by `routemaster calls retry`",
+            args.id
+        ),
+        _ => return Err(refusal(&bus, &answer, None)),
+    }
+    let done = if is_retry { "retried" } else { "deleted" };
+    if args.json {
+        return print_json(&json!({ "id": args.id, "done": done }));
+    }
+    Ok(print(&match is_retry {
+        true => format!("{} is at the end of the queue\n", args.id),
+        false => format!("{} is gone\n", args.id),
+    })?)
+}
