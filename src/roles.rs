@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::clock::Clock;
+use crate::commit::NewsDesk;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::files::FileShares;
 use crate::history::MessageHistory;
@@ -28,7 +29,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
 use crate::upkeep::{self, messages::MessageMemory};
-use crate::worker::Attempts;
+use crate::worker::{Attempts, Reporting};
 
 use delivering::Delivering;
 use presence::Presence;
@@ -78,21 +79,26 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
             let exposition = metrics.exposition();
             let api = api(&settings, &store, &records, &full, &tasks, exposition)?;
             let authentication = api.authentication.clone();
+            authentication.tokens.learn().await;
             Some((serving.bind(api, files.connections, reload).await?, authentication))
         }
         None => None,
     };
     let mut parts = JoinSet::new();
-    parts.spawn(upkeep(&settings, &store, &full, &stop));
+    let news = NewsDesk::start(store.clone(), settings.public_url(), &tasks);
+    parts.spawn(upkeep(&settings, &store, &news, &full, &stop));
     parts.spawn(message_upkeep(&settings, &store, records.history.clone(), &stop));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     let delivering = match role {
         Role::Web => None,
         _ => {
             let attempts = attempts(&settings, records.journal, &tasks);
-            Some(Delivering::new(&settings, files.deliveries, attempts, &store, &stop)?)
+            let reporting = Reporting { attempts, news: news.clone() };
+            Some(Delivering::new(&settings, files.deliveries, reporting, &store, &stop)?)
         }
     };
+    // It ends with the last of those who have something to tell.
+    drop(news);
     let presence = Presence::new(role, store.clone(), delivering.clone())?;
     parts.spawn(always_well(presence.keep_telling(stop.clone())));
     if let Some(delivering) = delivering {
@@ -155,11 +161,13 @@ async fn always_well(part: impl Future<Output = ()>) -> anyhow::Result<()> {
 fn upkeep(
     settings: &Settings,
     store: &Arc<dyn Store>,
+    news: &NewsDesk,
     full: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
     let (budget, dead) = (settings.budget(), settings.dead_bounds());
-    always_well(upkeep::run(store.clone(), budget, dead, full.clone(), stop.clone()))
+    let (store, news) = (store.clone(), news.clone());
+    always_well(upkeep::run(store, budget, dead, news, full.clone(), stop.clone()))
 }
 
 fn message_upkeep(

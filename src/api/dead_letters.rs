@@ -166,7 +166,7 @@ async fn events_page(
         "" => None,
         text => Some(cursor(text).ok_or_else(|| CallRefusal::bad_request(NOT_NEXT))?),
     };
-    let subscriber = named_client(uri, caller)?;
+    let subscriber = named_client(api, uri, caller)?;
     let page = api.store.dead_events(subscriber.as_ref(), before, limit).await?;
     let time = |name| query::number(uri, name, 0..=u64::MAX / 2);
     let (since, until) = (time("since")?, time("until")?);
@@ -220,7 +220,7 @@ pub async fn retry(
 ) -> Result<StatusCode, CallRefusal> {
     let actor = actor?;
     let position: EventPosition = id.parse().map_err(|_| CallRefusal::not_found())?;
-    let subscriber = subscriber(&uri, &actor.caller)?;
+    let subscriber = subscriber(&api, &uri, &actor.caller)?;
     if !api.store.retry_dead_event(&subscriber, position).await? {
         return Err(CallRefusal::not_found());
     }
@@ -256,7 +256,7 @@ pub async fn delete(
 ) -> Result<StatusCode, CallRefusal> {
     let actor = actor?;
     let position: EventPosition = id.parse().map_err(|_| CallRefusal::not_found())?;
-    let subscriber = subscriber(&uri, &actor.caller)?;
+    let subscriber = subscriber(&api, &uri, &actor.caller)?;
     if !api.store.delete_dead_event(&subscriber, position).await? {
         return Err(CallRefusal::not_found());
     }
@@ -264,7 +264,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn subscriber(uri: &Uri, caller: &Caller) -> Result<ClientToken, CallRefusal> {
+fn subscriber(api: &Api, uri: &Uri, caller: &Caller) -> Result<ClientToken, CallRefusal> {
     let missing = || CallRefusal::bad_request("say whose it is with `?client=`");
-    named_client(uri, caller)?.ok_or_else(missing)
+    named_client(api, uri, caller)?.ok_or_else(missing)
 }

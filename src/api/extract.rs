@@ -6,10 +6,10 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
 
-use super::state::Shared;
+use super::state::{Api, Shared};
 use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
 use crate::http::audit::Actor;
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, MONITOR_ONLY};
 use crate::http::body::Body;
 use crate::http::in_flight::{Holder, Requester};
 use crate::http::query;
@@ -61,14 +61,15 @@ impl FromRequest<Shared> for Body {
 ///
 /// # Errors
 /// If a client asks for another one's.
-pub fn named_client(uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, Refusal> {
+pub fn named_client(api: &Api, uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, Refusal> {
     let asked = query::text(uri, "client");
     let asked = asked.map(|text| {
         let is_pseudo = PSEUDO_CLIENTS.contains(&text.as_str());
         let parsed = if is_pseudo {
             Some(ClientToken::from_stored(&text))
         } else {
-            ClientToken::parse(&text).ok()
+            let token = ClientToken::parse(&text).ok();
+            token.map(|token| api.authentication.tokens.client_of(&token))
         };
         parsed.ok_or_else(|| Refusal::bad_request("`client` must be a token"))
     });
@@ -79,5 +80,6 @@ pub fn named_client(uri: &Uri, caller: &Caller) -> Result<Option<ClientToken>, R
             Ok(Some(own.clone()))
         }
         Caller::Client(_) => Err(Refusal::Forbidden("what is another client's needs the root key")),
+        Caller::Monitor => Err(Refusal::Forbidden(MONITOR_ONLY)),
     }
 }

@@ -142,7 +142,7 @@ pub async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<JournalEntries>, Refusal> {
-    let query = read(&uri, &caller)?;
+    let query = read(&api, &uri, &caller)?;
     let limit = query::number(&uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
     let after = query::text(&uri, "after");
     let page = api.journal.find(&query, after.as_deref(), limit as usize).await?;
@@ -194,7 +194,7 @@ impl From<JournalError> for Refusal {
     }
 }
 
-fn read(uri: &Uri, caller: &Caller) -> Result<JournalQuery, Refusal> {
+fn read(api: &Api, uri: &Uri, caller: &Caller) -> Result<JournalQuery, Refusal> {
     let time = |name| query::number(uri, name, 0..=u64::MAX / 2);
     let kind = query::text(uri, "kind").map(|kind| {
         let kinds = EntryKind::ALL.map(EntryKind::as_str).join(", ");
@@ -202,7 +202,7 @@ fn read(uri: &Uri, caller: &Caller) -> Result<JournalQuery, Refusal> {
         EntryKind::parse(&kind).ok_or_else(wrong)
     });
     let (mut kind, mut target) = (kind.transpose()?, query::text(uri, "destination"));
-    let mut owner = named_client(uri, caller)?.as_ref().map(Owner::of);
+    let mut owner = named_client(api, uri, caller)?.as_ref().map(Owner::of);
     if let Some(subscriber) = query::text(uri, "subscriber") {
         kind = Some(EntryKind::Batch);
         match ClientToken::parse(&subscriber) {

@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::hex::hex;
 use super::json::whole_number;
 use super::token::{ClientToken, random_hex};
+use super::trace::TraceParent;
 use fields::Fields;
 use headers::Headers;
 pub use kept::{NotKept, Order};
@@ -261,11 +262,24 @@ impl Call {
         }
     }
 
+    /// The same, as part of a trace; unless it says itself which one it is part of.
+    pub fn in_trace(mut self, trace: Option<TraceParent>) -> Self {
+        let headers = &mut self.request.headers;
+        if let Some(trace) = trace
+            && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(TRACE_HEADER))
+        {
+            headers.push((TRACE_HEADER.to_owned(), trace.next_hop().to_string()));
+        }
+        self
+    }
+
     /// What two calls have in common that ask for the same.
     pub fn fingerprint(&self) -> String {
         let Self { request, persistence, due, timeout, .. } = self;
         let CallRequest { method, url, headers, body } = request;
-        let mut headers: Vec<_> = headers.iter().collect();
+        // A request that comes again comes in another trace.
+        let is_trace = |name: &str| name.eq_ignore_ascii_case(TRACE_HEADER);
+        let mut headers: Vec<_> = headers.iter().filter(|(name, _)| !is_trace(name)).collect();
         headers.sort();
         let content = (method, url, headers, body, persistence, due, timeout);
         let content = serde_json::to_vec(&content).unwrap_or_default();
@@ -273,6 +287,8 @@ impl Call {
         hex(hash.as_ref())[..32].to_owned()
     }
 }
+
+const TRACE_HEADER: &str = "traceparent";
 
 /// The URL that a call goes to.
 fn target(text: &str) -> Result<Url, &'static str> {

@@ -15,6 +15,7 @@ pub mod hex;
 pub mod item;
 pub mod json;
 pub mod message;
+pub mod news;
 pub mod pause;
 pub mod position;
 pub mod postback;

@@ -126,7 +126,9 @@ impl fmt::Debug for RootKey {
 
 /// Whose calls are that come without a client's token: by the key of the original's clients, by nobody
 /// in particular, by the holder of the root key. No client has such a token.
-pub const PSEUDO_CLIENTS: [&str; 4] = ["calls-key", "open", "root", MESSAGES_CLIENT];
+pub const PSEUDO_CLIENTS: [&str; 5] = ["calls-key", "open", "root", MESSAGES_CLIENT, NEWS_CLIENT];
+/// Who publishes the bus's own news.
+pub const NEWS_CLIENT: &str = "routemaster_news";
 /// Whose calls are that forward messages.
 pub const MESSAGES_CLIENT: &str = "messages";
 
@@ -190,11 +192,26 @@ impl ServiceName {
     }
 }
 
-/// A token made through `/api_tokens`, with the name it was made for.
+/// A token that the store knows, with the name it was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiToken {
     pub name: String,
     pub token: ClientToken,
+    /// Whose it is: what belongs to a client is kept under the token that it had first.
+    pub client: ClientToken,
+    /// Until when it lets its client in, in milliseconds since the epoch, if another one took its place.
+    pub until_ms: Option<u64>,
+}
+
+impl ApiToken {
+    /// The first token of a client.
+    pub fn new(name: String, token: ClientToken) -> Self {
+        Self { name, client: token.clone(), token, until_ms: None }
+    }
+
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+    }
 }
 
 fn is_token_byte(byte: u8) -> bool {

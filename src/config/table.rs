@@ -155,6 +155,13 @@ settings! {
     /// Not set: nobody does.
     root_key: Option<RootKey> = "ROUTEMASTER_ROOT_KEY", secret, "",
         "1 to 256 printable characters without a colon", |text| optional(text, RootKey::parse);
+    /// The key that reads monitoring and metrics, and nothing else. Not set: clients and the root key do.
+    monitor_key: Option<RootKey> = "ROUTEMASTER_MONITOR_KEY", secret, "",
+        "1 to 256 printable characters without a colon", |text| optional(text, RootKey::parse);
+
+    /// Where people reach the bus, for links in what it sends. Not set: https://localhost and the port.
+    public_url: Option<Url> = "ROUTEMASTER_PUBLIC_URL", "", "an https:// URL with a host",
+        |text| optional(text, https_url);
 
     /// `off` serves plain HTTP, for a proxy that ends TLS; set ROUTEMASTER_TRUST_PROXY as well.
     tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
@@ -516,6 +523,13 @@ impl Settings {
         if self.clients.iter().any(|client| Some(client.reveal()) == root) {
             conflict("ROUTEMASTER_ROOT_KEY must not be one of ROUTEMASTER_CLIENTS");
         }
+        let monitor = self.monitor_key.as_ref().map(RootKey::reveal);
+        if self.clients.iter().any(|client| Some(client.reveal()) == monitor) {
+            conflict("ROUTEMASTER_MONITOR_KEY must not be one of ROUTEMASTER_CLIENTS");
+        }
+        if monitor.is_some() && monitor == root {
+            conflict("ROUTEMASTER_MONITOR_KEY must not be the ROUTEMASTER_ROOT_KEY");
+        }
         conflicts
     }
 
@@ -555,6 +569,14 @@ impl Settings {
     /// How much room messages may take, in bytes.
     pub fn messages_room(&self) -> u64 {
         self.messages_max_bytes.unwrap_or(self.room_beside_events())
+    }
+
+    /// Where people reach the bus.
+    pub fn public_url(&self) -> Url {
+        let local = || Url::parse(&format!("https://localhost:{}/", self.port)).ok();
+        let fallback =
+            || Url::parse("https://localhost/").unwrap_or_else(|_| unreachable!("it is a URL"));
+        self.public_url.clone().or_else(local).unwrap_or_else(fallback)
     }
 
     /// How many dead letters are kept.

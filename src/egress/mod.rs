@@ -19,3 +19,4 @@ pub mod resolver;
 pub mod retry_after;
 mod reuse;
 pub mod rules;
+pub mod signing;

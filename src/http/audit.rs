@@ -18,6 +18,7 @@ impl Actor {
         let from = self.from.map(|from| from.to_string());
         match &self.caller {
             Caller::Root => tracing::info!(by = "root", from, what, %of, "done"),
+            Caller::Monitor => tracing::info!(by = "monitor", from, what, %of, "done"),
             Caller::Client(client) => tracing::info!(by = %client, from, what, %of, "done"),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::in_flight::Holder;
 use super::limits::Limits;
 use super::refusal::Refusal;
+use crate::bus::clock::Clock;
 use crate::bus::token::{ApiToken, ClientToken, RootKey};
 use crate::store::{Store, StoreError};
 use crate::telemetry::sparing::SparingLine;
@@ -27,6 +28,8 @@ pub enum Caller {
     Client(ClientToken),
     /// The holder of the root key.
     Root,
+    /// The holder of the monitoring key, who looks at the bus and at nothing that is anybody's own.
+    Monitor,
 }
 
 impl Caller {
@@ -35,6 +38,7 @@ impl Caller {
         match self {
             Self::Client(token) => Ok(token),
             Self::Root => Err(Refusal::Forbidden("the root key is no client: use a token")),
+            Self::Monitor => Err(Refusal::Forbidden(MONITOR_ONLY)),
         }
     }
 
@@ -43,6 +47,7 @@ impl Caller {
         match self {
             Self::Client(token) => token == client,
             Self::Root => true,
+            Self::Monitor => false,
         }
     }
 
@@ -50,15 +55,19 @@ impl Caller {
         match self {
             Self::Root => Ok(()),
             Self::Client(_) => Err(Refusal::Forbidden("this needs the root key")),
+            Self::Monitor => Err(Refusal::Forbidden(MONITOR_ONLY)),
         }
     }
 }
+
+pub const MONITOR_ONLY: &str = "the monitoring key reads monitoring and metrics, and nothing else";
 
 impl From<&Caller> for Holder {
     fn from(caller: &Caller) -> Self {
         match caller {
             Caller::Client(token) => Self::Client(token.clone()),
             Caller::Root => Self::Root,
+            Caller::Monitor => Self::Monitor,
         }
     }
 }
@@ -126,7 +135,7 @@ impl Authentication {
     /// its own name, as in the original. What this process does not know of it shows by its beginning.
     pub fn view_of(&self, token: &ClientToken, caller: &Caller) -> String {
         if caller.may_see_secrets_of(token) {
-            return token.reveal().to_owned();
+            return self.tokens.current(token).reveal().to_owned();
         }
         self.name_of(token)
     }
@@ -193,7 +202,9 @@ pub struct Tokens {
     store: Arc<dyn Store>,
     hasher: RandomState,
     root: Option<RootKey>,
+    monitor: Option<RootKey>,
     configured: Vec<ClientToken>,
+    clock: Clock,
     allowed: RwLock<Allowed>,
     /// The last question to the store: when, and whether it was answered.
     refreshed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
@@ -201,10 +212,12 @@ pub struct Tokens {
 
 #[derive(Default)]
 struct Allowed {
-    /// By hash, which two tokens may share.
-    by_hash: HashMap<u64, Vec<ClientToken>>,
-    /// What those are for that do not say so themselves.
+    /// By hash, which two tokens may share: each token with the client that it lets in.
+    by_hash: HashMap<u64, Vec<(ClientToken, ClientToken)>>,
+    /// What those clients are called whose token does not say so itself.
     names: HashMap<ClientToken, String>,
+    /// The token that a client has now, if it had another one before.
+    current: HashMap<ClientToken, ClientToken>,
 }
 
 /// How often the store is asked for tokens: one that was revoked elsewhere is refused within
@@ -222,12 +235,19 @@ impl Tokens {
             store,
             hasher: RandomState::new(),
             root,
+            monitor: None,
             configured,
+            clock: Clock::system(),
             allowed: RwLock::default(),
             refreshed: Mutex::new(None),
         };
         tokens.allow(vec![]);
         tokens
+    }
+
+    /// Lets the holder of this key look at the bus.
+    pub fn with_monitor(self, monitor: Option<RootKey>) -> Self {
+        Self { monitor, ..self }
     }
 
     /// Keeps the tokens in step with the store, without end.
@@ -237,6 +257,16 @@ impl Tokens {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "failed to refresh the tokens");
             }
+        }
+    }
+
+    /// Reads the tokens before anybody is let in: one of the settings may have been rotated. A store that cannot
+    /// be reached yet holds nothing up.
+    pub async fn learn(&self) {
+        match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "failed to read the tokens"),
+            Err(_) => tracing::debug!("the tokens could not be read in time"),
         }
     }
 
@@ -254,8 +284,8 @@ impl Tokens {
 
     /// Whether a token stands in the settings, and so cannot be made or revoked.
     pub fn is_configured(&self, token: &ClientToken) -> bool {
-        let is_root = self.root.as_ref().is_some_and(|root| root.reveal() == token.reveal());
-        is_root || self.configured.contains(token)
+        let mut keys = [&self.root, &self.monitor].into_iter().flatten();
+        keys.any(|key| key.reveal() == token.reveal()) || self.configured.contains(token)
     }
 
     /// The caller that an `Authorization` header names, if its token is known here.
@@ -279,30 +309,47 @@ impl Tokens {
         caller.ok_or_else(|| refreshed.err().map_or(Refusal::Unauthorized, Refusal::Store))
     }
 
-    /// The name of a token that does not hold one itself.
-    fn name_of(&self, token: &ClientToken) -> Option<String> {
-        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
-        allowed.names.get(token).cloned()
+    /// The name of a client whose token does not hold one itself.
+    fn name_of(&self, client: &ClientToken) -> Option<String> {
+        self.allowed().names.get(client).cloned()
+    }
+
+    /// Whose token this is: what belongs to a client is kept under the token that it had first.
+    pub fn client_of(&self, token: &ClientToken) -> ClientToken {
+        let allowed = self.allowed();
+        let alike = allowed.by_hash.get(&self.hasher.hash_one(token.reveal()));
+        let found = alike.into_iter().flatten().find(|(known, _)| known == token);
+        found.map_or_else(|| token.clone(), |(_, client)| client.clone())
+    }
+
+    /// Whether any token lets this client in.
+    pub fn lets_in(&self, client: &ClientToken) -> bool {
+        self.allowed().by_hash.values().flatten().any(|(_, known)| known == client)
+    }
+
+    /// The token that a client has now.
+    fn current(&self, client: &ClientToken) -> ClientToken {
+        self.allowed().current.get(client).unwrap_or(client).clone()
+    }
+
+    fn allowed(&self) -> RwLockReadGuard<'_, Allowed> {
+        self.allowed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, credentials: &str) -> Option<Caller> {
-        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.allowed();
         let client = user_names(credentials).find_map(|name| {
             let mut alike = allowed.by_hash.get(&self.hasher.hash_one(name))?.iter();
-            let is_it =
-                |token: &&ClientToken| bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()));
-            alike.find(is_it).cloned().map(Caller::Client)
+            let is_it = |(token, _): &&(ClientToken, ClientToken)| {
+                bool::from(token.reveal().as_bytes().ct_eq(name.as_bytes()))
+            };
+            alike.find(is_it).map(|(_, client)| Caller::Client(client.clone()))
         });
         // A client's token may begin with the root key and a colon.
-        client.or_else(|| self.is_root(credentials).then_some(Caller::Root))
-    }
-
-    /// Whether the user name is the root key, which holds no colon.
-    fn is_root(&self, credentials: &str) -> bool {
-        let Some((root, (name, _))) = self.root.as_ref().zip(credentials.split_once(':')) else {
-            return false;
-        };
-        root.reveal().as_bytes().ct_eq(name.as_bytes()).into()
+        let is = |key: &Option<RootKey>| key.as_ref().is_some_and(|key| is_user(key, credentials));
+        client
+            .or_else(|| is(&self.root).then_some(Caller::Root))
+            .or_else(|| is(&self.monitor).then_some(Caller::Monitor))
     }
 
     /// Waits until the store has been asked after `moment`; many callers share one question.
@@ -327,20 +374,33 @@ impl Tokens {
 
     fn allow(&self, made: Vec<ApiToken>) {
         let mut all = Allowed::default();
-        let own_name = |token: &ClientToken| {
-            let name = token.reveal().to_owned();
-            ApiToken { name, token: token.clone() }
+        let now_ms = self.clock.now_ms();
+        let is_retired = |token: &ClientToken| {
+            made.iter().any(|made| made.token == *token && made.is_over(now_ms))
         };
         // The settings come last: a token that stands there is its own name.
-        for ApiToken { name, token } in made.into_iter().chain(self.configured.iter().map(own_name))
-        {
-            if token.service_name().is_none() {
-                all.names.insert(token.clone(), name);
+        let configured = self.configured.iter().filter(|token| !is_retired(token));
+        let configured =
+            configured.map(|token| ApiToken::new(token.reveal().to_owned(), token.clone()));
+        let made = made.iter().filter(|made| !made.is_over(now_ms)).cloned();
+        for ApiToken { name, token, client, until_ms } in made.chain(configured) {
+            if client.service_name().is_none() {
+                all.names.insert(client.clone(), name);
             }
-            all.by_hash.entry(self.hasher.hash_one(token.reveal())).or_default().push(token);
+            if client != token && until_ms.is_none() {
+                all.current.insert(client.clone(), token.clone());
+            }
+            let hash = self.hasher.hash_one(token.reveal());
+            all.by_hash.entry(hash).or_default().push((token, client));
         }
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
+}
+
+/// Whether the user name of credentials is a key, which holds no colon.
+fn is_user(key: &RootKey, credentials: &str) -> bool {
+    let name = credentials.split_once(':').map(|(name, _)| name);
+    name.is_some_and(|name| key.reveal().as_bytes().ct_eq(name.as_bytes()).into())
 }
 
 #[cfg(test)]

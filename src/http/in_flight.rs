@@ -20,6 +20,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub enum Holder {
     Client(ClientToken),
     Root,
+    Monitor,
     /// All those together who have not said who they are, or whom nobody asked.
     Strangers,
 }

@@ -16,6 +16,7 @@ pub mod query;
 pub mod refusal;
 mod server;
 mod service;
+pub mod trace;
 mod transport;
 mod unread;
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::worker::{Attempts, BatchWorker, CallWorker, Receivers, Recovery, pubsub};
+use crate::worker::{BatchWorker, CallWorker, Receivers, Recovery, Reporting, pubsub};
 
 /// What a process delivers with.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Delivering {
     pub fn new(
         settings: &Settings,
         places: usize,
-        attempts: Attempts,
+        reporting: Reporting,
         store: &Arc<dyn Store>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -44,13 +44,13 @@ impl Delivering {
                 deliveries,
                 receivers.clone(),
                 pubsub.clone(),
-                attempts.clone(),
+                reporting.clone(),
                 store.clone(),
                 stop.clone(),
             ),
             recovery: Recovery::new(settings, receivers.clone(), store.clone(), stop.clone())
                 .into(),
-            calls: CallWorker::new(settings, calls, receivers, pubsub, attempts, store, stop),
+            calls: CallWorker::new(settings, calls, receivers, pubsub, reporting, store, stop),
         })
     }
 

@@ -189,7 +189,8 @@ pub fn api(
 ) -> anyhow::Result<Arc<Api>> {
     let (root, clients) = (settings.root_key.clone(), settings.clients.clone());
     let authentication = Authentication {
-        tokens: Tokens::new(root, clients, store.clone()),
+        tokens: Tokens::new(root, clients, store.clone())
+            .with_monitor(settings.monitor_key.clone()),
         limits: Limits::new(settings.publish_rate, settings.publish_burst),
         trust_proxy: settings.trust_proxy,
     };

@@ -133,12 +133,18 @@ fn of_the_originals(names: impl Iterator<Item = String>) -> Vec<Warning> {
 /// Secrets that are easily guessed or read.
 fn of_secrets(settings: &Settings) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let length = settings.root_key.as_ref().map(|key| key.reveal().chars().count());
-    if let Some(length) = length.filter(|length| *length < ROOT_KEY_GOOD) {
-        warnings.push(Warning::new(
-            format!("ROUTEMASTER_ROOT_KEY has {length} characters: it can be guessed"),
-            "make another one, for instance with `openssl rand -hex 32`",
-        ));
+    let keys = [
+        ("ROUTEMASTER_ROOT_KEY", &settings.root_key),
+        ("ROUTEMASTER_MONITOR_KEY", &settings.monitor_key),
+    ];
+    for (name, key) in keys {
+        let length = key.as_ref().map(|key| key.reveal().chars().count());
+        if let Some(length) = length.filter(|length| *length < ROOT_KEY_GOOD) {
+            warnings.push(Warning::new(
+                format!("{name} has {length} characters: it can be guessed"),
+                "make another one, for instance with `openssl rand -hex 32`",
+            ));
+        }
     }
     for (name, file) in
         [("ROUTEMASTER_TLS_KEY", &settings.tls_key), ("ROUTEMASTER_REDIS_KEY", &settings.redis_key)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreResult;
+use crate::bus::signature::SigningSecrets;
 use crate::bus::subscription::{SubscriptionRequest, SubscriptionStatus};
 use crate::bus::token::{ApiToken, ClientToken};
 use crate::bus::topic::{Topic, TopicName};
@@ -79,8 +80,21 @@ pub trait Directory: Send + Sync + 'static {
     /// All tokens made through `/api_tokens`, by name and then by token.
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>>;
 
-    /// Adds a token, or renames one that exists.
+    /// Adds a token, or changes what is known of one.
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()>;
+
+    /// Gives a topic to another publisher, whatever it has already; `false` if there is no such topic.
+    async fn set_publisher(&self, topic: &TopicName, publisher: &ClientToken) -> StoreResult<bool>;
+
+    /// What each client's calls are signed with, of those that have something.
+    async fn client_secrets(&self) -> StoreResult<Vec<(ClientToken, SigningSecrets)>>;
+
+    /// Says what a client's calls are signed with from now on.
+    async fn set_client_secrets(
+        &self,
+        client: &ClientToken,
+        secrets: &SigningSecrets,
+    ) -> StoreResult<()>;
 
     /// Removes a token, if it exists. The client's topics and subscription stay.
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()>;

@@ -106,8 +106,8 @@ impl Autodrop {
         self.lane
     }
 
-    /// Makes room if there is too little.
-    pub async fn look(&mut self, cause: Cause) {
+    /// Makes room if there is too little; returns what was dropped.
+    pub async fn look(&mut self, cause: Cause) -> Drops {
         let started = Instant::now();
         let mut run = None;
         let looked = self.make_room(cause, &mut run).await;
@@ -122,6 +122,7 @@ impl Autodrop {
             tracing::warn!(%error, "failed to make room in the store; trying on");
         }
         self.was_failing = looked.is_err();
+        run.map(|run| run.drops).unwrap_or_default()
     }
 
     async fn make_room(&self, cause: Cause, run: &mut Option<Run>) -> StoreResult<()> {

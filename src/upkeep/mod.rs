@@ -15,7 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Budget, DeadBounds, Duty, HeldDuty, Store};
+use crate::bus::news::News;
+use crate::commit::NewsDesk;
+use crate::store::{Budget, DeadBounds, Drops, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
 use calls::OldCalls;
 use dead_events::OldDeadEvents;
@@ -35,6 +37,7 @@ pub async fn run(
     store: Arc<dyn Store>,
     budget: Budget,
     dead: DeadBounds,
+    news: NewsDesk,
     full: Arc<Notify>,
     stop: CancellationToken,
 ) {
@@ -56,7 +59,7 @@ pub async fn run(
                     old_calls.forget().await;
                     old_dead_events.forget().await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
-                        autodrop.look(Cause::Look).await;
+                        tell(&news, &autodrop.look(Cause::Look).await);
                     }
                 }
             }
@@ -66,7 +69,7 @@ pub async fn run(
                 for autodrop in autodrops {
                     // A refusal does not tell which lane it came from.
                     if is_only_one || matches!(autodrop.is_short().await, Ok(true)) {
-                        autodrop.look(Cause::Refusal).await;
+                        tell(&news, &autodrop.look(Cause::Refusal).await);
                     }
                 }
                 // Many may be refused where nothing helps, such as a full disk.
@@ -76,6 +79,13 @@ pub async fn run(
     }
     retention.report();
     duty.give_back().await;
+}
+
+fn tell(news: &NewsDesk, dropped: &Drops) {
+    let events = dropped.total().items;
+    if events > 0 {
+        news.tell(News::Autodrop { events, subscribers: dropped.iter().len() as u64 });
+    }
 }
 
 /// Makes one autodrop for each lane as soon as the store tells how many there are; none until then.

@@ -4,6 +4,7 @@
 mod attempts;
 mod batches;
 mod calls;
+mod client_secrets;
 mod contents;
 mod failure_log;
 mod google;
@@ -13,6 +14,7 @@ mod pause;
 mod places;
 mod receivers;
 mod recovery;
+mod reporting;
 mod work;
 
 pub use attempts::Attempts;
@@ -21,3 +23,4 @@ pub use calls::CallWorker;
 pub use google::pubsub;
 pub use receivers::Receivers;
 pub use recovery::Recovery;
+pub use reporting::Reporting;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bus, Client, ROOT, Store, eventually, run};
+use crate::support::{Bus, Client, ROOT, Store, event, eventually, run};
 
 async fn make(root: &Client, body: Value) -> String {
     let reply = root.post("/api_tokens", body.to_string()).await.expect(201);
@@ -215,3 +215,121 @@ fn a_name_that_is_the_buss_own_is_no_token() {
         }
     });
 }
+
+on_both_stores!(a_token_is_rotated_and_its_client_keeps_what_it_has, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let root = server.client(ROOT);
+    let made = root.post("/api_tokens", r#"{"name":"shop"}"#).await.expect(201).json();
+    let first = made["token"].as_str().unwrap().to_owned();
+    let (old, receiver) = (server.client(&first), bus.receiver().await);
+    old.claims("widgets").await;
+    old.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+    let path = format!("/api_tokens/{first}/rotate");
+    old.post(&path, "{}").await.expect_reason(403);
+    root.post("/api_tokens/nobody/rotate", "{}").await.expect_reason(404);
+    root.post(&path, r#"{"grace":-1}"#).await.expect_reason(400);
+    let rotated = root.post(&path, r#"{"grace":3000}"#).await.expect(201).json();
+    let second = rotated["token"].as_str().unwrap().to_owned();
+    assert!(rotated["name"] == "shop" && second.starts_with("shop--") && second != first);
+    let new = server.client(&second);
+    // Both are the same client: its topic, its subscription, its queue.
+    old.publishes("widgets", [1]).await;
+    new.publishes("widgets", [2]).await;
+    assert_eq!(receiver.numbers(2).await, [1, 2]);
+    assert_eq!(new.get("/subscription").await.expect(200).json()["subscriber"], json!(second));
+    root.get(&format!("/subscriptions/{second}")).await.expect(200);
+    root.post(&path, "{}").await.expect_reason(404);
+    eventually("the grace is over", async || {
+        (old.get("/topics").await.status == 401).then_some(())
+    })
+    .await;
+    new.publishes("widgets", [3]).await;
+    assert_eq!(receiver.numbers(3).await, [1, 2, 3]);
+    let listed = root.get("/api_tokens").await.expect(200).json();
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().filter(|row| row["name"] == "shop").collect();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    // Revoked, it is gone, and kept if that is asked for: then it is paused.
+    root.delete(&format!("/api_tokens/{second}?keep=true")).await.expect(204);
+    assert_eq!(
+        root.get("/subscriptions/shop").await.expect(200).json()["paused"]["by"],
+        "revocation"
+    );
+    // One of the settings too.
+    let rotated = root.post("/api_tokens/alice/rotate", r#"{"grace":0}"#).await.expect(201).json();
+    let alice = server.client("alice");
+    eventually("the configured one is refused", async || {
+        (alice.get("/topics").await.status == 401).then_some(())
+    })
+    .await;
+    let token = rotated["token"].as_str().unwrap();
+    server.client(token).claims("gadgets").await;
+    drop(server);
+    let server = bus.serve().await;
+    server.client("alice").get("/topics").await.expect(401);
+    server.client(token).publishes("gadgets", [1]).await;
+});
+
+on_both_stores!(a_topic_is_given_to_another_publisher, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let (demo, alice, root) = (server.client("demo"), server.client("alice"), server.client(ROOT));
+    demo.claims("widgets").await;
+    let path = "/topics/widgets/publisher";
+    let to = |token: &str| json!({ "publisher": token }).to_string();
+    demo.put(path, to("alice")).await.expect_reason(403);
+    root.put(path, to("nobody")).await.expect_reason(400);
+    root.put(path, "{}").await.expect_reason(400);
+    let unknown = "/topics/unknown/publisher";
+    root.put(unknown, to("alice")).await.expect_reason(404);
+    root.put(path, to("alice")).await.expect(204);
+    demo.publish("widgets", &event(1)).await.expect_reason(403);
+    alice.publishes("widgets", [1]).await;
+});
+
+on_both_stores!(the_monitoring_key_looks_and_does_nothing_else, |store| async move {
+    let bus = Bus::new(&store)
+        .set("ROUTEMASTER_MONITOR_KEY", "look-only")
+        .set("METRIC_COLLECTION_SERVICE", "prometheus");
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    demo.subscribes(&receiver, &["widgets"], json!({"uuid": "s3cr3t"})).await;
+    let monitor = server.client("look-only");
+    for path in ["/topics", "/subscriptions", "/subscriptions/demo", "/processes", "/metrics"] {
+        let seen = monitor.get(path).await.expect(200);
+        assert!(!seen.body.contains("s3cr3t"), "{path}");
+    }
+    monitor.get("/pulse").await.expect(204);
+    for path in [
+        "/subscription",
+        "/journal",
+        "/calls",
+        "/calls/one",
+        "/dead_letters",
+        "/api_tokens",
+        "/subscriptions/demo/queue",
+        "/api/messages",
+        "/api/topics",
+        "/client/secret",
+    ] {
+        assert_eq!(monitor.get(path).await.status, 403, "{path}");
+    }
+    for path in [
+        "/topics/widgets",
+        "/subscription",
+        "/calls",
+        "/postbacks",
+        "/api/messages",
+        "/api/topics",
+        "/api_tokens",
+        "/subscriptions/demo/pause",
+        "/dead_letters/1/retry",
+    ] {
+        assert_eq!(monitor.post(path, "{}").await.status, 403, "{path}");
+    }
+    for path in ["/topics/widgets", "/subscriptions/demo", "/subscription", "/dead_letters/1"] {
+        assert_eq!(monitor.delete(path).await.status, 403, "{path}");
+    }
+});

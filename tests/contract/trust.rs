@@ -154,3 +154,89 @@ on_both_stores!(a_publish_that_comes_again_under_its_key_is_stored_once, |store|
     }
     receiver.stays_quiet(std::time::Duration::from_millis(400)).await;
 });
+
+on_both_stores!(
+    calls_are_signed_with_their_client_s_secret_and_carry_the_trace,
+    |store| async move {
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+        let set = async |secret: Value| {
+            let body = json!({ "secret": secret }).to_string();
+            demo.put("/client/secret", body).await
+        };
+        set(json!([NEW, OLD])).await.expect(204);
+        assert_eq!(
+            demo.get("/client/secret").await.expect(200).json()["secret"],
+            json!([NEW, OLD])
+        );
+        assert_eq!(server.client("alice").get("/client/secret").await.json()["secret"], json!([]));
+        set(json!("MfKQ9r8GKYqrTw")).await.expect_reason(400);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let call = json!({"url": receiver.url(), "method": "POST", "body": "{\"a\":1}", "id": "one",
+        "headers": {"content-type": "application/json"}});
+        let headers = [("content-type", "application/json"), ("traceparent", trace)];
+        let sent = demo.try_send(Method::POST, "/calls", &headers, call.to_string()).await.unwrap();
+        sent.expect(202);
+        // The same in another trace is the same.
+        demo.post("/calls", call.to_string()).await.expect(202);
+        let attempt = receiver.attempts(1).await.remove(0);
+        assert_eq!(attempt.header("webhook-id"), Some("one"));
+        for secret in [OLD, NEW] {
+            assert_eq!(verdicts(secret, &attempt, &attempt.body), ["verified", "verified"]);
+        }
+        let carried = attempt.header("traceparent").unwrap();
+        assert!(carried.starts_with(&trace[..36]) && carried != trace, "{carried}");
+        // Messages by the secret of their publisher.
+        demo.post("/api/topics", r#"{"name":"t","origin_host":"a.example"}"#).await.expect(201);
+        let publisher = json!({"topic": "t", "target": receiver.url(), "type": "http", "active": true, "secret": OLD});
+        let made = demo.post("/api/publishers", publisher.to_string()).await.expect(201).json();
+        let shown = demo.get(&format!("/api/publishers/{}", made["data"]["id"])).await.expect(200);
+        assert_eq!(shown.json()["data"]["secret"], json!([OLD]));
+        let message = r#"{"topic":"t","payload":{"b":2},"attributes":{}}"#;
+        let sent = demo.try_send(Method::POST, "/api/messages", &headers, message.to_owned()).await;
+        sent.unwrap().expect(201);
+        let attempt = receiver.attempts(2).await.remove(1);
+        assert_eq!(attempt.header("webhook-id"), attempt.header("message-id"));
+        assert_eq!(verdicts(OLD, &attempt, &attempt.body), ["verified", "verified"]);
+        assert!(attempt.header("traceparent").unwrap().starts_with(&trace[..36]));
+        assert_eq!(attempt.body, r#"{"b":2,"attributes":{}}"#);
+        receiver.stays_quiet(std::time::Duration::from_millis(300)).await;
+    }
+);
+
+on_both_stores!(the_bus_publishes_its_own_news, |store| async move {
+    let bus = Bus::new(&store)
+        .set("ROUTEMASTER_MAX_BACKOFF_MS", "20")
+        .set("ROUTEMASTER_PUBLIC_URL", "https://bus.example");
+    let server = bus.serve().await;
+    let (demo, alice) = (server.client("demo"), server.client("alice"));
+    let reader = bus.receiver().await;
+    alice.subscribes(&reader, &["routemaster_news"], json!({"timeout": 0})).await;
+    let receiver = subscribed(&bus, &demo, json!({"timeout": 0})).await;
+    receiver.answer_next([500, 500, 200, 410].map(Answer::Status));
+    demo.publishes("widgets", [1]).await;
+    receiver.attempts(3).await;
+    demo.publishes("widgets", [2]).await;
+    let news: Vec<Value> = reader.events(3).await;
+    let told: Vec<_> = news.iter().map(|event| event["data"]["news"].as_str().unwrap()).collect();
+    assert_eq!(told, ["subscriber_stalled", "subscriber_recovered", "subscriber_paused"]);
+    assert_eq!(
+        (&news[0]["data"]["status"], &news[0]["topic"]),
+        (&json!(500), &json!("routemaster_news"))
+    );
+    assert!(news[0]["url"].as_str().unwrap().starts_with("https://bus.example/subscriptions/"));
+    // A call that is given up.
+    let call = json!({"url": receiver.url(), "requeue": false}).to_string();
+    receiver.answer(Answer::Status(500));
+    demo.post("/calls", call).await.expect(202);
+    let news = reader.events(5).await;
+    let told: Vec<_> =
+        news[3..].iter().map(|event| event["data"]["news"].as_str().unwrap()).collect();
+    assert_eq!(told, ["destination_failing", "dead_letter"]);
+    // Nobody else publishes there, and it is no topic of anybody who has not asked.
+    demo.publish("routemaster_news", &event(1)).await.expect_reason(403);
+    let topics = demo.get("/topics").await.expect(200).json();
+    let own = topics.as_array().unwrap().iter().find(|topic| topic["name"] == "routemaster_news");
+    assert_eq!(own.unwrap()["publisher"], "routemaster_news");
+});

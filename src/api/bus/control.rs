@@ -310,7 +310,8 @@ async fn find_own(api: &Api, caller: &Caller, which: &str) -> Result<ClientToken
 
 /// The subscriber that a path names, by its token or by a name that no other one has.
 async fn find(api: &Api, caller: &Caller, which: &str) -> Result<ClientToken, Refusal> {
-    if let Ok(token) = ClientToken::parse(which)
+    let token = ClientToken::parse(which).map(|token| api.authentication.tokens.client_of(&token));
+    if let Ok(token) = token
         && api.store.subscription(&token).await?.is_some()
         // Whoever is neither knows it by its name only.
         && caller.may_see_secrets_of(&token)

@@ -1,6 +1,7 @@
 //! The bus: topics, subscriptions, monitoring and tokens (contract §1 to §7), one file a resource.
 
 mod api_tokens;
+mod client_secret;
 mod control;
 mod description;
 mod health;

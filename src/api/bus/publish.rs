@@ -18,13 +18,12 @@ use crate::bus::hex::hex;
 use crate::bus::item::{Item, ItemParts};
 use crate::bus::position::EventPosition;
 use crate::bus::topic::{NEWS_TOPIC, TopicName};
-use crate::bus::trace::TraceParent;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
-use crate::http::{RequestBody, ShortWay};
+use crate::http::{RequestBody, ShortWay, trace};
 use crate::store::{Publication, PublishKey, Published};
 use crate::telemetry::metrics::record;
 
@@ -177,8 +176,7 @@ fn short_hash(parts: &[&[u8]]) -> String {
 
 /// Items with the trace that their publisher is in, if it is in one.
 fn in_trace(items: Vec<Item>, headers: &HeaderMap) -> Vec<Item> {
-    let trace =
-        headers.get("traceparent").and_then(|value| TraceParent::parse(value.to_str().ok()?));
+    let trace = trace::parent(headers);
     if trace.is_none() {
         return items;
     }

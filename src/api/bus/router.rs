@@ -5,8 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    api_tokens, control, description, health, metrics, processes, publish, pulse, subscriptions,
-    topics,
+    api_tokens, client_secret, control, description, health, metrics, processes, publish, pulse,
+    subscriptions, topics,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -36,6 +36,9 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(also_at("/subscribers/{subscriber}/skip", routes!(control::skip)))
         .routes(routes!(api_tokens::list, api_tokens::create))
         .routes(routes!(api_tokens::delete))
+        .routes(routes!(api_tokens::rotate))
+        .routes(routes!(topics::set_publisher))
+        .routes(routes!(client_secret::show, client_secret::set))
         .routes(routes!(processes::list))
         .routes(routes!(pulse::pulse))
         .routes(routes!(pulse::scaling))

@@ -6,13 +6,13 @@ use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
 use crate::api::state::{Api, Shared};
 use crate::bus::subscription::{SubscriptionRequest, Target};
-use crate::bus::token::ClientToken;
-use crate::bus::topic::TopicName;
+use crate::bus::token::{ClientToken, NEWS_CLIENT};
+use crate::bus::topic::{NEWS_TOPIC, TopicName};
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
-use crate::store::Subscribed;
+use crate::store::{Publication, Subscribed};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -51,6 +51,9 @@ pub async fn subscribe(
     let callback = request.terms.target.callback();
     let allowed = callback.map_or(Ok(()), |callback| api.egress_rules.check(callback.as_url()));
     allowed.map_err(|denied| Refusal::bad_request(format!("`callback`: {denied}")))?;
+    if request.topics.iter().any(|topic| topic.as_str() == NEWS_TOPIC) {
+        make_news_topic(&api).await?;
+    }
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(subscriber, &request, create_topics).await? {
         Subscribed::Done => {
@@ -71,6 +74,14 @@ pub async fn subscribe(
             age.as_millis()
         ))),
     }
+}
+
+/// The bus publishes its news as soon as there is a topic for them: whoever subscribes first makes it.
+async fn make_news_topic(api: &Api) -> Result<(), Refusal> {
+    let topic = TopicName::from_stored(NEWS_TOPIC);
+    let publisher = ClientToken::from_stored(NEWS_CLIENT);
+    let nothing = Publication { topic, publisher, items: vec![], key: None };
+    Ok(api.publishes.commit(nothing).await.map(drop)?)
 }
 
 /// Show the caller's own subscription.
@@ -131,11 +142,10 @@ pub async fn delete(
     actor: Actor,
     Path(token): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let subscriber = ClientToken::parse(&token).map_err(Refusal::bad_request)?;
-    match &actor.caller {
-        Caller::Root => {}
-        Caller::Client(client) if *client == subscriber => {}
-        Caller::Client(_) => return Err(Refusal::Forbidden("this is another subscriber")),
+    let token = ClientToken::parse(&token).map_err(Refusal::bad_request)?;
+    let subscriber = api.authentication.tokens.client_of(&token);
+    if !actor.caller.may_see_secrets_of(&subscriber) {
+        return Err(Refusal::Forbidden("this is another subscriber"));
     }
     remove(&api, &actor, &subscriber).await
 }

@@ -3,14 +3,17 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::openapi::tags::{MONITORING, PUBLISHING};
 use crate::api::state::Shared;
-use crate::bus::topic::TopicName;
+use crate::bus::json::parse_object;
+use crate::bus::token::ClientToken;
+use crate::bus::topic::{NEWS_TOPIC, TopicName};
 use crate::http::audit::Actor;
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, MONITOR_ONLY};
+use crate::http::body::Body;
 use crate::http::refusal::Refusal;
 use crate::store::TopicDeleted;
 
@@ -44,6 +47,7 @@ pub async fn delete(
     let owner = match &actor.caller {
         Caller::Client(token) => Some(token),
         Caller::Root => None,
+        Caller::Monitor => return Err(Refusal::Forbidden(MONITOR_ONLY)),
     };
     match api.store.delete_topic(&topic, owner).await? {
         TopicDeleted::Done => {
@@ -53,6 +57,55 @@ pub async fn delete(
         TopicDeleted::Unknown => Err(unknown_topic(&topic)),
         TopicDeleted::OwnedByAnother => Err(Refusal::Forbidden(OWNED)),
     }
+}
+
+/// Who publishes to a topic from now on.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPublisher {
+    #[schema(value_type = ClientToken)]
+    publisher: String,
+}
+
+/// Give a topic to another publisher.
+#[utoipa::path(
+    put,
+    path = "/topics/{name}/publisher",
+    operation_id = "set_publisher",
+    tag = PUBLISHING,
+    params(("name" = TopicName, Path)),
+    request_body = NewPublisher,
+    responses(
+        (status = 204, description = "it publishes, and nobody else"),
+        (status = 400, description = "a bad topic name, bad JSON, a token that is not allowed"),
+        (status = 403, description = "this is not the root key"),
+        (status = 404, description = "there is no such topic"),
+        Caller,
+        Body,
+    ),
+)]
+pub async fn set_publisher(
+    State(api): State<Shared>,
+    actor: Actor,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    actor.caller.require_root()?;
+    let topic = api.topic_name(&name)?;
+    let NewPublisher { publisher } = parse_object(&body.bytes)?;
+    let token = ClientToken::parse(&publisher).map_err(Refusal::bad_request)?;
+    let tokens = &api.authentication.tokens;
+    tokens.refresh().await?;
+    let client = tokens.client_of(&token);
+    if topic.as_str() == NEWS_TOPIC || !tokens.lets_in(&client) {
+        let reason = "`publisher` must be an allowed token, and not of the bus's own topic";
+        return Err(Refusal::bad_request(reason));
+    }
+    if !api.store.set_publisher(&topic, &client).await? {
+        return Err(unknown_topic(&topic));
+    }
+    actor.did("gave a topic to another publisher", format_args!("{topic} to {client}"));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A row of `GET /topics`.

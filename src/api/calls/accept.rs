@@ -15,9 +15,9 @@ use crate::api::state::{Api, Shared};
 use crate::bus::call::{Call, CallId, Dialect, NoCall};
 use crate::bus::token::ClientToken;
 use crate::http::body::{Body, BodyLimits};
-use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
+use crate::http::{idempotency, trace};
 use crate::store::{Accepted, NewCall};
 
 /// How many calls one request may bring.
@@ -68,11 +68,13 @@ pub async fn accept(State(api): State<Shared>, request: Request) -> Result<Respo
     let Brought { owner, headers, body } = Brought::read(&api, request).await?;
     let key = idempotency::key(&headers)?;
     let is_array = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let trace = trace::parent(&headers);
     if !is_array {
-        let call = parse(&api, &body.bytes, Dialect::Ours)?;
+        let call = parse(&api, &body.bytes, Dialect::Ours)?.in_trace(trace);
         return accept_one(&api, &owner, &call, key).await;
     }
-    let calls = parse_all(&api, &body.bytes)?;
+    let calls = parse_all(&api, &body.bytes)?.into_iter().map(|call| call.in_trace(trace));
+    let calls: Vec<_> = calls.collect();
     let count = calls.len();
     let calls = calls.iter().enumerate().map(|(index, call)| {
         let made = key.map(|key| CallId::of_key(&owner, key, Some((index, count))));
@@ -116,7 +118,7 @@ pub async fn as_the_original(
         }
         return Ok(StatusCode::OK.into_response());
     }
-    let call = parse(&api, &body.bytes, Dialect::Original)?;
+    let call = parse(&api, &body.bytes, Dialect::Original)?.in_trace(trace::parent(&headers));
     accept_one(&api, &owner, &call, idempotency::key(&headers)?).await
 }
 

@@ -20,7 +20,7 @@ const PAGE_TIME: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If a value means nothing.
-pub fn read(uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
+pub fn read(api: &Api, uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
     let time = |name| query::number(uri, name, 0..=u64::MAX / 2);
     let state = query::text(uri, "state").map(|state| {
         let wrong = || {
@@ -32,7 +32,7 @@ pub fn read(uri: &Uri, caller: &Caller) -> Result<CallFilter, Refusal> {
     Ok(CallFilter {
         state: state.transpose()?,
         destination: query::text(uri, "destination"),
-        client: named_client(uri, caller)?,
+        client: named_client(api, uri, caller)?,
         since_ms: time("since")?,
         until_ms: time("until")?,
     })

@@ -74,7 +74,7 @@ pub async fn list(
     uri: Uri,
 ) -> Result<Json<Listed>, CallRefusal> {
     let caller = caller?;
-    let filter = filter::read(&uri, &caller)?;
+    let filter = filter::read(&api, &uri, &caller)?;
     if query::flag(&uri, "count")? {
         let (filter, until) = filter::bounded(filter, &api);
         let count = many::count(&api, &filter, filter::position(&uri)?).await?;
@@ -95,7 +95,7 @@ pub async fn dead_page(
     before: u64,
     limit: usize,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
-    let filter = CallFilter { state: Some(CallState::Dead), ..filter::read(uri, caller)? };
+    let filter = CallFilter { state: Some(CallState::Dead), ..filter::read(api, uri, caller)? };
     shown_page(api, caller, &filter, before, limit).await
 }
 

@@ -106,7 +106,7 @@ async fn confirmed(
     caller: &Caller,
     uri: &Uri,
 ) -> Result<(CallFilter, u64), CallRefusal> {
-    let filter = filter::read(uri, caller)?;
+    let filter = filter::read(api, uri, caller)?;
     let confirmed = query::number(uri, "confirm", 0..=u64::MAX)?;
     let is_bounded = filter.until_ms.is_some();
     let (filter, until) = filter::bounded(filter, api);

@@ -138,7 +138,7 @@ async fn find(
     uri: &Uri,
 ) -> Result<(CallStatus, Bytes), CallRefusal> {
     let id = CallId::parse(id).ok_or_else(CallRefusal::not_found)?;
-    let clients = match named_client(uri, caller)? {
+    let clients = match named_client(api, uri, caller)? {
         Some(client) => vec![client],
         None => all_clients(api).await?,
     };

@@ -10,7 +10,7 @@ use crate::api::extract::{learn, peer};
 use crate::api::state::Api;
 use crate::bus::token::ClientToken;
 use crate::config::Interface;
-use crate::http::authentication::{Caller, is_basic};
+use crate::http::authentication::{Caller, MONITOR_ONLY, is_basic};
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
 
@@ -43,6 +43,7 @@ pub async fn of(api: &Api, parts: &Parts, interface: Interface) -> Result<Client
     let owner = match caller(api, &parts.headers, peer(parts), interface).await? {
         Some(Caller::Client(client)) => client,
         Some(Caller::Root) => ClientToken::from_stored("root"),
+        Some(Caller::Monitor) => return Err(Refusal::Forbidden(MONITOR_ONLY)),
         None => ClientToken::from_stored("open"),
     };
     Ok(learned(parts, owner))

@@ -12,6 +12,7 @@ use super::requester::Requester;
 use crate::api::openapi::tags::MESSAGES;
 use crate::api::state::{Api, Shared};
 use crate::bus::message::{MessageForm, NewMessages};
+use crate::http::trace;
 use crate::store::{AcceptedMessage, MessagesAccepted, NewMessageGroup, StoreError};
 
 /// How many messages may wait for how many publishers by one request: [`max_bulk_messages`] for ten of them.
@@ -90,8 +91,9 @@ async fn take_one(
     request: Request,
     form: MessageForm,
 ) -> Result<(StatusCode, Json<TakenMessage>), MessageRefusal> {
+    let trace = trace::parent(request.headers());
     let (requester, body) = Requester::of(api, request).await?;
-    let new = NewMessages::parse(&body, form)?;
+    let new = NewMessages::parse(&body, form)?.in_trace(trace);
     let kept = match keep(api, &requester, new).await? {
         MessagesAccepted::Kept(kept) => kept,
         MessagesAccepted::UnknownTopic => {
@@ -127,8 +129,10 @@ pub async fn bulk(
     State(api): State<Shared>,
     request: Request,
 ) -> Result<(StatusCode, Json<TakenMessages>), MessageRefusal> {
+    let trace = trace::parent(request.headers());
     let (requester, body) = Requester::of(&api, request).await?;
-    let new = NewMessages::parse(&body, MessageForm::Bulk(api.settings.max_bulk_messages))?;
+    let form = MessageForm::Bulk(api.settings.max_bulk_messages);
+    let new = NewMessages::parse(&body, form)?.in_trace(trace);
     let not_acceptable = |text: &str| MessageRefusal::text(StatusCode::NOT_ACCEPTABLE, text);
     bounded(&api, &new, not_acceptable).await?;
     let kept = match keep(&api, &requester, new).await? {

@@ -38,6 +38,10 @@ pub struct ShownPublisher {
     max_attempts: Option<u32>,
     /// When it was made, in milliseconds since the epoch.
     created: u64,
+    /// What is sent is signed with; left out without, and for others than its maker and root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    secret: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -65,7 +69,7 @@ struct AddedPublisherData {
 
 impl From<&MessagePublisher> for ShownPublisher {
     fn from(publisher: &MessagePublisher) -> Self {
-        let terms = publisher.terms;
+        let terms = &publisher.terms;
         Self {
             id: publisher.id,
             topic: publisher.topic_id,
@@ -78,6 +82,7 @@ impl From<&MessagePublisher> for ShownPublisher {
             chunk_size: terms.chunk_size,
             max_attempts: terms.max_attempts,
             created: publisher.made_ms,
+            secret: terms.secrets.reveal(),
         }
     }
 }
@@ -91,7 +96,7 @@ impl From<&MessagePublisher> for ShownPublisher {
     request_body(
         content = serde_json::Value,
         description = "`topic`, `target`, `type`, and `active`, `from_now`, `seconds_timeout`, `seconds_retry`, \
-            `chunk_size`, `max_attempts`",
+            `chunk_size`, `max_attempts`, `secret`",
     ),
     responses(
         (status = 201, description = "it is there", body = AddedPublisher),
@@ -194,7 +199,7 @@ pub async fn show(
     params(("id" = String, Path)),
     request_body(
         content = serde_json::Value,
-        description = "`target`, `active`, `seconds_timeout`, `seconds_retry`, `chunk_size`, `max_attempts`",
+        description = "`target`, `active`, `seconds_timeout`, `seconds_retry`, `chunk_size`, `max_attempts`, `secret`",
     ),
     responses(
         (status = 200, description = "the publisher as it is now", body = OnePublisher),

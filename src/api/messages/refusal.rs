@@ -110,6 +110,7 @@ impl IntoResponses for MessageRefusal {
         let errors = [
             ("400", "what is wrong, by field"),
             ("401", "no or wrong authorisation"),
+            ("403", "this key may not do this"),
             ("429", "more than the client may send; or too many unknown tokens from this address"),
             ("500", "the store is damaged"),
             ("503", "the store is not available or full"),

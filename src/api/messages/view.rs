@@ -116,7 +116,7 @@ impl<'a> Viewer<'a> {
     pub fn shown(&self, message: &MessageRecord) -> ShownMessage {
         let content = MessageContent::from_bytes(&message.content);
         let (payload, attributes) = match content {
-            Some(MessageContent { payload, attributes }) => {
+            Some(MessageContent { payload, attributes, .. }) => {
                 (payload.as_json().to_owned(), attributes)
             }
             None => (RawValue::NULL.to_owned(), Attributes::new()),

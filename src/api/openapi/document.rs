@@ -124,7 +124,9 @@ fn describe_shared_parts(components: &mut Components) {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .flatten()
 }
 
 /// Adds what is the same everywhere: the redirect to HTTPS, and how an error looks.

@@ -298,7 +298,7 @@ fn format() -> RefOr<Schema> {
     kept_text(&["", "routemaster", "cloudevents"]).description(Some(meaning)).into()
 }
 
-fn secret() -> RefOr<Schema> {
+pub fn secret() -> RefOr<Schema> {
     let one = || string("^whsec_[A-Za-z0-9+/]{32,88}={0,2}$");
     let several = ArrayBuilder::new().items(one()).max_items(Some(SigningSecrets::MAX));
     let meaning = "What each delivery is signed with, after Standard Webhooks: `whsec_` and the base64 of 24 to 64 \

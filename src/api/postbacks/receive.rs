@@ -101,6 +101,7 @@ impl IntoResponse for PostbackRefusal {
         (status = 200, description = "stored", body = PostbackQueue),
         (status = 400, description = "what is wrong first", body = PostbackQueue),
         (status = 401, description = "no or wrong authorisation", body = PostbackQueue),
+        (status = 403, description = "this key may not do this", body = PostbackQueue),
         (status = 413, description = "larger than `ROUTEMASTER_MAX_POSTBACKS`", body = PostbackQueue),
         (status = 429, description = "more than the client may send", body = PostbackQueue),
         (

@@ -12,6 +12,7 @@ use time::format_description::well_known::{Iso8601, Rfc3339};
 use super::params::{NotTaken, Params};
 use super::topic::MessageTopicName;
 use crate::bus::json::Members;
+use crate::bus::trace::TraceParent;
 
 /// Text by name, which Google Pub/Sub has beside a message's data.
 pub type Attributes = BTreeMap<String, String>;
@@ -47,6 +48,8 @@ impl Payload {
 pub struct MessageContent {
     pub payload: Payload,
     pub attributes: Attributes,
+    /// The trace that its sender was in.
+    pub trace: Option<TraceParent>,
 }
 
 /// A message, or the messages of one request, on the way into a topic.
@@ -94,6 +97,20 @@ impl NewMessages {
     }
 }
 
+impl NewMessages {
+    /// The same, as part of a trace.
+    pub fn in_trace(mut self, trace: Option<TraceParent>) -> Self {
+        if trace.is_some() {
+            for content in &mut self.contents {
+                if let Some(read) = MessageContent::from_bytes(content) {
+                    *content = MessageContent { trace, ..read }.to_bytes();
+                }
+            }
+        }
+        self
+    }
+}
+
 /// `None` if it is absent or wrong; both are noted.
 fn one(params: &mut Params) -> Option<Payload> {
     let Some(value) = params.get("payload") else {
@@ -132,7 +149,7 @@ fn several(params: &mut Params, max: usize) -> Result<Option<Vec<Payload>>, NotT
 fn contents(payloads: &[Payload], attributes: &Attributes) -> Result<Vec<Bytes>, NotTaken> {
     let mut left = KEPT_MAX;
     let mut content = |payload: &Payload| {
-        let bytes = kept(&payload.0, attributes);
+        let bytes = kept(&payload.0, attributes, None);
         left = left.checked_sub(bytes.len()).ok_or(NotTaken::TooLarge)?;
         Ok(bytes)
     };
@@ -167,28 +184,33 @@ struct Kept<'a, A> {
     #[serde(borrow)]
     payload: &'a RawValue,
     attributes: A,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
-fn kept(payload: &RawValue, attributes: &Attributes) -> Bytes {
+fn kept(payload: &RawValue, attributes: &Attributes, trace: Option<TraceParent>) -> Bytes {
+    let trace = trace.map(|trace| trace.to_string());
     // Nothing in it can fail to be written.
-    serde_json::to_vec(&Kept { payload, attributes }).unwrap_or_default().into()
+    serde_json::to_vec(&Kept { payload, attributes, trace }).unwrap_or_default().into()
 }
 
 impl MessageContent {
     /// `None` unless the payload is an object or an array.
     pub fn new(payload: &RawValue, attributes: &Attributes) -> Option<Self> {
         let attributes = attributes.clone();
-        Payload::of(payload).map(|payload| Self { payload, attributes })
+        Payload::of(payload).map(|payload| Self { payload, attributes, trace: None })
     }
 
     pub fn to_bytes(&self) -> Bytes {
-        kept(&self.payload.0, &self.attributes)
+        kept(&self.payload.0, &self.attributes, self.trace)
     }
 
     /// `None` if that is no message.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let Kept::<'_, Attributes> { payload, attributes } = serde_json::from_slice(bytes).ok()?;
-        Some(Self { payload: Payload::of(payload)?, attributes })
+        let Kept::<'_, Attributes> { payload, attributes, trace } =
+            serde_json::from_slice(bytes).ok()?;
+        let trace = trace.as_deref().and_then(TraceParent::parse);
+        Some(Self { payload: Payload::of(payload)?, attributes, trace })
     }
 
     /// What an HTTP target receives: the payload with a key `attributes`, or an array as it is.

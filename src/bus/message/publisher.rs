@@ -8,6 +8,9 @@ use url::Url;
 use super::params::{NotTaken, Params};
 use super::topic::{MessageTopicName, address};
 use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
+use crate::bus::signature::{InvalidSecret, SigningSecrets};
+use crate::bus::subscription::Change;
+use crate::bus::subscription::options::secret_change;
 
 /// Seconds that an attempt may take, and that the first pause may last.
 const SECONDS: RangeInclusive<u64> = 1..=3600;
@@ -60,7 +63,7 @@ impl PublisherTarget {
 }
 
 /// How messages are forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Whether it forwards at all; what comes meanwhile waits.
     pub active: bool,
@@ -72,6 +75,8 @@ pub struct Terms {
     pub chunk_size: u32,
     /// After how many attempts a message is given up; nothing: after the setting's.
     pub max_attempts: Option<u32>,
+    /// What is signed with them; of messages that go by HTTP.
+    pub secrets: SigningSecrets,
 }
 
 impl Default for Terms {
@@ -82,6 +87,7 @@ impl Default for Terms {
             retry: Duration::from_secs(30),
             chunk_size: 20,
             max_attempts: None,
+            secrets: SigningSecrets::default(),
         }
     }
 }
@@ -106,6 +112,7 @@ pub struct PublisherChange {
     pub retry: Option<Duration>,
     pub chunk_size: Option<u32>,
     pub max_attempts: Option<u32>,
+    pub secrets: Change<SigningSecrets>,
 }
 
 impl NewPublisher {
@@ -169,6 +176,7 @@ impl PublisherChange {
             retry: params.number("seconds_retry", SECONDS).map(Duration::from_secs),
             chunk_size: params.number("chunk_size", CHUNK).map(small),
             max_attempts: params.number("max_attempts", ATTEMPTS).map(small),
+            secrets: secrets(params),
         }
     }
 
@@ -179,8 +187,18 @@ impl PublisherChange {
             retry: self.retry.unwrap_or(terms.retry),
             chunk_size: self.chunk_size.unwrap_or(terms.chunk_size),
             max_attempts: self.max_attempts.or(terms.max_attempts),
+            secrets: self.secrets.clone().apply(Some(terms.secrets)).unwrap_or_default(),
         }
     }
+}
+
+/// `secret`, as in a subscription.
+fn secrets(params: &mut Params) -> Change<SigningSecrets> {
+    let value = params.get("secret").and_then(|value| serde_json::from_str(value.get()).ok());
+    secret_change(value).unwrap_or_else(|_| {
+        params.fault("secret", InvalidSecret);
+        Change::Keep
+    })
 }
 
 /// The name of a topic as Google has them.

@@ -180,7 +180,7 @@ impl Transfer {
             };
             let name = String::from_utf8_lossy(&name);
             let name = name.chars().filter(|c| !c.is_control()).take(SERVICE_NAME_MAX).collect();
-            let added = self.target.token(&ApiToken { name, token: parsed }).await?;
+            let added = self.target.token(&ApiToken::new(name, parsed)).await?;
             self.report.tokens.add(added);
         }
         Ok(())

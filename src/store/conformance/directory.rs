@@ -379,7 +379,7 @@ async fn a_deleted_topic_leaves_all_subscriptions_and_starts_anew(f: &Fixture) {
 }
 
 async fn api_tokens_are_added_renamed_deleted_and_sorted(f: &Fixture) {
-    let token = |name: &str, token: &str| ApiToken { name: name.into(), token: client(token) };
+    let token = |name: &str, token: &str| ApiToken::new(name.into(), client(token));
     assert_eq!(f.store.api_tokens().await.unwrap(), []);
     for added in [token("b", "b--2"), token("c", "c--1"), token("b", "b--1"), token("z", "a--1")] {
         f.store.add_api_token(&added).await.unwrap();

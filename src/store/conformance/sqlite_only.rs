@@ -18,7 +18,7 @@ async fn everything_is_there_after_a_restart() {
     let leased = f.claim_one().await;
     f.settle(&leased.lease, BatchOutcome::Acknowledged).await;
     let held = f.claim_one().await;
-    let token = ApiToken { name: "booking".into(), token: client("booking--1") };
+    let token = ApiToken::new("booking".into(), client("booking--1"));
     f.store.add_api_token(&token).await.unwrap();
     let (topics, subscriptions) =
         (f.store.topics().await.unwrap(), f.store.subscriptions().await.unwrap());

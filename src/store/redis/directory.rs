@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 
 use super::reply::Reply;
 use super::{RedisStore, ms};
+use crate::bus::signature::SigningSecrets;
 use crate::bus::subscription::{Change, SubscriptionRequest, SubscriptionStatus, Terms};
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
 use crate::bus::topic::{Topic, TopicName};
@@ -79,6 +80,28 @@ impl Directory for RedisStore {
 
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
         add_api_token(self, token).await
+    }
+
+    async fn set_publisher(&self, topic: &TopicName, publisher: &ClientToken) -> StoreResult<bool> {
+        let args = vec![topic.as_str().into(), publisher.reveal().into()];
+        Ok(self.change(&self.scripts.set_publisher, Lane::HOME, args).await?.integer()? > 0)
+    }
+
+    async fn client_secrets(&self) -> StoreResult<Vec<(ClientToken, SigningSecrets)>> {
+        let secrets = self.connection.hash(&self.lane(Lane::HOME).keys, "client_secrets").await?;
+        let secrets = secrets.iter().map(|(client, secrets)| {
+            (ClientToken::from_stored(client), SigningSecrets::from_stored(secrets))
+        });
+        Ok(secrets.collect())
+    }
+
+    async fn set_client_secrets(
+        &self,
+        client: &ClientToken,
+        secrets: &SigningSecrets,
+    ) -> StoreResult<()> {
+        let args = vec![client.reveal().into(), secrets.to_stored().into()];
+        self.change(&self.scripts.set_client_secrets, Lane::HOME, args).await.map(drop)
     }
 
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
@@ -292,16 +315,29 @@ async fn statuses(
 
 async fn api_tokens(store: &RedisStore) -> StoreResult<Vec<ApiToken>> {
     let tokens = store.connection.hash(&store.lane(Lane::HOME).keys, "api_tokens").await?;
-    let mut tokens: Vec<ApiToken> = tokens
-        .into_iter()
-        .map(|(token, name)| ApiToken { name, token: ClientToken::from_stored(&token) })
-        .collect();
+    let mut tokens: Vec<ApiToken> =
+        tokens.into_iter().map(|(token, known)| api_token(&token, &known)).collect();
     tokens.sort_by(|one, other| (&one.name, &one.token).cmp(&(&other.name, &other.token)));
     Ok(tokens)
 }
 
+/// A token as it is kept: its name and, of one of several of a client, that client and until when it is good.
+fn api_token(token: &str, known: &str) -> ApiToken {
+    let mut parts = known.split(' ');
+    let name = parts.next().unwrap_or_default().to_owned();
+    let token = ClientToken::from_stored(token);
+    let client = parts.next().map_or_else(|| token.clone(), ClientToken::from_stored);
+    ApiToken { name, token, client, until_ms: parts.next().and_then(|until| until.parse().ok()) }
+}
+
 async fn add_api_token(store: &RedisStore, token: &ApiToken) -> StoreResult<()> {
-    let args = vec![token.token.reveal().into(), token.name.as_str().into()];
+    let ApiToken { name, token, client, until_ms } = token;
+    let known = match until_ms {
+        None if client == token => name.clone(),
+        None => format!("{name} {} -", client.reveal()),
+        Some(until_ms) => format!("{name} {} {until_ms}", client.reveal()),
+    };
+    let args = vec![token.reveal().into(), known.into()];
     store.change(&store.scripts.add_api_token, Lane::HOME, args).await.map(drop)
 }
 

@@ -11,6 +11,7 @@ use super::RedisStore;
 use crate::bus::message::{
     MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind, Terms,
 };
+use crate::bus::signature::SigningSecrets;
 use crate::bus::token::ClientToken;
 use crate::store::{
     Lane, MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
@@ -35,6 +36,8 @@ struct KeptPublisher {
     retry_ms: u64,
     chunk_size: u32,
     max_attempts: Option<u32>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    secrets: String,
 }
 
 #[async_trait]
@@ -102,7 +105,7 @@ impl MessageTopics for RedisStore {
             format!("{} {}", new.target.kind().as_str(), new.target.as_str()).into(),
             owner.reveal().into(),
             i64::from(max).into(),
-            json(&KeptPublisher::of(new.from_now, new.terms)).into(),
+            json(&KeptPublisher::of(new.from_now, &new.terms)).into(),
             i64::from(new.from_now).into(),
         ];
         let script = &self.scripts.add_message_publisher;
@@ -142,7 +145,7 @@ impl MessageTopics for RedisStore {
             let before = publisher(&id, &kept)?;
             let target = change.target.as_deref().unwrap_or(&before.target);
             let terms = change.applied_to(before.terms);
-            let rest = json(&KeptPublisher::of(before.from_now, terms));
+            let rest = json(&KeptPublisher::of(before.from_now, &terms));
             let args: Vec<Value> = vec![
                 id.as_str().into(),
                 kept.as_str().into(),
@@ -182,10 +185,11 @@ impl RedisStore {
 }
 
 impl KeptPublisher {
-    fn of(from_now: bool, terms: Terms) -> Self {
-        let Terms { active, timeout, retry, chunk_size, max_attempts } = terms;
+    fn of(from_now: bool, terms: &Terms) -> Self {
+        let &Terms { active, timeout, retry, chunk_size, max_attempts, ref secrets } = terms;
         let (timeout_ms, retry_ms) = (timeout.as_millis() as u64, retry.as_millis() as u64);
-        Self { from_now, active, timeout_ms, retry_ms, chunk_size, max_attempts }
+        let secrets = secrets.to_stored();
+        Self { from_now, active, timeout_ms, retry_ms, chunk_size, max_attempts, secrets }
     }
 }
 
@@ -238,6 +242,7 @@ pub(super) fn publisher(id: &str, kept: &str) -> StoreResult<MessagePublisher> {
                 retry: Duration::from_millis(rest.retry_ms),
                 chunk_size: rest.chunk_size,
                 max_attempts: rest.max_attempts,
+                secrets: SigningSecrets::from_stored(&rest.secrets),
             },
             owner: ClientToken::from_stored(owner),
             made_ms: made.parse().ok()?,

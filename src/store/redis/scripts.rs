@@ -69,6 +69,8 @@ pub struct Scripts {
     pub unsubscribe_all: Script,
     pub add_api_token: Script,
     pub delete_api_token: Script,
+    pub set_publisher: Script,
+    pub set_client_secrets: Script,
     pub add_message_topic: Script,
     pub remove_message_topic: Script,
     pub add_message_publisher: Script,
@@ -204,6 +206,8 @@ impl Scripts {
             ),
             add_api_token: script!("", "directory/add_api_token"),
             delete_api_token: script!(" flags=allow-oom", "directory/delete_api_token"),
+            set_publisher: script!("", "directory/births", "directory/set_publisher"),
+            set_client_secrets: script!("", "directory/set_client_secrets"),
             add_message_topic: script!("", "message_topics/topics", "message_topics/add_topic"),
             remove_message_topic: script!(
                 " flags=allow-oom",

@@ -15,6 +15,7 @@ use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::BatchId;
 use crate::bus::health::Health;
 use crate::bus::pause::{Pause, PausedBy};
+use crate::bus::signature::SigningSecrets;
 use crate::bus::subscription::options::{BatchFormat, DeliveryOptions};
 use crate::bus::subscription::{
     OpenBatch, Progress, Retention, Subscription, SubscriptionRequest, SubscriptionStatus,
@@ -91,6 +92,26 @@ impl Directory for SqliteStore {
     async fn add_api_token(&self, token: &ApiToken) -> StoreResult<()> {
         let token = token.clone();
         self.write(move |db| add_api_token(db, &token)).await
+    }
+
+    async fn set_publisher(&self, topic: &TopicName, publisher: &ClientToken) -> StoreResult<bool> {
+        let (topic, publisher) = (topic.clone(), publisher.clone());
+        let sql = "UPDATE topics SET publisher = ?2, made_by = NULL WHERE name = ?1";
+        let set = move |db: &Connection| db.execute(sql, [topic.as_str(), publisher.reveal()]);
+        Ok(self.write(set).await? > 0)
+    }
+
+    async fn client_secrets(&self) -> StoreResult<Vec<(ClientToken, SigningSecrets)>> {
+        self.reader.run(client_secrets).await
+    }
+
+    async fn set_client_secrets(
+        &self,
+        client: &ClientToken,
+        secrets: &SigningSecrets,
+    ) -> StoreResult<()> {
+        let (client, secrets) = (client.clone(), secrets.clone());
+        self.write(move |db| set_client_secrets(db, &client, &secrets)).await
     }
 
     async fn delete_api_token(&self, token: &ClientToken) -> StoreResult<()> {
@@ -373,20 +394,51 @@ fn topic_from_row(row: &Row<'_>, column: usize) -> rusqlite::Result<TopicName> {
 }
 
 fn api_tokens(db: &Connection) -> rusqlite::Result<Vec<ApiToken>> {
-    db.prepare_cached("SELECT name, token FROM api_tokens ORDER BY name, token")?
+    db.prepare_cached("SELECT name, token, client, until_ms FROM api_tokens ORDER BY name, token")?
         .query_map([], |row| {
             let token = ClientToken::from_stored(&row.get::<_, String>(1)?);
-            Ok(ApiToken { name: row.get(0)?, token })
+            let client: Option<String> = row.get(2)?;
+            Ok(ApiToken {
+                name: row.get(0)?,
+                client: client
+                    .map_or_else(|| token.clone(), |client| ClientToken::from_stored(&client)),
+                token,
+                until_ms: row.get(3)?,
+            })
         })?
         .collect()
 }
 
 fn add_api_token(db: &Connection, token: &ApiToken) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO api_tokens (token, name) VALUES (?1, ?2)
-         ON CONFLICT (token) DO UPDATE SET name = ?2",
-        [token.token.reveal(), &token.name],
+        "INSERT INTO api_tokens (token, name, client, until_ms) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (token) DO UPDATE SET name = ?2, client = ?3, until_ms = ?4",
+        params![token.token.reveal(), token.name, token.client.reveal(), token.until_ms],
     )?;
+    Ok(())
+}
+
+fn client_secrets(db: &Connection) -> rusqlite::Result<Vec<(ClientToken, SigningSecrets)>> {
+    db.prepare_cached("SELECT client, secrets FROM client_secrets")?
+        .query_map([], |row| {
+            let (client, secrets): (String, String) = (row.get(0)?, row.get(1)?);
+            Ok((ClientToken::from_stored(&client), SigningSecrets::from_stored(&secrets)))
+        })?
+        .collect()
+}
+
+fn set_client_secrets(
+    db: &Connection,
+    client: &ClientToken,
+    secrets: &SigningSecrets,
+) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM client_secrets WHERE client = ?1", [client.reveal()])?;
+    if !secrets.is_empty() {
+        db.execute(
+            "INSERT INTO client_secrets (client, secrets) VALUES (?1, ?2)",
+            [client.reveal(), &secrets.to_stored()],
+        )?;
+    }
     Ok(())
 }
 

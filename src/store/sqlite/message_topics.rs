@@ -10,6 +10,7 @@ use super::SqliteStore;
 use crate::bus::message::{
     MessageTopicName, NewPublisher, NewTopic, PublisherChange, TargetKind, Terms,
 };
+use crate::bus::signature::SigningSecrets;
 use crate::bus::token::ClientToken;
 use crate::store::{
     MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
@@ -97,7 +98,7 @@ const TOPICS: &str =
     "SELECT id, name, origin_host, recovery_enabled, owner, made_ms FROM message_topics";
 const PUBLISHERS: &str =
     "SELECT id, topic_id, kind, target, from_now, active, timeout_ms, retry_ms, chunk_size,
-     max_attempts, owner, made_ms FROM message_publishers";
+     max_attempts, owner, made_ms, secrets FROM message_publishers";
 
 fn add_topic(
     db: &Connection,
@@ -168,12 +169,12 @@ fn add_publisher(
     if count(db, "SELECT count(*) FROM message_publishers WHERE owner = ?1", owner)? >= max {
         return Ok(PublisherAdded::TooMany);
     }
-    let Terms { active, timeout, retry, chunk_size, max_attempts } = new.terms;
+    let Terms { active, timeout, retry, chunk_size, max_attempts, secrets } = &new.terms;
     let id = db
         .prepare_cached(
             "INSERT INTO message_publishers (topic_id, kind, target, from_now, active, timeout_ms, retry_ms,
-                 chunk_size, max_attempts, owner, made_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 chunk_size, max_attempts, owner, made_ms, secrets)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .insert(params![
             topic_id,
@@ -186,7 +187,8 @@ fn add_publisher(
             chunk_size,
             max_attempts,
             owner.reveal(),
-            now_ms
+            now_ms,
+            secrets.to_stored()
         ])?;
     if !new.from_now {
         db.prepare_cached("UPDATE message_publishers SET caught_up_to = 0 WHERE id = ?1")?
@@ -223,11 +225,11 @@ fn change_publisher(
     if target != before.target && has_target(db, before.topic_id, before.kind, target)? {
         return Ok(PublisherChanged::Taken);
     }
-    let Terms { active, timeout, retry, chunk_size, max_attempts } =
+    let Terms { active, timeout, retry, chunk_size, max_attempts, secrets } =
         change.applied_to(before.terms);
     db.prepare_cached(
         "UPDATE message_publishers SET target = ?2, active = ?3, timeout_ms = ?4, retry_ms = ?5,
-             chunk_size = ?6, max_attempts = ?7
+             chunk_size = ?6, max_attempts = ?7, secrets = ?8
          WHERE id = ?1",
     )?
     .execute(params![
@@ -237,7 +239,8 @@ fn change_publisher(
         timeout.as_millis() as u64,
         retry.as_millis() as u64,
         chunk_size,
-        max_attempts
+        max_attempts,
+        secrets.to_stored()
     ])?;
     Ok(PublisherChanged::Changed)
 }
@@ -284,6 +287,9 @@ fn publisher_from_row(row: &Row<'_>) -> rusqlite::Result<MessagePublisher> {
             retry: Duration::from_millis(row.get(7)?),
             chunk_size: row.get(8)?,
             max_attempts: row.get(9)?,
+            secrets: row
+                .get::<_, Option<String>>(12)?
+                .map_or_else(SigningSecrets::default, |text| SigningSecrets::from_stored(&text)),
         },
         owner: ClientToken::from_stored(row.get_ref(10)?.as_str()?),
         made_ms: row.get(11)?,

@@ -371,6 +371,8 @@ const FROM_8_TO_9: &str = "
 
     ALTER TABLE api_tokens ADD COLUMN client TEXT;
     ALTER TABLE api_tokens ADD COLUMN until_ms INTEGER;
+    ALTER TABLE message_publishers ADD COLUMN secrets TEXT;
+    CREATE TABLE client_secrets (client TEXT PRIMARY KEY, secrets TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

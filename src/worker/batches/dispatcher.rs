@@ -17,9 +17,10 @@ use super::courier::{Answer, Courier, DeliveryError};
 use crate::bus::attempt::Failure;
 use crate::bus::basic;
 use crate::bus::health::BackOff;
+use crate::bus::news::News;
 use crate::bus::process::PlacesInUse;
 use crate::bus::token::ClientToken;
-use crate::commit::{SettleGroups, Settlements, Settling};
+use crate::commit::{NewsDesk, SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::egress::google::pubsub::PubSub;
 use crate::store::{
@@ -32,6 +33,7 @@ use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::places::Places;
 use crate::worker::receivers::{Receivers, no_files};
+use crate::worker::reporting::Reporting;
 use crate::worker::work::{self, Work};
 
 /// How many queues one look for work leases at most.
@@ -45,6 +47,7 @@ pub struct BatchWorker {
     places: Places,
     failures: FailureLog<ClientToken>,
     attempts: Attempts,
+    news: NewsDesk,
     stop: CancellationToken,
 }
 
@@ -63,7 +66,7 @@ impl BatchWorker {
         max_deliveries: usize,
         receivers: Receivers,
         pubsub: Arc<PubSub>,
-        attempts: Attempts,
+        reporting: Reporting,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -77,7 +80,8 @@ impl BatchWorker {
             },
             places: Places::new(max_deliveries),
             failures: FailureLog::default(),
-            attempts,
+            attempts: reporting.attempts,
+            news: reporting.news,
             stop,
         })
     }
@@ -123,6 +127,10 @@ impl BatchWorker {
             Ok(status) => {
                 self.tell_journal(leased, Some(status), None, took, &answer.beginning, None);
                 self.log_recovery(&leased.lease.subscriber);
+                if leased.batch.attempt > 1 {
+                    let (subscriber, attempts) = (name(leased), leased.batch.attempt);
+                    self.news.tell(News::SubscriberRecovered { subscriber, attempts });
+                }
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
             }
             Err(DeliveryError::NoFiles) => {
@@ -149,7 +157,15 @@ impl BatchWorker {
                     status.map(|status| status.as_u16()),
                     &with_beginning(reason, beginning),
                 ));
+                if is_news(leased.batch.attempt) {
+                    self.news.tell(News::SubscriberStalled {
+                        subscriber: name(leased),
+                        status: status.map(|status| status.as_u16()),
+                        attempts: leased.batch.attempt,
+                    });
+                }
                 let outcome = if is_gone {
+                    self.news.tell(News::SubscriberPaused { subscriber: name(leased) });
                     tracing::warn!(%subscriber, "paused a subscription: its callback answered 410 Gone");
                     BatchOutcome::Gone
                 } else {
@@ -244,6 +260,16 @@ impl Work for Dispatcher {
             asked = settled_at;
         }
     }
+}
+
+/// What everybody may know a subscriber by.
+fn name(leased: &LeasedBatch) -> String {
+    leased.lease.subscriber.label()
+}
+
+/// Whether it is news that an attempt failed: the first one is, and then ever fewer.
+fn is_news(attempt: u32) -> bool {
+    attempt == 1 || (attempt >= 8 && attempt.is_power_of_two())
 }
 
 /// How much of an answer is told beside the reason of a failure, in characters.

@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::bus::call::CallRequest;
+use crate::bus::signature::SigningSecrets;
 use crate::bus::user_info;
 use crate::egress::client::USER_AGENT;
 use crate::egress::outbound::{SendError, read_beginning};
 use crate::egress::retry_after::retry_after;
 use crate::egress::rules::Denied;
+use crate::egress::signing::sign;
 use crate::worker::receivers::Receivers;
 
 /// How many redirects are followed.
@@ -97,6 +99,7 @@ impl CallCourier {
         request: CallRequest,
         id: &str,
         attempt: u32,
+        signed_with: &SigningSecrets,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
         let mut hop = Hop::first(request, id, attempt).ok_or(CallError::Unsendable)?;
@@ -105,7 +108,9 @@ impl CallCourier {
         for _ in 0..=REDIRECTS_MAX {
             let left = until.saturating_duration_since(Instant::now());
             let client = self.receivers.pools.client_for(&hop.url);
-            let sent = client.send_once(hop.request(), left).await;
+            let mut request = hop.request();
+            sign(request.headers_mut(), signed_with, id, &hop.body);
+            let sent = client.send_once(request, left).await;
             let response = sent.map_err(|error| unanswered(error, timeout))?;
             let Some(location) = redirect(&response) else {
                 return Ok(self.answer(response).await);

@@ -21,13 +21,14 @@ use crate::store::{
     Alarm, CallLease, CallOutcome, CallSettled, CallSettlement, DestinationLimits, Lane, Store,
     StoreResult,
 };
-use crate::worker::attempts::Attempts;
+use crate::worker::client_secrets::ClientSecrets;
 use crate::worker::contents::Contents;
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::messages::{Forwarder, Parcel, parcels};
 use crate::worker::pause::until_stopped;
 use crate::worker::places::Places;
 use crate::worker::receivers::Receivers;
+use crate::worker::reporting::Reporting;
 use crate::worker::work::{self, Work};
 
 /// How many calls one look for work leases at most.
@@ -59,15 +60,16 @@ impl CallWorker {
         max_calls: usize,
         receivers: Receivers,
         pubsub: Arc<PubSub>,
-        attempts: Attempts,
+        reporting: Reporting,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let forwarder =
-            Forwarder::new(settings, receivers.clone(), pubsub, attempts.clone(), &store);
+            Forwarder::new(settings, receivers.clone(), pubsub, reporting.attempts.clone(), &store);
+        let secrets = ClientSecrets::new(store.clone());
         Arc::new(Self {
             store,
-            maker: CallMaker::new(settings, receivers, attempts),
+            maker: CallMaker::new(settings, receivers, reporting, secrets),
             forwarder,
             limits: settings.destination_limits(),
             places: Places::new(max_calls),

@@ -9,12 +9,16 @@ use super::courier::{Answer, CallCourier, CallError};
 use super::verdict::{FailedAttempt, Rules};
 use crate::bus::attempt::Failure;
 use crate::bus::call::{Order, Persistence};
+use crate::bus::news::{DeadKind, News};
+use crate::commit::NewsDesk;
 use crate::config::Settings;
 use crate::store::{CallOutcome, CallSettlement, LeasedCall};
 use crate::telemetry::metrics::record;
 use crate::worker::attempts::{Attempts, Ended};
+use crate::worker::client_secrets::ClientSecrets;
 use crate::worker::failure_log::{FailureLog, Recovery};
 use crate::worker::receivers::{Receivers, no_files};
+use crate::worker::reporting::Reporting;
 
 /// How much of an answer stands in the log, in characters.
 const LOGGED: usize = 200;
@@ -26,12 +30,19 @@ pub struct CallMaker {
     timeout: Duration,
     postbacks: Persistence,
     postback_default: String,
+    secrets: ClientSecrets,
+    news: NewsDesk,
     failures: FailureLog<String>,
     attempts: Attempts,
 }
 
 impl CallMaker {
-    pub fn new(settings: &Settings, receivers: Receivers, attempts: Attempts) -> Self {
+    pub fn new(
+        settings: &Settings,
+        receivers: Receivers,
+        reporting: Reporting,
+        secrets: ClientSecrets,
+    ) -> Self {
         Self {
             courier: CallCourier::new(
                 receivers,
@@ -42,8 +53,10 @@ impl CallMaker {
             timeout: settings.call_timeout,
             postbacks: settings.postback_persistence(),
             postback_default: settings.postback_default.clone(),
+            secrets,
+            news: reporting.news,
             failures: FailureLog::default(),
-            attempts,
+            attempts: reporting.attempts,
         }
     }
 
@@ -68,7 +81,8 @@ impl CallMaker {
         let title = request.title();
         let (started, timeout) = (Instant::now(), timeout.unwrap_or(self.timeout));
         let id = leased.lease.key.id.as_str();
-        let made = self.courier.make(request, id, leased.attempt, timeout).await;
+        let signed_with = self.secrets.of(&leased.lease.key.client).await;
+        let made = self.courier.make(request, id, leased.attempt, &signed_with, timeout).await;
         let took = started.elapsed();
         if matches!(made, Err(CallError::NoFiles)) {
             no_files().await;
@@ -132,9 +146,17 @@ impl CallMaker {
             if let Some(Recovery { failures, after }) = self.failures.succeeded(destination, now) {
                 let after_ms = after.as_millis() as u64;
                 tracing::info!(destination, failures, after_ms, "a destination takes calls again");
+                self.news.tell(News::DestinationRecovered { destination: destination.clone() });
             }
             tracing::info!(%client, id, method, url, status, took_ms, attempt, answer, "made a call");
             return;
+        }
+        self.news.tell(News::DestinationFailing { destination: destination.clone(), status });
+        if judged.outcome == CallOutcome::Dead {
+            self.news.tell(News::DeadLetter {
+                kind: DeadKind::Call(leased.kind),
+                client: client.label(),
+            });
         }
         let Some(untold) = self.failures.failed(destination, &judged.reason, now) else { return };
         let retry_in_ms = judged.outcome.retry_in().map(|retry_in| retry_in.as_millis() as u64);

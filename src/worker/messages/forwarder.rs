@@ -117,7 +117,13 @@ impl Forwarder {
             return Attempt::failed(DAMAGED);
         };
         let id = delivery.lease.key.id.as_str();
-        let request = MessageRequest::new(&publisher.target, id, delivery.attempt, &content);
+        let request = MessageRequest::new(
+            &publisher.target,
+            &publisher.terms,
+            id,
+            delivery.attempt,
+            &content,
+        );
         let Some(request) = request else {
             return Attempt::failed(CallError::Unsendable.to_string());
         };

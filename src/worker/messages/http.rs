@@ -9,8 +9,10 @@ use http_body_util::Full;
 use url::Url;
 
 use crate::bus::message::MessageContent;
+use crate::bus::message::Terms;
 use crate::bus::user_info;
 use crate::egress::client::USER_AGENT;
+use crate::egress::signing::sign;
 use crate::worker::calls::{Answer, CallCourier, CallError};
 
 /// A request that carries a message.
@@ -24,7 +26,13 @@ pub struct MessageRequest {
 
 impl MessageRequest {
     /// `None` if there is something in the target that no request can be sent to.
-    pub fn new(target: &str, id: &str, attempt: u32, content: &MessageContent) -> Option<Self> {
+    pub fn new(
+        target: &str,
+        terms: &Terms,
+        id: &str,
+        attempt: u32,
+        content: &MessageContent,
+    ) -> Option<Self> {
         let (target, user) = user_info::taken_out(target);
         let url = Url::parse(&target).ok()?;
         let mut headers = HeaderMap::with_capacity(5);
@@ -32,6 +40,10 @@ impl MessageRequest {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert("message-id", HeaderValue::from_str(id).ok()?);
         headers.insert("routemaster-attempt", attempt.into());
+        if let Some(trace) = content.trace {
+            let trace = trace.next_hop().to_string();
+            headers.insert("traceparent", HeaderValue::from_str(&trace).ok()?);
+        }
         let secret = user.map(|user| {
             let (user, password) = user.split_once(':').unwrap_or((user, ""));
             user_info::authorization(user, password)
@@ -42,6 +54,7 @@ impl MessageRequest {
             headers.insert(header::AUTHORIZATION, value);
         }
         let body = content.http_body();
+        sign(&mut headers, &terms.secrets, id, &body);
         let bytes = body.len();
         let uri = Uri::builder()
             .scheme(url.scheme())
@@ -74,7 +87,7 @@ mod tests {
         let content = br#"{"payload":{"a":1},"attributes":{"b":"c"}}"#;
         let content = MessageContent::from_bytes(content).unwrap();
         let target = "https://u:p%40@a.example:8443/x?y=1";
-        let made = MessageRequest::new(target, "17", 2, &content).unwrap();
+        let made = MessageRequest::new(target, &Terms::default(), "17", 2, &content).unwrap();
         assert_eq!(made.request.uri(), "https://a.example:8443/x?y=1");
         assert_eq!(made.secret.as_deref(), Some("Basic dTpwQA=="));
         let header = |name: &str| made.request.headers()[name].to_str().unwrap();

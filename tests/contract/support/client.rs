@@ -136,6 +136,11 @@ impl Client {
         reply.unwrap_or_else(|error| panic!("POST {path} was not answered: {error:?}"))
     }
 
+    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
+        let reply = self.try_send(Method::PUT, path, &[], body).await;
+        reply.unwrap_or_else(|error| panic!("PUT {path} was not answered: {error:?}"))
+    }
+
     pub async fn request(&self, method: Method, path: &str) -> Reply {
         self.request_with(method, path, &[]).await
     }

@@ -14,7 +14,9 @@
 -- <p>topic_counts          hash    client -> how many topics it is the publisher or the maker of, once
 --                                  that was asked for
 -- <p>last_birth            string  the largest of them
--- <p>api_tokens            hash    token -> service name
+-- <p>api_tokens            hash    token -> service name, and of one of several of a client also its first one and
+--                                  until when it is good, or '-', with spaces between
+-- <p>client_secrets        hash    client -> what its calls are signed with
 -- <p>message_topics         hash    id -> owner, when it was made, JSON, a line each
 -- <p>message_topic_names    hash    name -> id
 -- <p>message_publishers     hash    id -> owner, '<topic id> <kind> <target>', when it was made, JSON

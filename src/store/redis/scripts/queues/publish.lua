@@ -126,7 +126,7 @@ while i <= #ARGV do
       born, ended = string.match(publisher, '^(%d+):(%d+)$')
       born, ended = tonumber(born), tonumber(ended)
     end
-    for s = 1, #subscribed, 2 do
+    for s = 1, n > 0 and #subscribed or 0, 2 do
       local token = subscribed[s]
       if is_home or is_to(topic, born, ended, token, subscribed[s + 1]) then
         local length = push(P .. 'queue:' .. token, i + 1, i + n)
