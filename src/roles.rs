@@ -74,10 +74,12 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let metrics = Metrics::start(&settings, &store, shows_metrics(role, &settings))?;
     let full = Arc::new(Notify::new());
     let records = Records::open(&settings)?;
+    let attempts = attempts(&settings, records.journal.clone(), &tasks);
     let served = match Serving::of(role, &settings) {
         Some(serving) => {
             let exposition = metrics.exposition();
-            let api = api(&settings, &store, &records, &full, &tasks, exposition)?;
+            let api =
+                api(&settings, &store, &records, &attempts, &full, exposition, (&tasks, &stop))?;
             let authentication = api.authentication.clone();
             authentication.tokens.learn().await;
             Some((serving.bind(api, files.connections, reload).await?, authentication))
@@ -92,13 +94,12 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let delivering = match role {
         Role::Web => None,
         _ => {
-            let attempts = attempts(&settings, records.journal, &tasks);
-            let reporting = Reporting { attempts, news: news.clone() };
+            let reporting = Reporting { attempts: attempts.clone(), news: news.clone() };
             Some(Delivering::new(&settings, files.deliveries, reporting, &store, &stop)?)
         }
     };
-    // It ends with the last of those who have something to tell.
-    drop(news);
+    // What is told ends with the last of those who have something to tell.
+    drop((news, attempts));
     let presence = Presence::new(role, store.clone(), delivering.clone())?;
     parts.spawn(always_well(presence.keep_telling(stop.clone())));
     if let Some(delivering) = delivering {

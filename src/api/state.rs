@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::body::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::clock::Clock;
 use crate::bus::topic::TopicName;
@@ -17,6 +18,7 @@ use crate::http::refusal::Refusal;
 use crate::journal::Journal;
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
+use crate::worker::Attempts;
 
 /// What handlers work with.
 pub struct Api {
@@ -34,6 +36,10 @@ pub struct Api {
     pub bodies: BodyLimits,
     pub egress_rules: EgressRules,
     pub clock: Clock,
+    /// Tells the journal of what is pulled.
+    pub attempts: Attempts,
+    /// When the process is to stop: requests that are held end then.
+    pub stop: CancellationToken,
     /// What `GET /metrics` answers with; `None` if metrics do not go to Prometheus.
     pub exposition: Option<Exposition>,
     /// What `GET /openapi.json` answers with.

@@ -18,6 +18,15 @@ pub struct BatchId {
     pub number: u64,
 }
 
+impl BatchId {
+    /// Reads what [`BatchId`] is written as; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (queue, number) = text.rsplit_once('-')?;
+        (!queue.is_empty()).then_some(())?;
+        Some(Self { queue: queue.to_owned(), number: number.parse().ok()? })
+    }
+}
+
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.queue, self.number)
@@ -86,5 +95,7 @@ mod tests {
         assert_eq!(batch(&["{}", "1", "[]"]).to_json(), "[{},1,[]]");
         assert_eq!(batch(&["{}"]).to_json(), "[{}]");
         assert_eq!(id.to_string(), "q1-7");
+        assert_eq!(BatchId::parse("q1-7"), Some(id));
+        assert!(["", "q1", "-7", "q1-", "q1-x"].iter().all(|none| BatchId::parse(none).is_none()));
     }
 }

@@ -110,7 +110,7 @@ pub enum Target {
 /// What a Pub/Sub topic is kept and shown with; no URL's scheme.
 const PUBSUB: &str = "pubsub:";
 /// What a target that is no place is kept and shown with.
-const PULL: &str = "pull:";
+pub(crate) const PULL: &str = "pull:";
 
 impl Target {
     /// Takes a target that was checked before it was stored; see [`CallbackUrl::from_stored`].
@@ -308,6 +308,7 @@ struct SubscriptionBody {
     topics: Vec<String>,
     callback: Option<String>,
     pubsub: Option<String>,
+    pull: Option<bool>,
     uuid: Option<String>,
     timeout: Option<u64>,
     max: Option<u32>,
@@ -337,7 +338,9 @@ impl SubscriptionRequest {
     pub fn parse(body: &[u8], topic_name_max: usize) -> Result<Self, Rejection> {
         let body: SubscriptionBody = parse_object(body)?;
         let (target, user) = body.target()?;
-        let timeout = body.timeout.unwrap_or(TIMEOUT_DEFAULT_MS);
+        // Who asks for its batches does not wait for company.
+        let default = if target.is_pull() { 0 } else { TIMEOUT_DEFAULT_MS };
+        let timeout = body.timeout.unwrap_or(default);
         if timeout > TIMEOUT_MAX_MS {
             let reason = format!("`timeout` must be 0 to {TIMEOUT_MAX_MS} milliseconds");
             return Err(Rejection::new(reason));
@@ -381,14 +384,19 @@ impl SubscriptionBody {
     fn target(&self) -> Result<(Target, Option<String>), Rejection> {
         // An empty text clears what can be cleared, and so is none.
         let pubsub = self.pubsub.as_deref().filter(|topic| !topic.is_empty());
+        let is_pull = self.pull == Some(true);
+        let targets = [self.callback.is_some(), pubsub.is_some(), is_pull];
+        if targets.iter().filter(|is_there| **is_there).count() > 1 {
+            return Err(Rejection::new("`callback`, `pubsub` and `pull` exclude each other"));
+        }
         match (&self.callback, pubsub) {
-            (Some(_), Some(_)) => Err(Rejection::new("`callback` and `pubsub` exclude each other")),
+            (None, None) if is_pull => Ok((Target::Pull, None)),
             (None, None) => Err(Rejection::new("missing field `callback`")),
             (None, Some(topic)) if is_pubsub_topic(topic) => {
                 Ok((Target::PubSub(topic.into()), None))
             }
             (None, Some(_)) => Err(Rejection::new(format_args!("`pubsub` {PUBSUB_TOPIC_RULE}"))),
-            (Some(text), None) => {
+            (Some(text), _) => {
                 let (callback, user) = CallbackUrl::parse_with_user(text)
                     .map_err(|reason| Rejection::new(format!("`callback` {reason}")))?;
                 // As it was written, and as it is kept: what has to be escaped grows.

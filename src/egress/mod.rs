@@ -6,6 +6,7 @@
 //! [`proxy`] is the way out where there is no other one. [`client`] is for the services and the bus's own API.
 
 mod address_forms;
+pub mod batch;
 pub mod client;
 pub mod google;
 pub mod host_pattern;

@@ -1,19 +1,21 @@
 //! Requests that a page of another site lets a browser make: the browser may add what it knows of the bus,
 //! and its user knows of nothing.
 
-use axum::http::{HeaderValue, Method, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 
-use super::transport::host_of;
+use super::transport::host_in;
 
 pub const REFUSED: &str = "a page of another site must not change anything here";
 
 /// Whether a request would change something and comes from a page of another site (contract §1). Clients that
 /// are no browsers send neither header.
 pub fn is_foreign<B>(request: &Request<B>) -> bool {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return false;
-    }
-    let headers = request.headers();
+    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    !only_reads && comes_from_elsewhere(request.headers(), request.uri())
+}
+
+/// Whether a request comes from a page of another site.
+pub fn comes_from_elsewhere(headers: &HeaderMap, uri: &Uri) -> bool {
     // What a browser says of itself holds also where a proxy gives the bus another name.
     match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
         Some(b"same-origin" | b"none") => return false,
@@ -22,7 +24,7 @@ pub fn is_foreign<B>(request: &Request<B>) -> bool {
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    match (origin, host_of(request)) {
+    match (origin, host_in(headers, uri)) {
         (Some((_, origin)), Some(own)) => !origin.eq_ignore_ascii_case(own),
         _ => true,
     }

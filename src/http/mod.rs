@@ -7,7 +7,7 @@ pub mod audit;
 pub mod authentication;
 pub mod body;
 mod connection;
-mod cross_site;
+pub mod cross_site;
 pub mod idempotency;
 pub mod in_flight;
 pub mod limits;

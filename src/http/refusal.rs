@@ -1,5 +1,7 @@
 //! What goes wrong with a request, and the answer each gets.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -24,6 +26,12 @@ pub enum Refusal {
     Conflict(&'static str),
     #[error("{0}")]
     Unprocessable(&'static str),
+    #[error("{0}")]
+    Gone(&'static str),
+    #[error(
+        "the batch is out already: acknowledge or release it, or ask again when its lease is over"
+    )]
+    Out(Duration),
     #[error("the body did not arrive in time")]
     BodyTimeout,
     #[error("the body is larger than {max} bytes")]
@@ -52,7 +60,8 @@ impl Refusal {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::Out(_) => StatusCode::CONFLICT,
+            Self::Gone(_) => StatusCode::GONE,
             Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,6 +111,7 @@ impl Refusal {
         }
         let retry_after = match self {
             Self::TooMany(too_many) => Some(too_many.seconds()),
+            Self::Out(left) => Some(left.as_secs() + 1),
             Self::NoRoom(_) | Self::Store(StoreError::Unavailable(_) | StoreError::Full(_)) => {
                 Some(PAUSE_SECONDS)
             }

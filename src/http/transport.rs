@@ -86,9 +86,14 @@ fn forwarded_https(headers: &HeaderMap) -> bool {
 }
 
 /// Whom a request is for, with the port if it is given.
-pub fn host_of<B>(request: &Request<B>) -> Option<&str> {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().authority().map(Authority::as_str).or(host)
+fn host_of<B>(request: &Request<B>) -> Option<&str> {
+    host_in(request.headers(), request.uri())
+}
+
+/// As [`host_of`], in the parts of a request.
+pub fn host_in<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    uri.authority().map(Authority::as_str).or(host)
 }
 
 /// Whether a browser may be told to use HTTPS only for everything at this host: for a name that is

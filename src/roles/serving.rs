@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Records;
@@ -24,6 +25,7 @@ use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
 use crate::tls::CertificateFiles;
 use crate::tls::development::DevelopmentCa;
+use crate::worker::Attempts;
 
 /// What a process serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,9 +185,10 @@ pub fn api(
     settings: &Arc<Settings>,
     store: &Arc<dyn Store>,
     records: &Records,
+    attempts: &Attempts,
     full: &Arc<Notify>,
-    tasks: &TaskTracker,
     exposition: Option<Exposition>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<Arc<Api>> {
     let (root, clients) = (settings.root_key.clone(), settings.clients.clone());
     let authentication = Authentication {
@@ -211,6 +214,8 @@ pub fn api(
         },
         egress_rules: settings.egress_rules(),
         clock: Clock::system(),
+        attempts: attempts.clone(),
+        stop: stop.clone(),
         exposition,
         openapi: openapi_document()?.into(),
     }))

@@ -16,6 +16,7 @@
 //! `rusqlite` is known to `sqlite` only, `fred` to `redis` only.
 
 mod alarm;
+mod arrivals;
 mod budget;
 mod calls;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod message_topics;
 mod messages;
 mod new_call;
 mod processes;
+mod pulls;
 mod queues;
 pub mod redis;
 mod room;
@@ -41,6 +43,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 
 pub use alarm::Alarm;
+pub use arrivals::{Arrival, Arrivals};
 pub use budget::Budget;
 pub use calls::{
     Acceptance, Accepted, CALLS_AT_ONCE, CallCancelled, CallClaim, CallCounts, CallFilter, CallKey,
@@ -72,6 +75,7 @@ pub use messages::{
     delivery_key, publisher_of,
 };
 pub use processes::Processes;
+pub use pulls::{PullRequest, Pulled, PulledBatch, Pulls};
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
     LeasedBatch, NEW_UUID_PAUSE, PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey,
@@ -84,6 +88,7 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 #[async_trait]
 pub trait Store:
     Queues
+    + Pulls
     + Control
     + DeadEvents
     + Calls

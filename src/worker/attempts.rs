@@ -59,6 +59,12 @@ impl Attempts {
         self.record(subject, ended);
     }
 
+    /// A batch that was asked for: it is told when it is given out, and comes again when `lease` is over.
+    pub fn of_pull(&self, leased: &LeasedBatch, lease: Duration) {
+        let (bytes, next_in) = (leased.batch.bytes(), Some(lease));
+        self.of_batch(leased, &Ended { bytes, next_in, ..Ended::default() });
+    }
+
     /// `title` is what was sent, method and URL.
     pub fn of_call(&self, leased: &LeasedCall, title: &str, ended: &Ended<'_>) {
         let publisher = leased.publisher.as_ref();

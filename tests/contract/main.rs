@@ -41,6 +41,7 @@ mod control;
 mod delivery;
 mod failures;
 mod outbound_proxy;
+mod pulling;
 mod trust;
 
 mod autodrop;

@@ -8,6 +8,7 @@ mod health;
 mod metrics;
 mod processes;
 mod publish;
+mod pull;
 mod pulse;
 mod router;
 mod subscription_view;

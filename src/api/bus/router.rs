@@ -5,8 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    api_tokens, client_secret, control, description, health, metrics, processes, publish, pulse,
-    subscriptions, topics,
+    api_tokens, client_secret, control, description, health, metrics, processes, publish, pull,
+    pulse, subscriptions, topics,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -27,6 +27,10 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(also_at("/topic/{name}", routes!(topics::delete)))
         .routes(also_at("/subscriber", subscription))
         .routes(also_at("/subscriber/topics/{topic}", subscription_topic))
+        .routes(also_at("/subscriber/batch", routes!(pull::get, pull::post)))
+        .routes(also_at("/subscriber/batch/{id}", routes!(pull::acknowledge)))
+        .routes(also_at("/subscriber/batch/{id}/release", routes!(pull::release)))
+        .routes(also_at("/subscriber/stream", routes!(pull::stream)))
         .routes(also_at("/subscribers", routes!(subscriptions::list)))
         .routes(also_at("/subscribers/{subscriber}", routes!(control::show, subscriptions::delete)))
         .routes(also_at("/subscribers/{subscriber}/queue", routes!(control::queue)))

@@ -64,7 +64,8 @@ fn describe_the_bus(document: &mut OpenApi) {
 }
 
 /// Bodies that are described apart from what parses them, which takes no other field.
-const CLOSED: [&str; 3] = ["PublishedEvent", "Subscription", "PubSubSubscription"];
+const CLOSED: [&str; 4] =
+    ["PublishedEvent", "Subscription", "PubSubSubscription", "PullSubscription"];
 
 fn close_bodies(components: &mut Components) {
     for name in CLOSED {

@@ -141,7 +141,15 @@ subscription_to! {
     }
 }
 
-/// A subscription, with a callback or with a topic of Google Pub/Sub.
+subscription_to! {
+    /// A subscription whose subscriber asks for its batches.
+    PullSubscription {
+        #[schema(schema_with = pull)]
+        pull: bool
+    }
+}
+
+/// A subscription, with a callback, with a topic of Google Pub/Sub, or with neither.
 pub struct AnySubscription;
 
 impl ToSchema for AnySubscription {
@@ -150,6 +158,8 @@ impl ToSchema for AnySubscription {
         Subscription::schemas(schemas);
         schemas.push((PubSubSubscription::name().into(), PubSubSubscription::schema()));
         PubSubSubscription::schemas(schemas);
+        schemas.push((PullSubscription::name().into(), PullSubscription::schema()));
+        PullSubscription::schemas(schemas);
     }
 }
 
@@ -158,6 +168,7 @@ impl PartialSchema for AnySubscription {
         OneOfBuilder::new()
             .item(Ref::from_schema_name(Subscription::name()))
             .item(Ref::from_schema_name(PubSubSubscription::name()))
+            .item(Ref::from_schema_name(PullSubscription::name()))
             .into()
     }
 }
@@ -245,6 +256,16 @@ fn pubsub() -> Object {
     const MEANING: &str = "In place of `callback`: a topic on Google Pub/Sub, where each event becomes a message, \
         in order by an ordering key.";
     string("^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$").description(Some(MEANING)).build()
+}
+
+fn pull() -> Object {
+    const MEANING: &str =
+        "In place of `callback`: batches are given out at `GET /subscription/batch`.";
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([true]))
+        .description(Some(MEANING))
+        .build()
 }
 
 fn uuid() -> Object {

@@ -21,6 +21,7 @@ mod messages;
 mod model;
 mod parallel;
 mod processes;
+mod pulls;
 mod queues;
 mod redis_only;
 mod room;

@@ -26,6 +26,7 @@ impl Control for RedisStore {
         let args = vec![subscriber.reveal().into(), self.origin.as_str().into()];
         let resumed = self.change(&self.scripts.resume, lane, args).await?.integer()? > 0;
         self.lane(lane).alarm.ring_in(Duration::ZERO);
+        self.arrivals.tell([subscriber]);
         Ok(resumed)
     }
 

@@ -118,6 +118,7 @@ impl RedisStore {
         ];
         let taken = self.change(&self.scripts.take_dead, lane, args).await?.integer()? > 0;
         self.lane(lane).alarm.ring_in(Duration::ZERO);
+        self.arrivals.tell([subscriber]);
         Ok(taken)
     }
 }

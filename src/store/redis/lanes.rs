@@ -30,6 +30,11 @@ pub fn wake_channel(lane: Lane) -> String {
     format!("{}wake", LaneKeys::of(lane).prefix)
 }
 
+/// The channel on which a lane tells whose batches can be pulled.
+pub fn arrivals_channel(lane: Lane) -> String {
+    format!("{}arrivals", LaneKeys::of(lane).prefix)
+}
+
 /// The channel on which a lane tells that a call has come due.
 pub fn call_wake_channel(lane: Lane) -> String {
     format!("{}call_wake", LaneKeys::of(lane).prefix)

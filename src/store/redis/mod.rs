@@ -20,6 +20,7 @@ mod messages;
 mod options;
 mod processes;
 mod publish;
+mod pulls;
 mod queues;
 mod replicas;
 mod reply;
@@ -40,7 +41,7 @@ use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
-use super::{Alarm, Lane, Lanes, Store, StoreError, StoreResult};
+use super::{Alarm, Arrivals, Lane, Lanes, Store, StoreError, StoreResult};
 use crate::bus::token::{ClientToken, random_hex};
 use commit_slots::CommitSlots;
 use connection::Connection;
@@ -71,6 +72,8 @@ pub struct RedisStore {
     origin: String,
     /// The largest position that this process has proposed for an event.
     last_proposed: AtomicU64,
+    /// Who waits in this process for events.
+    arrivals: Arc<Arrivals>,
     /// What belongs to each lane, for all that there can be.
     lanes: Vec<RedisLane>,
     /// How many there are, once Redis has told.
@@ -113,6 +116,7 @@ impl RedisStore {
             slots: CommitSlots::new()?,
             origin: random_hex()?,
             last_proposed: AtomicU64::new(0),
+            arrivals: Arc::default(),
             lanes: lanes.collect(),
             lane_count: OnceLock::new(),
             listening: OnceLock::new(),
@@ -234,7 +238,12 @@ impl RedisStore {
                 all().map(|(lane, own)| (lanes::call_wake_channel(lane), &own.call_alarm));
             let alarms = of_queues.chain(of_calls);
             let alarms = alarms.map(|(channel, alarm)| (channel, Arc::downgrade(alarm)));
-            wake::listen(&self.options, &self.origin, self.connection.left(), alarms.collect());
+            let arrivals = Lane::first(Lane::MAX).map(lanes::arrivals_channel).collect();
+            let heard = wake::Heard {
+                alarms: alarms.collect(),
+                arrivals: (arrivals, Arc::downgrade(&self.arrivals)),
+            };
+            wake::listen(&self.options, &self.origin, self.connection.left(), heard);
         });
     }
 

@@ -20,6 +20,7 @@ use super::options::CALL_TIMEOUT;
 use super::reply::{POSITION, Reply};
 use super::{RedisStore, ms};
 use crate::bus::position::EventPosition;
+use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::{
     Lane, PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey, Published, StoreError,
@@ -161,12 +162,18 @@ async fn append(
             store.lane(lane).alarm.ring_in(Duration::from_millis(delay));
         }
         if outcomes != LATE {
-            return Ok(Appended {
+            let appended = Appended {
                 outcomes,
                 births: reply.part()?.text()?,
                 first: EventPosition::new(reply.part().and_then(Reply::unsigned)?),
                 firsts: reply.part()?.text()?,
-            });
+            };
+            let arrivals = reply.part()?.text()?;
+            if !arrivals.is_empty() {
+                let arrivals: Vec<_> = arrivals.split(' ').map(ClientToken::from_stored).collect();
+                store.arrivals.tell(&arrivals);
+            }
+            return Ok(appended);
         }
         // Late by a clock that has jumped, or really late.
         if Instant::now() >= give_up {

@@ -23,18 +23,18 @@ use crate::store::{
 };
 
 /// A row of `queues`, as claiming and settling need it.
-struct Queue {
-    id: i64,
-    lease: QueueLease,
-    terms: Terms,
+pub struct Queue {
+    pub id: i64,
+    pub lease: QueueLease,
+    pub terms: Terms,
     health: Health,
-    head: i64,
+    pub head: i64,
     next: i64,
     /// Number and last item of the batch that was given out and is not acknowledged.
-    batch: Option<(u64, i64)>,
-    attempts: u32,
+    pub batch: Option<(u64, i64)>,
+    pub attempts: u32,
     options: DeliveryOptions,
-    is_paused: bool,
+    pub is_paused: bool,
     suspects: Suspects,
 }
 
@@ -49,11 +49,12 @@ struct Suspects {
 }
 
 impl Queue {
-    const COLUMNS: &str = "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
+    pub const COLUMNS: &str =
+        "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
         head, next, batch_number, batch_last, attempts, secrets, format, refusals_max,
         paused_ms IS NOT NULL, refusals, suspect_last, next_max";
 
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let batch_number: Option<u64> = row.get(11)?;
         let batch_last: Option<i64> = row.get(12)?;
         Ok(Self {
@@ -81,7 +82,7 @@ impl Queue {
 
     /// Leases the queue and gives out its batch, the same one as long as it is not acknowledged.
     /// `None`, and nothing is due any more, if the queue is empty or paused.
-    fn give_out(
+    pub fn give_out(
         mut self,
         db: &Connection,
         lease: Duration,
@@ -105,7 +106,8 @@ impl Queue {
         let number = self.batch.map_or(self.lease.fence, |(number, _)| number);
         db.prepare_cached(
             "UPDATE queues SET leased = 1, keeps_pause = 0, health_restored = 0, fence = ?2,
-                 due_ms = ?3, batch_number = ?4, batch_last = ?5, attempts = ?6 WHERE id = ?1",
+                 due_ms = iif(callback = 'pull:', NULL, ?3),
+                 pull_until_ms = iif(callback = 'pull:', ?3, NULL), batch_number = ?4, batch_last = ?5, attempts = ?6 WHERE id = ?1",
         )?
         .execute(params![
             self.id,
@@ -159,16 +161,22 @@ impl Queue {
         self.suspects.last.map_or(last, |suspect| last.min(suspect.max(self.head)))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.head == self.next
+    }
+
     /// Gives the lease back; the queue is due at `due_ms`, unless it is paused.
-    fn release(&self, db: &Connection, due_ms: Option<u64>) -> rusqlite::Result<()> {
-        let due_ms = due_ms.filter(|_| !self.is_paused);
-        db.prepare_cached("UPDATE queues SET leased = 0, due_ms = ?2 WHERE id = ?1")?
-            .execute(params![self.id, due_ms])?;
+    pub fn release(&self, db: &Connection, due_ms: Option<u64>) -> rusqlite::Result<()> {
+        let due_ms = due_ms.filter(|_| !self.is_paused && !self.terms.target.is_pull());
+        db.prepare_cached(
+            "UPDATE queues SET leased = 0, due_ms = ?2, pull_until_ms = NULL WHERE id = ?1",
+        )?
+        .execute(params![self.id, due_ms])?;
         Ok(())
     }
 
     /// Takes the acknowledged batch off the queue; returns when the next one is due.
-    fn acknowledge(&mut self, db: &Connection, now_ms: u64) -> rusqlite::Result<Option<u64>> {
+    pub fn acknowledge(&mut self, db: &Connection, now_ms: u64) -> rusqlite::Result<Option<u64>> {
         if let Some((_, last)) = self.batch.take() {
             let removed = db
                 .prepare_cached(
@@ -466,7 +474,7 @@ pub fn renew(
 pub fn due_batches(db: &Connection, until_ms: u64) -> rusqlite::Result<u64> {
     db.prepare_cached(
         "SELECT coalesce(sum((next - head + max - 1) / max), 0) FROM queues
-         WHERE leased OR due_ms <= ?1",
+         WHERE (leased AND callback <> 'pull:') OR due_ms <= ?1",
     )?
     .query_row([until_ms], |row| row.get(0))
 }

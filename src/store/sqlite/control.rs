@@ -28,6 +28,7 @@ impl Control for SqliteStore {
     }
 
     async fn resume(&self, subscriber: &ClientToken) -> StoreResult<bool> {
+        let woken = subscriber.clone();
         let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
         let resumed = self
             .write(move |db| {
@@ -39,6 +40,7 @@ impl Control for SqliteStore {
             })
             .await?;
         self.alarm.ring_in(Duration::ZERO);
+        self.arrivals.tell([&woken]);
         Ok(resumed)
     }
 
@@ -75,12 +77,14 @@ struct Queue {
     batch: Option<(u64, i64)>,
     is_leased: bool,
     is_paused: bool,
+    is_pulled: bool,
 }
 
 impl Queue {
     fn find(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<Option<Self>> {
         db.prepare_cached(
-            "SELECT id, head, next, batch_number, batch_last, leased, paused_ms IS NOT NULL
+            "SELECT id, head, next, batch_number, batch_last, leased, paused_ms IS NOT NULL,
+                 callback = 'pull:'
              FROM queues WHERE subscriber = ?1",
         )?
         .query_row([subscriber.reveal()], |row| {
@@ -92,6 +96,7 @@ impl Queue {
                 batch: number.zip(row.get(4)?),
                 is_leased: row.get(5)?,
                 is_paused: row.get(6)?,
+                is_pulled: row.get(7)?,
             })
         })
         .optional()
@@ -121,7 +126,7 @@ fn retry_now(db: &Connection, subscriber: &ClientToken, now_ms: u64) -> rusqlite
     if queue.is_paused {
         return Ok(Retried::Paused);
     }
-    if queue.is_leased || queue.head == queue.next {
+    if queue.is_leased || queue.head == queue.next || queue.is_pulled {
         return Ok(Retried::Nothing);
     }
     db.prepare_cached("UPDATE queues SET due_ms = ?2 WHERE id = ?1")?
@@ -194,7 +199,8 @@ fn skip(
         "UPDATE queues SET head = ?2, leased = 0, batch_number = NULL, batch_last = NULL,
              attempts = 0, refusals = 0, suspect_last = NULL, next_max = NULL, failed_at_ms = NULL,
              keeps_pause = leased OR (keeps_pause AND batch_number IS NULL),
-             due_ms = CASE WHEN paused_ms IS NOT NULL THEN NULL WHEN leased THEN ?3
+             pull_until_ms = NULL,
+             due_ms = CASE WHEN paused_ms IS NOT NULL OR callback = 'pull:' THEN NULL WHEN leased THEN ?3
                  WHEN keeps_pause AND batch_number IS NULL THEN due_ms END
          WHERE id = ?1",
     )?

@@ -36,8 +36,10 @@ impl DeadEvents for SqliteStore {
         position: EventPosition,
     ) -> StoreResult<bool> {
         let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
+        let woken = subscriber.clone();
         let retried = self.write(move |db| retry(db, &subscriber, position, now_ms)).await?;
         self.alarm.ring_in(Duration::ZERO);
+        self.arrivals.tell([&woken]);
         Ok(retried)
     }
 

@@ -170,6 +170,7 @@ fn subscribe(
                  due_ms = {AFTER_SUBSCRIBING},
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6,
                  retention_ms = ?9, max_queued = ?10,
+                 pull_until_ms = iif(callback IS ?3, pull_until_ms, NULL),
                  secrets = ?12, format = ?13, refusals_max = ?14
              RETURNING id, paused_by"
         ))?

@@ -2,16 +2,15 @@
 //!
 //! While a batch is in a worker's hands (leased, or waiting to be sent again), the worker says when the
 //! queue is due, by the lease or by the pause. Else it follows from what waits. A queue that is paused is due
-//! only when the lease runs out that was given before.
+//! only when the lease runs out that was given before. One that its subscriber pulls from is never due.
 
 use rusqlite::{Connection, params};
 
 use crate::store::BROKEN_OFF_AFTER;
 
 /// In SQL, of a row of `queues`: whether what waits says nothing of when it is due, because a batch of it is in a
-/// worker's hands, or because it is paused.
-pub const IN_HAND: &str =
-    "(leased OR batch_number IS NOT NULL OR keeps_pause OR paused_ms IS NOT NULL)";
+/// worker's hands, because it is paused, or because its subscriber asks for its batches.
+pub const IN_HAND: &str = "(leased OR batch_number IS NOT NULL OR keeps_pause OR paused_ms IS NOT NULL OR callback = 'pull:')";
 
 /// What waits in a queue that no worker has in hand.
 pub struct Waiting {
@@ -87,6 +86,7 @@ pub fn oldest_ms(db: &Connection, queue_id: i64) -> rusqlite::Result<i64> {
 /// is due. What waits to be sent again goes at once to a new callback, and by ?11 with a new uuid; a delivery to
 /// an old callback is over by ?8. A queue that no worker has in hand is left to [`reschedule`].
 pub const AFTER_SUBSCRIBING: &str = "CASE
+        WHEN ?3 = 'pull:' THEN NULL
         WHEN callback IS ?3 AND uuid IS ?4 THEN due_ms
         WHEN paused_ms IS NOT NULL AND NOT leased THEN NULL
         WHEN batch_number IS NULL AND NOT keeps_pause THEN due_ms
@@ -106,6 +106,7 @@ pub fn let_go(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Result<(
     db.prepare_cached(
         "UPDATE queues SET paused_ms = NULL, paused_by = NULL, due_ms = CASE
              WHEN leased THEN due_ms
+             WHEN callback = 'pull:' THEN NULL
              WHEN batch_number IS NOT NULL OR keeps_pause THEN ?2
          END WHERE id = ?1",
     )?

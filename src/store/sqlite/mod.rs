@@ -21,6 +21,7 @@ mod message_topics;
 mod messages;
 mod processes;
 mod publish;
+mod pulls;
 mod queues;
 mod reader;
 mod room;
@@ -39,7 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Alarm, Lanes, Store, StoreError, StoreResult, Usage};
+use super::{Alarm, Arrivals, Lanes, Store, StoreError, StoreResult, Usage};
 use crate::bus::clock::Clock;
 use crate::bus::token::random_hex;
 use crate::files::create_private_file;
@@ -55,9 +56,14 @@ pub struct SqliteStore {
     identity: FileIdentity,
     clock: Clock,
     writer: Writer,
-    reader: Reader,
+    reader: Arc<Reader>,
     alarm: Arc<Alarm>,
     call_alarm: Arc<Alarm>,
+    arrivals: Arc<Arrivals>,
+    /// Rung when another process has written, for those who wait for arrivals.
+    arrival_alarm: Arc<Alarm>,
+    /// Started by whoever waits first.
+    looks_for_arrivals: std::sync::OnceLock<()>,
     /// Whether a worker of this process waits for the alarm.
     is_watched: Arc<AtomicBool>,
     /// Names this process in the duties that it takes.
@@ -203,7 +209,8 @@ impl SqliteStore {
             })
             .with_context(|| format!("failed to open the store {}", path.display()))?;
         let (alarm, call_alarm) = (Arc::new(Alarm::default()), Arc::new(Alarm::default()));
-        let watcher = Watcher::new(&[&alarm, &call_alarm]);
+        let arrival_alarm = Arc::<Alarm>::default();
+        let watcher = Watcher::new(&[&alarm, &call_alarm, &arrival_alarm]);
         let ended = watch::Sender::new(None);
         let notice = |thread| EndNotice { thread, ended: ended.clone() };
         Ok(Self {
@@ -212,10 +219,13 @@ impl SqliteStore {
             clock,
             is_watched: watcher.switch(),
             writer: Writer::start(connection, sync_log, watcher, notice)?,
-            reader: Reader::start(reader, notice("sqlite-reader"))?,
+            reader: Arc::new(Reader::start(reader, notice("sqlite-reader"))?),
             ended: ended.clone(),
             alarm,
             call_alarm,
+            arrivals: Arc::default(),
+            arrival_alarm,
+            looks_for_arrivals: std::sync::OnceLock::new(),
             process: random_hex()?,
             max_topics: u32::MAX,
         })

@@ -11,6 +11,7 @@ use super::batches::from_ms;
 use super::due::{IN_HAND, Waiting, after_append};
 use crate::bus::item::Item;
 use crate::bus::position::EventPosition;
+use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use crate::store::{PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey, Published};
 
@@ -27,6 +28,8 @@ struct Tail {
     head: i64,
     timeout_ms: i64,
     max: i64,
+    /// The subscriber, if it asks for its batches and nothing waited for it.
+    arrival: Option<ClientToken>,
     /// A batch was given out: the worker, not the publisher, says when the queue is due.
     in_hand: bool,
     due_ms: Option<i64>,
@@ -34,13 +37,13 @@ struct Tail {
 
 /// Appends a group of publications, in order, to the queues of their topics' subscribers.
 ///
-/// Returns what became of each, and in how long the first of the queues touched is due.
+/// Returns what became of each, and of the queues that were touched.
 pub fn publish(
     db: &Connection,
     publications: &[Publication],
     max_topics: u32,
     now_ms: u64,
-) -> rusqlite::Result<(Vec<Published>, Option<Duration>)> {
+) -> rusqlite::Result<(Vec<Published>, Touched)> {
     let events = publications.iter().map(|publication| publication.items.len() as u64).sum();
     let mut position = take_positions(db, events, now_ms)?;
     let now_ms = now_ms as i64;
@@ -93,7 +96,17 @@ pub fn publish(
         tail.save(db, *queue)?;
     }
     let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
-    Ok((published, earliest.map(|due_ms| from_ms(due_ms - now_ms))))
+    let due_in = earliest.map(|due_ms| from_ms(due_ms - now_ms));
+    let arrivals = tails.into_values().filter_map(|tail| tail.arrival).collect();
+    Ok((published, Touched { due_in, arrivals }))
+}
+
+/// What was changed of queues.
+pub struct Touched {
+    /// In how long the first of them is due.
+    pub due_in: Option<Duration>,
+    /// Those who ask for their batches, and for whom nothing waited.
+    pub arrivals: Vec<ClientToken>,
 }
 
 /// Makes a client the publisher of a topic that has none, and the topic if it is not there; `false` if the
@@ -202,20 +215,31 @@ pub fn forget_keys(db: &Connection, now_ms: u64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts items at the end of a queue, after all that is there.
-pub fn append(db: &Connection, queue: i64, items: &[Item], now_ms: u64) -> rusqlite::Result<()> {
+/// Puts items at the end of a queue, after all that is there. Returns its subscriber, if it asks for its batches and
+/// nothing waited for it.
+pub fn append(
+    db: &Connection,
+    queue: i64,
+    items: &[Item],
+    now_ms: u64,
+) -> rusqlite::Result<Option<ClientToken>> {
     let first = take_positions(db, items.len() as u64, now_ms)?;
     let mut tail = load_tail(db, queue)?;
     tail.append(db, queue, items, first, now_ms as i64)?;
-    tail.save(db, queue)
+    tail.save(db, queue)?;
+    Ok(tail.arrival)
 }
 
 fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
     db.prepare_cached(&format!(
-        "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms FROM queues WHERE id = ?1"
+        "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms,
+             iif(callback = 'pull:' AND next = head, subscriber, NULL)
+         FROM queues WHERE id = ?1"
     ))?
     .query_row([queue], |row| {
+        let arrival: Option<String> = row.get(6)?;
         Ok(Tail {
+            arrival: arrival.as_deref().map(ClientToken::from_stored),
             next: row.get(0)?,
             head: row.get(1)?,
             timeout_ms: row.get(2)?,

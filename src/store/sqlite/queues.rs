@@ -27,8 +27,9 @@ impl Queues for SqliteStore {
         let (clock, max_topics) = (self.clock.clone(), self.max_topics);
         let append =
             move |db: &Connection| publish::publish(db, &publications, max_topics, clock.now_ms());
-        let (published, due_in) = self.writer.run(Durability::OnDisk, give_up, append).await?;
-        if let Some(delay) = due_in {
+        let (published, touched) = self.writer.run(Durability::OnDisk, give_up, append).await?;
+        self.arrivals.tell(&touched.arrivals);
+        if let Some(delay) = touched.due_in {
             self.alarm.ring_in(delay);
         }
         Ok(published)

@@ -323,7 +323,7 @@ const FROM_7_TO_8: &str = "
 
 /// What version 9 adds. An item has its `event`, its position among all events; those from before have none, and are taken
 /// for their time. `event_positions` has the last that was given. A queue that is paused says since when and by whom.
-/// `refusals` counts those of its batch; the events up to `suspect_last` may be one that is refused, and its next batch has
+/// A queue that is pulled from is never due: `pull_until_ms` says until when its batch is out. `refusals` counts those of its batch; the events up to `suspect_last` may be one that is refused, and its next batch has
 /// `next_max` of them at most. `publish_keys` names publications that are stored once. `dead_events` were taken out of
 /// queues, and `dead_room` has how many there are and what they take. A token may be one of several that are one
 /// client, until a time.
@@ -340,6 +340,8 @@ const FROM_8_TO_9: &str = "
     ALTER TABLE queues ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE queues ADD COLUMN suspect_last INTEGER;
     ALTER TABLE queues ADD COLUMN next_max INTEGER;
+    ALTER TABLE queues ADD COLUMN pull_until_ms INTEGER;
+    CREATE INDEX queues_pulled ON queues (pull_until_ms) WHERE callback = 'pull:';
 
     CREATE TABLE publish_keys (
         client TEXT NOT NULL,

@@ -148,6 +148,12 @@ fn oldest(
 
 /// Drops what is older than its subscriber's retention, or more than it wants to have queued.
 pub fn drop_expired(db: &Connection, now_ms: u64) -> rusqlite::Result<Drops> {
+    // Whoever has pulled a batch and does not come back has it no more.
+    db.prepare_cached(
+        "UPDATE queues SET leased = 0, pull_until_ms = NULL
+         WHERE callback = 'pull:' AND pull_until_ms <= ?1",
+    )?
+    .execute([now_ms])?;
     let sql = format!(
         "SELECT {}, ?1 - retention_ms,
              next - iif(leased, batch_last + 1, head) - max_queued FROM queues

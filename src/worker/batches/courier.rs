@@ -1,20 +1,20 @@
 //! Sends one batch to its callback (contract §4), or into Google Pub/Sub, a message an event.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 
 use crate::bus::attempt::Acknowledgement;
+use crate::bus::basic;
 use crate::bus::batch::Batch;
 use crate::bus::item::ItemParts;
 use crate::bus::message::Attributes;
-use crate::bus::subscription::options::BatchFormat;
 use crate::bus::subscription::{CallbackUrl, Target};
-use crate::bus::{basic, cloudevents};
 use crate::config::Settings;
+use crate::egress::batch;
 use crate::egress::client::USER_AGENT;
 use crate::egress::google::pubsub::{PubSub, PubSubError, PubSubMessage};
 use crate::egress::outbound::{SendError, read_beginning};
@@ -156,27 +156,14 @@ impl Courier {
 }
 
 fn request(callback: &CallbackUrl, leased: &LeasedBatch) -> http::Result<Request<Full<Bytes>>> {
-    let LeasedBatch { terms, options, batch, .. } = leased;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (media_type, body) = match options.format {
-        BatchFormat::Routemaster => ("application/json", batch.to_json()),
-        BatchFormat::CloudEvents => (cloudevents::BATCH_TYPE, cloudevents::batch(&batch.items)),
-    };
-    let id = batch.id.to_string();
+    let (headers, body) = batch::written(&leased.batch, &leased.options);
     let mut request = Request::post(callback.as_url().as_str())
-        .header(header::CONTENT_TYPE, media_type)
         .header(header::ACCEPT, "*/*")
-        .header(header::USER_AGENT, USER_AGENT)
-        .header("webhook-id", &id)
-        .header("webhook-timestamp", now)
-        .header("routemaster-attempt", batch.attempt);
-    if batch.has_replay() {
-        request = request.header("routemaster-replay", "true");
+        .header(header::USER_AGENT, USER_AGENT);
+    if let Some(own) = request.headers_mut() {
+        own.extend(headers);
     }
-    if let Some(signature) = options.secrets.signature(&id, now, &body) {
-        request = request.header("webhook-signature", signature);
-    }
-    if let Some(uuid) = &terms.uuid {
+    if let Some(uuid) = &leased.terms.uuid {
         let mut authorization =
             HeaderValue::try_from(basic::authorization(uuid.as_bytes(), uuid.as_bytes()))?;
         authorization.set_sensitive(true);

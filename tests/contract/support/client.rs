@@ -66,6 +66,42 @@ impl Reply {
     }
 }
 
+/// An answer that is read line by line.
+pub struct Lines {
+    response: reqwest::Response,
+    read: String,
+}
+
+impl Lines {
+    /// The next line that is not empty.
+    pub async fn next(&mut self) -> String {
+        loop {
+            if let Some((line, rest)) = self.read.split_once('\n') {
+                let (line, rest) = (line.to_owned(), rest.to_owned());
+                self.read = rest;
+                if !line.is_empty() {
+                    return line;
+                }
+                continue;
+            }
+            let chunk = self.response.chunk().await.expect("more of the answer");
+            self.read += std::str::from_utf8(&chunk.expect("it does not end")).expect("text");
+        }
+    }
+
+    /// Whether something more comes within this time.
+    pub async fn comes_within(&mut self, time: Duration) -> bool {
+        match tokio::time::timeout(time, self.response.chunk()).await {
+            Ok(chunk) => {
+                let chunk = chunk.expect("more of the answer").expect("it does not end");
+                self.read += std::str::from_utf8(&chunk).expect("text");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
 impl Client {
     /// A client over HTTP/1.1 that trusts this authority only.
     pub fn new(base: &str, ca: &Path) -> Self {
@@ -153,6 +189,24 @@ impl Client {
     ) -> Reply {
         let reply = self.try_send(method.clone(), path, headers, "").await;
         reply.unwrap_or_else(|error| panic!("{method} {path} was not answered: {error:?}"))
+    }
+
+    /// Opens an answer that does not end, and reads it line by line.
+    pub async fn stream(&self, path: &str, accept: &str) -> Lines {
+        self.stream_with(path, &[("accept", accept)]).await
+    }
+
+    pub async fn stream_with(&self, path: &str, headers: &[(&str, &str)]) -> Lines {
+        let mut request = self.http.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 200, "{response:?}");
+        Lines { response, read: String::new() }
     }
 
     /// Sends a request that may remain without an answer.

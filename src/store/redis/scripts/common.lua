@@ -50,6 +50,8 @@
 --                                  health_restored
 --                                  secrets format refusals_max
 --                                  paused: '<ms> <by>'
+--                                  callback is 'pull:' where the subscriber asks for its batches: such a queue is
+--                                  never in `due`
 --                                  refusals: of the batch; suspect_last, next_max: while the event is looked for
 --                                  that is refused, as on SQLite
 --                                  last_failure: '<ms> <attempt> <status or -> <reason>'
@@ -67,6 +69,7 @@
 -- <p>dead_room             hash    events, bytes, last (number)
 -- <p>imported:<token>      hash    batch of another bus -> '<entries>:<items>' that were taken of it;
 --                                  expires some time after the last import
+-- <p>pulls_out             zset    subscriber that pulls -> until when its batch is out
 -- <p>due                   zset    subscriber -> when a worker should look at its queue: when its
 --                                  batch is to leave or, while it is leased, when the lease ends
 -- <p>commit:<slot>         string  number and result of the last commit of one committer

@@ -6,5 +6,6 @@ if not s[1] then return 0 end
 if s[2] then
   let_go(token, now_ms())
   redis.pcall('PUBLISH', P .. 'wake', ARGV[2] .. ':0')
+  redis.pcall('PUBLISH', P .. 'arrivals', ARGV[2] .. ' ' .. token)
 end
 return 1

@@ -7,7 +7,7 @@
 local token, list, now = ARGV[1], P .. 'queue:' .. ARGV[1], now_ms()
 local key = P .. 'subscriber:' .. token
 local s = redis.call('HMGET', key, 'queue', 'head', 'batch_number', 'batch_last', 'leased', 'last_failure',
-  'max', 'timeout', 'paused', 'keeps_pause')
+  'max', 'timeout', 'paused', 'keeps_pause', 'callback')
 if not s[1] then return { 'unknown' } end
 local count, step
 if ARGV[2] == 'batch' then
@@ -28,7 +28,8 @@ redis.call('LTRIM', list, step, -1)
 redis.call('HINCRBY', key, 'head', step)
 redis.call('HDEL', key, 'leased', 'batch_number', 'batch_last', 'attempts', 'refusals', 'suspect_last', 'next_max',
   'last_failure')
-if s[5] then
+redis.call('ZREM', P .. 'pulls_out', token)
+if s[5] and s[11] ~= 'pull:' then
   -- An attempt that is on its way is broken off when its lease is not renewed; what comes behind must not overtake it.
   redis.call('HSET', key, 'keeps_pause', 1)
   if not s[9] then redis.call('ZADD', DUE, text(now + tonumber(ARGV[5])), token) end

@@ -52,7 +52,7 @@ for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
 end
 redis.call('DEL', P .. 'topics_of:' .. token)
 for i = FIRST_TOPIC, #ARGV, known and 2 or 1 do
-  put_subscribed(ARGV[i], token, max, timeout, known and ARGV[i + 1] or '')
+  put_subscribed(ARGV[i], token, callback == PULL and '0' or max, timeout, known and ARGV[i + 1] or '')
 end
 
 local now = now_ms()
@@ -71,11 +71,13 @@ if s[1] and (s[2] ~= callback or s[3] ~= (has_uuid and uuid)) then
     end
   end
 end
+if callback == PULL and s[2] ~= PULL then redis.call('ZREM', DUE, token) end
+if callback ~= PULL then redis.call('ZREM', P .. 'pulls_out', token) end
 local is_paused = s[12] and not string.find(s[12], ' callback', 1, true)
 if s[12] and not is_paused then
   let_go(token, now)
   due = number(redis.call('ZSCORE', DUE, token))
-elseif is_paused and not s[4] then
+elseif (is_paused and not s[4]) or callback == PULL then
   due = nil
 elseif not in_hand(token) then
   due = next_due(list, now, max, timeout)

@@ -1,6 +1,6 @@
 -- What a lane knows of a topic's subscribers; shared by what puts one in and what takes one out.
 
--- `birth` is the topic's, or '' if that plays no part.
+-- `birth` is the topic's, or '' if that plays no part. A `max` of 0 says that the subscriber asks for its batches.
 local function put_subscribed(topic, token, max, timeout, birth)
   local settings = max .. ':' .. timeout .. (birth ~= '' and ':' .. birth or '')
   redis.call('HSET', P .. 'topic:' .. topic, token, settings)

@@ -5,6 +5,7 @@ for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
   redis.call('HDEL', P .. 'topic:' .. topic, token)
 end
 redis.call('ZREM', DUE, token)
+redis.call('ZREM', P .. 'pulls_out', token)
 redis.call('SREM', P .. 'limited', token)
 redis.call('UNLINK', P .. 'topics_of:' .. token, P .. 'queue:' .. token, P .. 'subscriber:' .. token,
   P .. 'imported:' .. token)

@@ -9,6 +9,7 @@ local function append_items(token, items, max, timeout, origin)
     redis.call('RPUSH', list, string.format('%016.0f:', position + index - 1) .. item)
   end
   redis.call('SET', P .. 'last_event', text(position + #items - 1))
+  if before == 0 then redis.pcall('PUBLISH', P .. 'arrivals', origin .. ' ' .. token) end
   local due = due_after_append(token, before, before + #items, now, tonumber(max), tonumber(timeout))
   if due then
     redis.call('ZADD', DUE, text(due), token)

@@ -2,14 +2,16 @@
 --
 -- While a batch is in a worker's hands (leased, or waiting to be sent again), the worker says when the
 -- queue is due, by the lease or by the pause. Else it follows from what waits. A queue that is paused is due
--- only when the lease runs out that was given before.
+-- only when the lease runs out that was given before. One that its subscriber pulls from is never due.
 
--- Whether what waits says nothing of when a queue is due, because a batch of it is in a worker's hands, or because
--- it is paused.
+local PULL = 'pull:'
+
+-- Whether what waits says nothing of when a queue is due, because a batch of it is in a worker's hands, because it is
+-- paused, or because its subscriber asks for its batches.
 local function in_hand(token)
   local s = redis.call('HMGET', P .. 'subscriber:' .. token, 'leased', 'batch_number', 'keeps_pause',
-    'paused')
-  return s[1] or s[2] or s[3] or s[4]
+    'paused', 'callback')
+  return s[1] or s[2] or s[3] or s[4] or s[5] == PULL
 end
 
 -- When the next batch of a queue that no worker has in hand is to leave; nil if it is empty.
@@ -35,8 +37,8 @@ end
 local function let_go(token, now)
   local key = P .. 'subscriber:' .. token
   redis.call('HDEL', key, 'paused')
-  local s = redis.call('HMGET', key, 'leased', 'batch_number', 'keeps_pause', 'max', 'timeout')
-  if s[1] then return end
+  local s = redis.call('HMGET', key, 'leased', 'batch_number', 'keeps_pause', 'max', 'timeout', 'callback')
+  if s[1] or s[6] == PULL then return end
   local due = (s[2] or s[3]) and now or next_due(P .. 'queue:' .. token, now, s[4], s[5])
   if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end

@@ -12,7 +12,8 @@
 --           one was stored under its name), or 'late' and nothing was stored,
 --           milliseconds until a queue is due, or -1, the time in ms,
 --           what other lanes need, if there are any: birth and end for each run, with commas between,
---           the position of the first entry, the positions of those stored before, with commas between }.
+--           the position of the first entry, the positions of those stored before, with commas between,
+--           subscribers who ask for their batches, and for whom nothing waited, with spaces between }.
 --
 -- A committer that got no answer sends the same number again; the group is then not appended
 -- twice. A command that waited in a server that hung comes late: its publishers have been told
@@ -24,14 +25,14 @@ local last = redis.call('GET', slot)
 if last then
   local number_before, result, births, first, firsts =
     string.match(last, '^(%d+):(%d*):?([^;]*);?(%d*);?(.*)$')
-  if number_before == commit then return { result, 0, text(now), births, first, firsts } end
+  if number_before == commit then return { result, 0, text(now), births, first, firsts, '' } end
   -- A copy that was on its way while newer commits overtook it; nobody waits for it.
   if tonumber(number_before) > tonumber(commit) then
     return redis.error_reply('ERR a later commit of this committer was stored already')
   end
 end
 
-if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now), '', '0', '' } end
+if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now), '', '0', '', '' } end
 
 local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
@@ -144,9 +145,11 @@ end
 if is_home then redis.call('SET', P .. 'last_event', text(position - 1)) end
 
 local earliest
+local arrivals = {}
 for _, token in ipairs(order) do
   local max, timeout = string.match(settings[token], '^(%d+):(%d+)')
-  local due = due_after_append(token, before[token], after[token], now, tonumber(max),
+  if max == '0' and before[token] == 0 then arrivals[#arrivals + 1] = token end
+  local due = max ~= '0' and due_after_append(token, before[token], after[token], now, tonumber(max),
     tonumber(timeout))
   if due then
     redis.call('ZADD', DUE, text(due), token)
@@ -161,8 +164,10 @@ local result, for_others = table.concat(results), table.concat(births, ',')
 first, firsts = text(first), table.concat(firsts, ',')
 redis.call('SET', slot, table.concat({ commit, result, for_others }, ':') .. ';' .. first .. ';' .. firsts,
   'PX', SLOT_TTL_MS)
-if not earliest then return { result, -1, text(now), for_others, first, firsts } end
+arrivals = table.concat(arrivals, ' ')
+if arrivals ~= '' then redis.pcall('PUBLISH', P .. 'arrivals', origin .. ' ' .. arrivals) end
+if not earliest then return { result, -1, text(now), for_others, first, firsts, arrivals } end
 local delay = text(earliest - now)
 -- Refused, the wake-up is lost, and workers look a moment later; all else is done by now.
 redis.pcall('PUBLISH', P .. 'wake', origin .. ':' .. delay)
-return { result, delay, text(now), for_others, first, firsts }
+return { result, delay, text(now), for_others, first, firsts, arrivals }

@@ -29,7 +29,8 @@ end
 
 -- Leases a queue and returns its batch, the same one as long as it is not acknowledged; nil, and
 -- nothing is due any more, if the queue is empty, paused or gone.
-local function give_out(token, now, lease_ms, max_bytes)
+-- `max` is how many events it has at most, if the subscription does not allow fewer.
+local function give_out(token, now, lease_ms, max_bytes, max)
   local key = P .. 'subscriber:' .. token
   local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'timeout', 'max', 'health',
     'head', 'batch_number', 'batch_last', 'attempts', 'fence', 'secrets', 'format', 'refusals_max',
@@ -46,7 +47,8 @@ local function give_out(token, now, lease_ms, max_bytes)
     if batch then
       entries = read_entries(list, last - head + 1)
     else
-      entries = read_entries(list, next_count(s[5], head, s[15], s[16]), max_bytes)
+      local count = next_count(s[5], head, s[15], s[16])
+      entries = read_entries(list, math.min(count, max or count), max_bytes)
     end
   end
   if #entries == 0 then
@@ -61,7 +63,11 @@ local function give_out(token, now, lease_ms, max_bytes)
   redis.call('HSET', key, 'leased', 1, 'fence', fence, 'attempts', attempts,
     'batch_number', batch, 'batch_last', text(head + #entries - 1))
   redis.call('HDEL', key, 'keeps_pause', 'health_restored')
-  redis.call('ZADD', DUE, text(now + lease_ms), token)
+  if s[2] == 'pull:' then
+    redis.call('ZADD', P .. 'pulls_out', text(now + lease_ms), token)
+  else
+    redis.call('ZADD', DUE, text(now + lease_ms), token)
+  end
   local waited = math.max(0, now - tonumber(string.sub(entries[1], 1, STAMP)))
   return { token, s[1], fence, s[2], s[3], s[4], s[5], s[6], batch, attempts, waited, s[12], s[13], s[14],
     entries }

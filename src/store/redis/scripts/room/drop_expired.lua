@@ -18,11 +18,17 @@ local function expired(list, flying, excess, before)
     for _, entry in ipairs(chunk) do
       local too_old = before and tonumber(string.sub(entry, 1, STAMP)) < before
       if n >= excess and not too_old then return n, bytes end
-      n, bytes = n + 1, bytes + #entry - STAMP + overhead
+      n, bytes = n + 1, bytes + #entry - HEAD + overhead
     end
     look_at = CHUNK
   end
   return n, bytes
+end
+
+-- Whoever has pulled a batch and does not come back has it no more.
+for _, token in ipairs(redis.call('ZRANGEBYSCORE', P .. 'pulls_out', '-inf', text(now), 'LIMIT', 0, 1000)) do
+  redis.call('ZREM', P .. 'pulls_out', token)
+  redis.call('HDEL', P .. 'subscriber:' .. token, 'leased')
 end
 
 local reply = {}
