@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
-use reqwest::{Method, StatusCode, header};
+use reqwest::header::{self, HeaderMap};
+use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -316,15 +317,18 @@ impl Bus {
         let retry_after = response.headers().get(header::RETRY_AFTER);
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let retry_after = seconds.map(Duration::from_secs);
-        Ok(Answer { status: response.status(), retry_after, body })
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer { status, retry_after, headers, body })
     }
 }
 
 /// What the bus answered.
+#[derive(Clone)]
 pub struct Answer {
     pub status: StatusCode,
     /// How long to wait before the next try, if the bus says so.
     pub retry_after: Option<Duration>,
+    pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
@@ -397,6 +401,7 @@ mod tests {
         let answer = |body: &str| Answer {
             status: StatusCode::BAD_REQUEST,
             retry_after: None,
+            headers: HeaderMap::new(),
             body: body.into(),
         };
         assert_eq!(answer("no\u{1b}\nmore").reason(), "no");

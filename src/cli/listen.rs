@@ -1,23 +1,32 @@
 //! `routemaster listen`: a subscriber for the terminal. It starts an HTTPS receiver, subscribes
 //! it, and shows the batches that arrive.
 
+mod inbox;
+mod puller;
 mod receiver;
 mod render;
 mod subscribing;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::subscription::CallbackUrl;
-use crate::bus::token::random_hex;
+use crate::bus::token::{ClientToken, random_hex};
 use crate::bus::topic::TopicName;
-use crate::cli::connect::BusOptions;
-use crate::cli::listen::receiver::{Receiver, Trial};
+use crate::cli::connect::{Bus, BusOptions};
+use crate::cli::credentials::Capacity;
+use crate::cli::listen::inbox::{Inbox, Trial};
+use crate::cli::listen::receiver::Receiver;
 use crate::cli::listen::render::Output;
 use crate::cli::listen::subscribing::{Subscriber, Wish};
+use crate::cli::refusals::refusal_of_root;
 use crate::note;
 use crate::signals::stop_on_signal;
 use crate::tls::development::{DevelopmentCa, Identity};
@@ -53,9 +62,16 @@ pub struct ListenArgs {
     /// Leave the subscription when this ends: events queue up until the next `listen`.
     #[arg(long)]
     keep: bool,
-    /// Take the place of a subscription that this token has elsewhere.
+    /// Take the place of a subscription that this token has elsewhere, and give it back in the end.
     #[arg(long)]
     replace: bool,
+    /// Ask the bus for the batches in place of being sent them: this needs no certificate and no port that
+    /// the bus can reach.
+    #[arg(long, conflicts_with_all = ["port", "callback", "cert", "key", "timeout"])]
+    pull: bool,
+    /// Make a token of this name for the time that this runs, and receive with it. Needs the root key.
+    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["keep", "replace"])]
+    name: Option<String>,
     #[command(flatten)]
     receiver: ReceiverOptions,
     #[command(flatten)]
@@ -88,13 +104,15 @@ for the bus, and for the topics, if they are not there yet. Ctrl-C unsubscribes 
 that wait in the queue go with the subscription, unless --keep is given.
 
 A token has one subscription: while this runs, nothing else receives with the same token, and a
-second `listen` with it takes over from the first. Give each its own with --token.
+second `listen` with it takes over from the first. Give each its own with --token, or with --as.
 
 Examples:
   routemaster listen widgets
   routemaster listen widgets orders --json | jq .url
   routemaster listen widgets --fail 50          every second delivery fails and is sent again
   routemaster listen widgets --max 1000 --timeout 2000
+  routemaster listen widgets --as second        beside another one, to see both receive
+  routemaster listen widgets --pull --url https://bus.example --token search--5f0c…
   routemaster listen widgets --url https://bus.example --token search--5f0c… \\
       --port 4000 --callback https://my-tunnel.example/";
 
@@ -112,17 +130,46 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
     let subscribing::Waited::Up(bus) = subscribing::wait_for_bus(&args.bus, &stop).await? else {
         return Ok(());
     };
-    let uuid = random_hex()?;
+    let guest = match &args.name {
+        Some(name) => Some(Guest::come(&args.bus, name).await?),
+        None => None,
+    };
+    let bus = guest.as_ref().map_or(bus, |guest| guest.bus.clone());
+    let listened = listen(&args, topics, bus, &stop).await;
+    if let Some(guest) = guest {
+        guest.leave().await;
+    }
+    listened
+}
+
+async fn listen(
+    args: &ListenArgs,
+    topics: Vec<TopicName>,
+    bus: Bus,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let trial = Trial { fail_percent: args.fail, delay: Duration::from_millis(args.delay) };
-    let output = Output::new(args.json);
-    let identity = args.receiver.identity(&args.bus)?;
-    let receiver =
-        Receiver::start(args.receiver.port, &identity, &uuid, trial, output, stop.clone())?;
-    let callback = args.receiver.callback(receiver.port())?;
-    if args.receiver.callback.is_none() && !bus.is_local() {
+    let inbox = Arc::new(Inbox::new(trial, Output::new(args.json), stop.clone()));
+    let (receiver, uuid) = match args.pull {
+        true => (None, None),
+        false => {
+            let uuid = random_hex()?;
+            let identity = args.receiver.identity(&args.bus)?;
+            let port = args.receiver.port;
+            (Some(Receiver::start(port, &identity, &uuid, inbox.clone())?), Some(uuid))
+        }
+    };
+    let callback = match &receiver {
+        None => None,
+        Some(receiver) => Some(args.receiver.callback(receiver.port())?),
+    };
+    if let Some(callback) = &callback
+        && args.receiver.callback.is_none()
+        && !bus.is_local()
+    {
         note!(
             "note: the bus is asked to deliver to {}, which it can reach from this machine only; \
-             --callback announces another address",
+             --callback announces another address, and --pull needs none",
             callback.as_str()
         );
     }
@@ -134,20 +181,63 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
         timeout_ms: args.timeout,
         options: args.bus.to_paste(),
     };
-    let mut subscriber = Subscriber::new(bus, wish);
+    let mut subscriber = Subscriber::new(bus.clone(), wish);
     let result = tokio::select! {
         result = subscriber.subscribe(args.replace) => result,
         () = stop.cancelled() => Ok(()),
     };
-    if result.is_ok() {
-        stop.cancelled().await;
-    }
+    let result = match (result, args.pull) {
+        (Ok(()), true) => puller::run(&bus, &inbox, stop).await,
+        (Ok(()), false) => {
+            stop.cancelled().await;
+            Ok(())
+        }
+        (refused, _) => refused,
+    };
     subscriber.end(args.keep).await;
-    let totals = receiver.end().await;
+    if let Some(receiver) = receiver {
+        receiver.end().await;
+    }
     if result.is_ok() {
-        note!("{totals}");
+        note!("{}", inbox.totals);
     }
     result
+}
+
+/// A client that is there for as long as this runs.
+struct Guest {
+    bus: Bus,
+    root: Bus,
+    token: ClientToken,
+}
+
+impl Guest {
+    /// # Errors
+    /// If there is no root key, or the bus refuses.
+    async fn come(options: &BusOptions, name: &str) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        struct Made {
+            token: String,
+        }
+        let root = options.connect_as(Capacity::Root)?;
+        let body = json!({ "name": name }).to_string();
+        let answer = root.post("/api_tokens", body.into()).await?;
+        if !answer.status.is_success() {
+            return Err(refusal_of_root(&root, &answer));
+        }
+        let made: Made = answer.json()?;
+        let token = ClientToken::parse(&made.token)?;
+        Ok(Self { bus: root.with_token(token.clone()), root, token })
+    }
+
+    /// Its token goes, and with it whatever it has left.
+    async fn leave(self) {
+        let path = format!("/api_tokens/{}", self.token.reveal());
+        match self.root.delete(&path).await {
+            Ok(answer) if answer.status.is_success() => {}
+            _ => note!("the token of {} stays: `routemaster token remove` removes it", self.token),
+        }
+    }
 }
 
 impl ReceiverOptions {

@@ -29,6 +29,9 @@ pub struct Subscription {
     /// The topic on Google Pub/Sub that they go to, if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pubsub: Option<String>,
+    /// Whether its subscriber asks for its batches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pull: bool,
     /// A secret.
     pub uuid: Option<String>,
     /// Events in a batch, at most.
@@ -119,6 +122,7 @@ impl Subscription {
         match (&self.callback, &self.pubsub) {
             (Some(callback), _) => callback.clone(),
             (None, Some(topic)) => format!("pubsub:{topic}"),
+            (None, None) if self.pull => "pull:".into(),
             (None, None) => "-".into(),
         }
     }
@@ -127,6 +131,9 @@ impl Subscription {
     pub fn veiled(mut self) -> Self {
         self.subscriber = veil(&self.subscriber).to_owned();
         self.uuid = None;
+        if let Some(secrets) = self.more.get_mut("secret") {
+            *secrets = Value::Null;
+        }
         self
     }
 }

@@ -17,17 +17,31 @@ const SECRET_MAX: u64 = 4096;
 /// # Errors
 /// If it cannot be read, or there is none.
 pub fn read(file: &Path) -> anyhow::Result<String> {
+    let text = read_text(file)?;
+    let secret = text.lines().next().unwrap_or_default().trim();
+    if secret.is_empty() {
+        let source = file.display();
+        return Err(UsageError::new(format!("the first line of {source} is empty")).into());
+    }
+    Ok(secret.to_owned())
+}
+
+/// Reads secrets, a line each; what is blank is none.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn read_lines(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = read_text(file)?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+fn read_text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
-    let source = file.display();
     if file == Path::new("-") {
         io::stdin().take(SECRET_MAX).read_to_string(&mut text)
     } else {
         File::open(file).and_then(|file| file.take(SECRET_MAX).read_to_string(&mut text))
     }
-    .with_context(|| format!("failed to read {source}"))?;
-    let secret = text.lines().next().unwrap_or_default().trim();
-    if secret.is_empty() {
-        return Err(UsageError::new(format!("the first line of {source} is empty")).into());
-    }
-    Ok(secret.to_owned())
+    .with_context(|| format!("failed to read {}", file.display()))?;
+    Ok(text)
 }

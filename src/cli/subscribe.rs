@@ -14,7 +14,7 @@ use super::outcome::UsageError;
 use super::refusals::refusal;
 use super::secret;
 use super::table::{print, print_json};
-use crate::bus::subscription::SubscriptionRequest as Wish;
+use crate::bus::subscription::{SubscriptionRequest as Wish, Target};
 use crate::bus::topic::TopicName;
 
 #[derive(Args)]
@@ -24,8 +24,11 @@ pub struct SubscribeArgs {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Where the bus delivers to: https://…, without query and fragment.
-    #[arg(long, value_name = "URL")]
-    callback: String,
+    #[arg(long, value_name = "URL", required_unless_present = "pull")]
+    callback: Option<String>,
+    /// Nowhere: the subscriber asks for its batches, at GET /subscription/batch.
+    #[arg(long, conflicts_with_all = ["callback", "uuid", "uuid_file", "timeout"])]
+    pull: bool,
     /// What deliveries carry as user name and password of HTTP Basic. It is a secret, and what
     /// stands here is seen by everybody on this machine: better use --uuid-file.
     #[arg(long, value_name = "UUID", conflicts_with = "uuid_file")]
@@ -46,6 +49,17 @@ pub struct SubscribeArgs {
     /// Drop the oldest events while more than this many wait; 0: never [default: as it is].
     #[arg(long, value_name = "N")]
     max_queued: Option<u64>,
+    /// Sign deliveries with the secret in the first line of a file, or of standard input (-): whsec_ and the
+    /// base64 of 24 to 64 bytes. A second line is the secret whose place it takes; an empty file: no more
+    /// signatures [default: as it is].
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// How the events of batches are written: routemaster or cloudevents [default: as it is].
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Make a dead letter of an event that was refused so often; 0: try for ever [default: as it is].
+    #[arg(long, value_name = "ATTEMPTS")]
+    on_refusal: Option<u32>,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
@@ -59,12 +73,13 @@ pub struct SubscribeArgs {
 
 const AFTER_HELP: &str = "\
 A token has one subscription: the topics that are given are all of it, and what is left out has its
-default; --retention and --max-queued stay as they are. If one that exists would lose something by it, this says so, and asks.
+default; --retention, --max-queued, --secret-file, --format and --on-refusal stay as they are. If one that exists would lose something by it, this says so, and asks.
 
 Examples:
   routemaster subscribe widgets orders --callback https://search.example/events
   routemaster subscribe widgets --callback https://search.example/events --uuid-file uuid.txt \\
-      --max 1000 --timeout 2000
+      --max 1000 --timeout 2000 --secret-file secret.txt
+  routemaster subscribe widgets --pull
   pass search/uuid | routemaster subscribe widgets --callback https://search.example/events \\
       --uuid-file - --yes
 
@@ -74,7 +89,16 @@ To try a topic out without a callback of your own: routemaster listen --help";
 #[derive(Serialize)]
 struct Body<'a> {
     topics: &'a [String],
-    callback: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pull: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_refusal: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uuid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +121,14 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
     };
     let body = serde_json::to_vec(&Body {
         topics: &args.topics,
-        callback: &args.callback,
+        callback: args.callback.as_deref(),
+        pull: args.pull,
+        secret: args.secret_file.as_ref().map(|file| secret::read_lines(file)).transpose()?,
+        format: args.format.as_deref(),
+        on_refusal: args.on_refusal.map(|attempts| match attempts {
+            0 => "hold".into(),
+            attempts => serde_json::json!({ "attempts": attempts }),
+        }),
         uuid: uuid.as_deref(),
         timeout: args.timeout,
         max: args.max,
@@ -136,9 +167,12 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
         return print_json(&made.veiled());
     }
     let topics: Vec<_> = wish.topics.iter().map(TopicName::as_str).collect();
-    let callback = &wish.terms.target;
     let who = veil(bus.user().reveal()).to_owned();
-    Ok(print(&format!("{who} receives {} at {callback}\n", topics.join(", ")))?)
+    let topics = topics.join(", ");
+    Ok(print(&match &wish.terms.target {
+        Target::Pull => format!("{who} pulls {topics}\n"),
+        target => format!("{who} receives {topics} at {target}\n"),
+    })?)
 }
 
 /// The subscription that the token has.

@@ -3,16 +3,17 @@
 
 use std::process::Stdio;
 
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Bus, Process, Signal, Store, eventually, run, soon};
+use crate::support::{Bus, Process, ROOT, Signal, Store, eventually, run, soon};
 
 /// Starts a listener and waits until it is subscribed.
 async fn listen(bus: &Bus, server: &Process, options: &[&str]) -> Process {
     let mut arguments = vec!["listen", "widgets", "--url", server.base()];
     arguments.extend(options);
     let listener = Process::spawn(&mut bus.command(&arguments), &bus.ca_path());
-    soon("the listener is subscribed", listener.stderr.line_with("is subscribed to")).await;
+    soon("the listener is subscribed", listener.stderr.line_with("; Ctrl-C ends")).await;
     listener
 }
 
@@ -135,3 +136,73 @@ fn what_goes_wrong_is_said_with_what_to_do_about_it() {
         assert!(said.contains("belongs to another client"), "{said}");
     });
 }
+
+on_both_stores!(
+    a_listener_that_pulls_needs_no_port_and_acknowledges_what_it_shows,
+    |store| async move {
+        let bus = Bus::new(&store).set("ROUTEMASTER_TOKEN", "demo");
+        let mut server = bus.serve().await;
+        server.client("alice").claims("widgets").await;
+        let mut listener = listen(&bus, &server, &["--json", "--pull"]).await;
+        server.client("alice").publishes("widgets", 1..=3).await;
+        for number in 1..=3 {
+            let line = soon("an event", listener.stdout.line_with(&format!("/{number}\""))).await;
+            assert!(line.is_some(), "event {number} is shown");
+        }
+        let demo = server.client("demo");
+        eventually("they are acknowledged", async || {
+            let shown = demo.subscription("demo").await;
+            (shown["events"]["queued"] == 0 && shown["events"]["sent"] == 3).then_some(())
+        })
+        .await;
+        listener.signal(Signal::Int);
+        let (code, _) = listener.exit().await;
+        assert_eq!(code, Some(0));
+        demo.get("/subscription").await.expect(404);
+        server.signal(Signal::Term);
+        server.exit().await;
+    }
+);
+
+on_both_stores!(a_listener_with_a_name_of_its_own_is_another_client, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_TOKEN", "demo");
+    let server = bus.serve().await;
+    server.client("alice").claims("widgets").await;
+    let mut first = listen(&bus, &server, &["--json"]).await;
+    let mut second = listen(&bus, &server, &["--json", "--as", "second"]).await;
+    server.client("alice").publishes("widgets", [7]).await;
+    for listener in [&mut first, &mut second] {
+        soon("an event", listener.stdout.line_with("/7\"")).await.expect("both receive it");
+    }
+    second.signal(Signal::Int);
+    assert_eq!(second.exit().await.0, Some(0));
+    let root = server.client(ROOT);
+    assert!(root.made_tokens().await.is_empty(), "its token went with it");
+    assert_eq!(root.get("/subscriptions").await.json().as_array().unwrap().len(), 1);
+});
+
+on_both_stores!(a_subscription_whose_place_was_taken_is_given_back, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_TOKEN", "demo");
+    let server = bus.serve().await;
+    let (demo, receiver) = (server.client("demo"), bus.receiver().await);
+    demo.claims("widgets").await;
+    demo.claims("gadgets").await;
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let terms =
+        json!({"uuid": "u-1", "timeout": 0, "max": 7, "secret": secret, "format": "cloudevents"});
+    demo.subscribes(&receiver, &["widgets", "gadgets"], terms).await;
+    let before = demo.get("/subscription").await.expect(200).json();
+    let refused = bus.run(&["listen", "widgets", "--url", server.base()]).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("--replace"), "{}", refused.stderr);
+    let mut listener = listen(&bus, &server, &["--json", "--replace"]).await;
+    demo.publishes("widgets", [1]).await;
+    soon("an event", listener.stdout.line_with("/1\"")).await.expect("it is shown");
+    listener.signal(Signal::Int);
+    assert_eq!(listener.exit().await.0, Some(0));
+    let after = demo.get("/subscription").await.expect(200).json();
+    for field in ["topics", "callback", "uuid", "timeout", "max_events", "secret", "format"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    demo.publishes("gadgets", [2]).await;
+    receiver.attempts(1).await;
+});

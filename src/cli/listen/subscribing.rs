@@ -8,6 +8,7 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::subscription::CallbackUrl;
@@ -60,9 +61,10 @@ pub async fn wait_for_bus(
 /// The subscription to make.
 pub struct Wish {
     pub topics: Vec<TopicName>,
-    pub callback: CallbackUrl,
+    /// None if batches are asked for.
+    pub callback: Option<CallbackUrl>,
     /// What deliveries must carry; a secret.
-    pub uuid: String,
+    pub uuid: Option<String>,
     /// Events in a batch, at most.
     pub max: u32,
     pub timeout_ms: u64,
@@ -74,10 +76,17 @@ pub struct Wish {
 #[derive(Serialize)]
 struct Body<'a> {
     topics: Vec<&'a str>,
-    callback: &'a str,
-    uuid: &'a str,
-    timeout: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
     max: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pull: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'static str>,
 }
 
 /// An entry of `GET /subscriptions`, as far as it matters here.
@@ -86,6 +95,12 @@ struct Existing {
     subscriber: String,
     /// None if events go elsewhere.
     callback: Option<String>,
+    /// Whether its subscriber asks for its batches.
+    #[serde(default)]
+    pull: bool,
+    /// How its events are written, if not as the original's.
+    #[serde(default)]
+    format: Option<String>,
     topics: Vec<String>,
     events: Events,
 }
@@ -93,7 +108,19 @@ struct Existing {
 impl Existing {
     /// Where its events go, for people.
     fn target(&self) -> &str {
-        self.callback.as_deref().unwrap_or("another place than a callback")
+        match (&self.callback, self.pull) {
+            (Some(callback), _) => callback,
+            (None, true) => "whoever pulls them",
+            (None, false) => "Google Pub/Sub",
+        }
+    }
+
+    /// Whether it is what this command asks for.
+    fn is(&self, wish: &Wish) -> bool {
+        match &wish.callback {
+            Some(callback) => self.callback.as_deref() == Some(callback.as_str()),
+            None => self.pull,
+        }
     }
 }
 
@@ -114,11 +141,15 @@ pub struct Subscriber {
     wish: Wish,
     /// Whether the bus may have heard of the subscription.
     asked: bool,
+    /// Whether the token's subscription has its events in another format.
+    had_format: bool,
+    /// The body that gives back the subscription whose place was taken.
+    taken: Option<Bytes>,
 }
 
 impl Subscriber {
     pub fn new(bus: Bus, wish: Wish) -> Self {
-        Self { bus, wish, asked: false }
+        Self { bus, wish, asked: false, had_format: false, taken: None }
     }
 
     /// Subscribes to the topics, to each as soon as it is there. `replace` says that a
@@ -128,7 +159,10 @@ impl Subscriber {
     /// If the bus refuses, or if a subscription elsewhere would be taken over.
     pub async fn subscribe(&mut self, replace: bool) -> anyhow::Result<()> {
         if let Some(existing) = self.existing().await? {
-            self.check_existing(&existing, replace)?;
+            self.had_format = existing.format.is_some();
+            if self.check_existing(&existing, replace)? {
+                self.taken = self.body_of_existing().await?;
+            }
         }
         let all = self.wish.topics.clone();
         let mut subscribed = Vec::new();
@@ -152,10 +186,13 @@ impl Subscriber {
     async fn subscribe_to(&mut self, topics: &[TopicName]) -> anyhow::Result<bool> {
         let body = Body {
             topics: topics.iter().map(TopicName::as_str).collect(),
-            callback: self.wish.callback.as_str(),
-            uuid: &self.wish.uuid,
-            timeout: self.wish.timeout_ms,
+            callback: self.wish.callback.as_ref().map(CallbackUrl::as_str),
+            uuid: self.wish.uuid.as_deref(),
+            timeout: self.wish.callback.as_ref().map(|_| self.wish.timeout_ms),
             max: self.wish.max,
+            pull: self.wish.callback.is_none(),
+            // What is shown here is the original's.
+            format: self.had_format.then_some("routemaster"),
         };
         let body = Bytes::from(serde_json::to_vec(&body)?);
         self.asked = true;
@@ -166,8 +203,13 @@ impl Subscriber {
         if !answer.status.is_success() {
             return Err(refusal(&self.bus, &answer, None));
         }
-        let (names, callback) = (join(topics), self.wish.callback.as_str());
-        note!("{callback} is subscribed to {names} as {}; Ctrl-C ends", self.bus.user());
+        let (names, who) = (join(topics), self.bus.user());
+        match &self.wish.callback {
+            Some(callback) => {
+                note!("{} is subscribed to {names} as {who}; Ctrl-C ends", callback.as_str());
+            }
+            None => note!("pulling {names} as {who}; Ctrl-C ends"),
+        }
         Ok(true)
     }
 
@@ -197,13 +239,14 @@ impl Subscriber {
         answer.json()
     }
 
-    /// Refuses to take over what somebody else may need; says what it takes over.
-    fn check_existing(&self, existing: &Existing, replace: bool) -> anyhow::Result<()> {
+    /// Refuses to take over what somebody else may need; says what it takes over, and returns whether that is to be
+    /// given back.
+    fn check_existing(&self, existing: &Existing, replace: bool) -> anyhow::Result<bool> {
         let Existing { topics, events, .. } = existing;
         let callback = existing.target();
         let queued = format!("events waiting: {}", events.queued);
-        if callback == self.wish.callback.as_str() {
-            return Ok(());
+        if existing.is(&self.wish) {
+            return Ok(false);
         }
         if !replace && !is_of_a_listener(callback) {
             bail!(
@@ -215,7 +258,38 @@ impl Subscriber {
             );
         }
         note!("note: this takes the place of {callback} ({queued})");
-        Ok(())
+        Ok(!is_of_a_listener(callback))
+    }
+
+    /// What gives back the subscription that the token has now.
+    async fn body_of_existing(&self) -> anyhow::Result<Option<Bytes>> {
+        let answer = insist(async || self.bus.get("/subscription").await).await?;
+        if !answer.status.is_success() {
+            return Ok(None);
+        }
+        let own: Value = answer.json()?;
+        let fields = [
+            ("topics", "topics"),
+            ("callback", "callback"),
+            ("pubsub", "pubsub"),
+            ("pull", "pull"),
+            ("uuid", "uuid"),
+            ("timeout", "timeout"),
+            ("max_events", "max"),
+            ("format", "format"),
+        ];
+        let kept = fields.into_iter().filter(|(shown, _)| !own[shown].is_null());
+        let body: Map<_, _> =
+            kept.map(|(shown, name)| (name.to_owned(), own[shown].clone())).collect();
+        Ok(Some(Value::from(body).to_string().into()))
+    }
+
+    async fn give_back(&self, body: &Bytes) -> anyhow::Result<()> {
+        let answer = self.bus.post("/subscription", body.clone()).await?;
+        match answer.status.is_success() {
+            true => Ok(()),
+            false => Err(refusal(&self.bus, &answer, None)),
+        }
     }
 
     /// Unsubscribes, unless the subscription is to stay or somebody else has taken it over.
@@ -227,6 +301,14 @@ impl Subscriber {
             note!("the subscription stays, and events wait for the next `listen`");
             return;
         }
+        if let Some(body) = &self.taken {
+            match tokio::time::timeout(UNSUBSCRIBE_FOR, self.give_back(body)).await {
+                Ok(Ok(())) => note!("the subscription that was there before is back"),
+                Ok(Err(error)) => note!("what was there before is not back: {error:#}"),
+                Err(_) => note!("what was there before is not back: the bus does not answer"),
+            }
+            return;
+        }
         match tokio::time::timeout(UNSUBSCRIBE_FOR, self.unsubscribe()).await {
             Ok(Ok(())) => note!("unsubscribed"),
             Ok(Err(error)) => note!("the subscription stays: {error:#}"),
@@ -236,7 +318,7 @@ impl Subscriber {
 
     async fn unsubscribe(&self) -> anyhow::Result<()> {
         let Some(existing) = self.existing().await? else { return Ok(()) };
-        if existing.target() != self.wish.callback.as_str() {
+        if !existing.is(&self.wish) {
             bail!("it is another receiver's now ({})", existing.target());
         }
         let answer = self.bus.delete("/subscriber").await?;
