@@ -8,7 +8,7 @@ mod calls;
 pub mod environment;
 mod messages;
 mod originals;
-mod parse;
+pub(crate) mod parse;
 #[cfg(test)]
 mod render;
 mod role;

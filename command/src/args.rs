@@ -20,6 +20,7 @@ use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
 use routemaster::cli::queue::QueueArgs;
+use routemaster::cli::replay::ReplayArgs;
 use routemaster::cli::subscribe::SubscribeArgs;
 use routemaster::cli::subscriptions::SubscriptionsArgs;
 use routemaster::cli::token::TokenArgs;
@@ -92,6 +93,8 @@ pub enum Chore {
     Retry(RetryArgs),
     /// Take what is in the way out of a subscriber's queue
     Skip(SkipArgs),
+    /// Have what topics have kept once more
+    Replay(ReplayArgs),
     /// Let the bus make a request until it succeeds
     Call(CallArgs),
     /// List the calls, show, retry or cancel one, or many

@@ -98,6 +98,7 @@ async fn run_chore(chore: Chore) -> anyhow::Result<()> {
         Chore::Resume(args) => cli::control::resume(args).await,
         Chore::Retry(args) => cli::control::retry(args).await,
         Chore::Skip(args) => cli::control::skip(args).await,
+        Chore::Replay(args) => cli::replay::run(args).await,
         Chore::Journal(args) => cli::journal::run(args).await,
         Chore::Ps(args) => cli::ps::run(args).await,
         Chore::Pulse(args) => cli::pulse::run(args).await,

@@ -207,6 +207,8 @@ pub struct SubscriptionRequest {
     pub terms: Terms,
     pub retention: RetentionRequest,
     pub options: OptionsRequest,
+    /// When a new subscription begins, if not now: in milliseconds since the epoch.
+    pub since_ms: Option<u64>,
 }
 
 /// What a subscriber asks for of its [`Retention`].
@@ -251,7 +253,7 @@ impl From<Subscription> for SubscriptionRequest {
             age: retention.age.map_or(Change::Clear, Change::Set),
             count: retention.count.map_or(Change::Clear, Change::Set),
         };
-        Self { topics, terms, retention, options: options.into() }
+        Self { topics, terms, retention, options: options.into(), since_ms: None }
     }
 }
 
@@ -317,6 +319,7 @@ struct SubscriptionBody {
     secret: Option<serde_json::Value>,
     format: Option<String>,
     on_refusal: Option<serde_json::Value>,
+    since: Option<u64>,
 }
 
 /// The longest `timeout` and the largest `max`.
@@ -375,7 +378,13 @@ impl SubscriptionRequest {
         let topics = names.collect::<Result<_, _>>();
         let topics = topics.map_err(|reason| Rejection::new(format!("`topics`: {reason}")))?;
         let timeout = Duration::from_millis(timeout);
-        Ok(Self { topics, terms: Terms { target, uuid, timeout, max }, retention, options })
+        Ok(Self {
+            topics,
+            terms: Terms { target, uuid, timeout, max },
+            retention,
+            options,
+            since_ms: body.since,
+        })
     }
 }
 
@@ -460,9 +469,10 @@ mod tests {
         {
             let body =
                 format!(r#"{{"topics":["b","a","b"],"callback":"https://a.example/cb"{more}}}"#);
-            let SubscriptionRequest { topics, terms, retention, options } = parse(&body).unwrap();
+            let SubscriptionRequest { topics, terms, retention, options, since_ms } =
+                parse(&body).unwrap();
             assert_eq!(retention, RetentionRequest { age: Change::Keep, count: Change::Keep });
-            assert_eq!(options, OptionsRequest::default());
+            assert_eq!((options, since_ms), (OptionsRequest::default(), None));
             assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["a", "b"]);
             assert_eq!(terms.timeout, Duration::from_millis(500));
             assert_eq!((terms.max, terms.uuid), (100, None));

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::bus::json::Rejection;
 use crate::bus::token::ClientToken;
 
 /// The name of a topic: `[a-z_]`, at most as long as the bus allows.
@@ -47,6 +49,37 @@ impl fmt::Display for TopicName {
     }
 }
 
+/// How much a topic keeps of what is published to it, whether anybody waits for it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub age: Duration,
+    pub bytes: u64,
+}
+
+/// The longest that a topic may keep events, in milliseconds: a year.
+pub const KEEP_MS_MAX: u64 = 31_536_000_000;
+
+/// More room than any store has.
+const KEEP_BYTES_MAX: u64 = 1 << 50;
+
+impl Keep {
+    /// `None` is nothing, which is what 0 and 0 mean.
+    ///
+    /// # Errors
+    /// If the numbers mean nothing.
+    pub fn new(ms: u64, bytes: u64) -> Result<Option<Self>, Rejection> {
+        match (ms, bytes) {
+            (0, 0) => Ok(None),
+            (1..=KEEP_MS_MAX, 1..=KEEP_BYTES_MAX) => {
+                Ok(Some(Self { age: Duration::from_millis(ms), bytes }))
+            }
+            _ => Err(Rejection::new(format!(
+                "`ms` must be 1 to {KEEP_MS_MAX} and `bytes` 1 or more, or both 0 for nothing"
+            ))),
+        }
+    }
+}
+
 /// Where the bus publishes what happens to it (contract §14).
 pub const NEWS_TOPIC: &str = "routemaster_news";
 
@@ -58,6 +91,8 @@ pub struct Topic {
     pub publisher: Option<ClientToken>,
     /// Events ever received.
     pub events: u64,
+    /// What it keeps of them, `None` for nothing.
+    pub keep: Option<Keep>,
 }
 
 #[cfg(test)]

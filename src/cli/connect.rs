@@ -284,6 +284,10 @@ impl Bus {
         self.request(Method::POST, path, Some(json)).await
     }
 
+    pub async fn put(&self, path: &str, json: Bytes) -> Result<Answer, Trouble> {
+        self.request(Method::PUT, path, Some(json)).await
+    }
+
     pub async fn delete(&self, path: &str) -> Result<Answer, Trouble> {
         self.request(Method::DELETE, path, None).await
     }

@@ -10,7 +10,7 @@ use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
 use super::pages;
 use super::table::{Screen, Table, Tone, print, print_json};
-use super::words::{age, clean};
+use super::words::{age, clean, moment};
 use crate::bus::clock::Clock;
 use crate::note;
 
@@ -45,11 +45,11 @@ pub struct JournalArgs {
     /// What stands in the error, the answer or the URL.
     #[arg(long)]
     text: Option<String>,
-    /// Then or later, in milliseconds since 1970.
-    #[arg(long, value_name = "MS")]
+    /// Then or later: milliseconds since 1970, or how long ago, such as 30m, 12h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<u64>,
     /// Before then.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<u64>,
     /// How many at most; 0 for all.
     #[arg(long, default_value_t = 50)]

@@ -29,6 +29,7 @@ pub mod publish;
 pub mod pulse;
 pub mod queue;
 pub mod refusals;
+pub mod replay;
 pub mod secret;
 pub mod subscribe;
 mod subscriber;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::connect::Bus;
 use super::refusals::refusal;
+use super::words::{age, size};
 use crate::bus::process::Process;
 
 /// A row of `GET /topics`.
@@ -14,9 +15,24 @@ pub struct Topic {
     pub name: String,
     pub publisher: Option<String>,
     pub events: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<TopicKeep>,
     /// What a newer bus tells beyond that.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// What a topic keeps of its events.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct TopicKeep {
+    pub ms: u64,
+    pub bytes: u64,
+}
+
+impl TopicKeep {
+    pub fn in_words(&self) -> String {
+        format!("{}, {}", age(self.ms as i64), size(self.bytes))
+    }
 }
 
 /// A row of `GET /subscriptions`.

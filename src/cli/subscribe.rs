@@ -14,6 +14,7 @@ use super::outcome::UsageError;
 use super::refusals::refusal;
 use super::secret;
 use super::table::{print, print_json};
+use super::words::moment;
 use crate::bus::subscription::{SubscriptionRequest as Wish, Target};
 use crate::bus::topic::TopicName;
 
@@ -60,6 +61,10 @@ pub struct SubscribeArgs {
     /// Make a dead letter of an event that was refused so often; 0: try for ever [default: as it is].
     #[arg(long, value_name = "ATTEMPTS")]
     on_refusal: Option<u32>,
+    /// Begin then, with what the topics have kept, if the subscription is new: milliseconds since 1970, or how
+    /// long ago, such as 30m, 12h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<u64>,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
@@ -79,7 +84,7 @@ Examples:
   routemaster subscribe widgets orders --callback https://search.example/events
   routemaster subscribe widgets --callback https://search.example/events --uuid-file uuid.txt \\
       --max 1000 --timeout 2000 --secret-file secret.txt
-  routemaster subscribe widgets --pull
+  routemaster subscribe widgets --pull --since 12h
   pass search/uuid | routemaster subscribe widgets --callback https://search.example/events \\
       --uuid-file - --yes
 
@@ -99,6 +104,8 @@ struct Body<'a> {
     format: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_refusal: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uuid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +136,7 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
             0 => "hold".into(),
             attempts => serde_json::json!({ "attempts": attempts }),
         }),
+        since: args.since,
         uuid: uuid.as_deref(),
         timeout: args.timeout,
         max: args.max,

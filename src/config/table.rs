@@ -410,6 +410,10 @@ settings! {
     /// events that wait [default: 1 GiB on SQLite, 64 MiB on Redis].
     dead_events_max_bytes: Option<u64> = "ROUTEMASTER_DEAD_EVENTS_MAX_BYTES", "", BYTES,
         |text| optional(text, bytes);
+    /// How much room topics may be given together to keep events in, as PUT /topics/:name/keep says. It does not
+    /// count as room of the events that wait [default: 1 GiB on SQLite, 64 MiB on Redis].
+    keep_max_bytes: Option<u64> = "ROUTEMASTER_KEEP_MAX_BYTES", "", BYTES,
+        |text| optional(text, bytes);
     /// How long what was given up is kept.
     dead_letter_retention: Duration = "ROUTEMASTER_DEAD_LETTER_RETENTION", "30d",
         "a time such as 12h or 30d, up to 3650d", time_span;
@@ -577,6 +581,11 @@ impl Settings {
         let fallback =
             || Url::parse("https://localhost/").unwrap_or_else(|_| unreachable!("it is a URL"));
         self.public_url.clone().or_else(local).unwrap_or_else(fallback)
+    }
+
+    /// How much room topics may have to keep events in.
+    pub fn kept_room(&self) -> u64 {
+        self.keep_max_bytes.unwrap_or(self.room_beside_events())
     }
 
     /// How many dead letters are kept.

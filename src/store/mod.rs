@@ -29,6 +29,7 @@ mod duties;
 mod error;
 mod held_duty;
 mod imports;
+mod kept_events;
 mod lanes;
 mod message_topics;
 mod messages;
@@ -64,6 +65,7 @@ pub use imports::{
     IMPORT_MAX_BYTES, IMPORT_MAX_ITEMS, IMPORT_MEMORY, ImportedPortion, ImportedTopic, Imports,
     Portion, Taken,
 };
+pub use kept_events::{Caught, KEPT_AT_ONCE, KeepSet, KeptEvents};
 pub use lanes::{Lane, Lanes};
 pub use message_topics::{
     MessagePublisher, MessageTopic, MessageTopics, PublisherAdded, PublisherChanged,
@@ -91,6 +93,7 @@ pub trait Store:
     + Pulls
     + Control
     + DeadEvents
+    + KeptEvents
     + Calls
     + MessageTopics
     + Messages

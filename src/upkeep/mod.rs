@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::news::News;
@@ -26,6 +26,8 @@ use retention::Retention;
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
 /// what autodrop keeps free in less.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How many portions of kept events are forgotten before something else has its turn.
+const KEPT_PORTIONS_MAX: usize = 100;
 /// The pause after a look that a refusal has caused.
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 
@@ -58,6 +60,7 @@ pub async fn run(
                     retention.enforce(&stop).await;
                     old_calls.forget().await;
                     old_dead_events.forget().await;
+                    forget_kept(store.as_ref()).await;
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
                         tell(&news, &autodrop.look(Cause::Look).await);
                     }
@@ -79,6 +82,22 @@ pub async fn run(
     }
     retention.report();
     duty.give_back().await;
+}
+
+/// Forgets what topics have kept beyond what they keep.
+async fn forget_kept(store: &dyn Store) {
+    for _ in 0..KEPT_PORTIONS_MAX {
+        let asked = Instant::now();
+        match store.forget_kept().await {
+            // Half of the time is for publishers and workers.
+            Ok(true) => tokio::time::sleep(asked.elapsed()).await,
+            Ok(false) => break,
+            Err(error) => {
+                tracing::debug!(%error, "failed to forget kept events; trying again");
+                break;
+            }
+        }
+    }
 }
 
 fn tell(news: &NewsDesk, dropped: &Drops) {

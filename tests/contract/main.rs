@@ -42,6 +42,7 @@ mod delivery;
 mod failures;
 mod outbound_proxy;
 mod pulling;
+mod replay;
 mod trust;
 
 mod autodrop;

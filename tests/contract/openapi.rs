@@ -103,6 +103,8 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     let secret = json!({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"});
     let publisher_of_topic = json!({"publisher": "demo"});
     let pulling = json!({"topics": ["widgets"], "pull": true});
+    let keep = json!({"ms": 3_600_000, "bytes": 100_000});
+    let everything_kept = json!({"since": 0});
     let (mut dead, mut rotated, mut batch) = (String::new(), String::new(), String::new());
     let mut seen = BTreeSet::new();
     for (method, path, token, body, status) in [
@@ -157,6 +159,11 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("delete", "/dead_letters/{dead}", "alice", None, 204),
         ("put", "/client/secret", "demo", Some(&secret), 204),
         ("get", "/client/secret", "demo", None, 200),
+        ("put", "/topics/widgets/keep", "demo", Some(&keep), 204),
+        ("post", "/topics/widgets", "demo", Some(&event(6)), 204),
+        ("get", "/topics", "demo", None, 200),
+        ("post", "/subscription/replay", "alice", Some(&everything_kept), 200),
+        ("post", "/subscriber/replay", "alice", Some(&everything_kept), 200),
         ("put", "/topics/widgets/publisher", ROOT, Some(&publisher_of_topic), 204),
         ("delete", "/subscriptions/alice", "alice", None, 204),
         ("post", "/subscription", "alice", Some(&subscription), 204),

@@ -136,13 +136,25 @@ fn topics_are_listed_and_deleted() {
         server.client("demo").publishes("widgets", 1..=3).await;
         server.client(ORDERS).claims("orders").await;
         let topics = command(&bus, &server, &["topics"]).await.expect(0);
-        assert_eq!(topics.rows()[0], ["TOPIC", "PUBLISHER", "EVENTS"]);
+        assert_eq!(topics.rows()[0], ["TOPIC", "PUBLISHER", "EVENTS", "KEEPS"]);
         // With the root key, and still no secret.
-        assert_eq!(topics.rows()[1..], [["orders", "orders", "1"], ["widgets", "demo", "3"]]);
+        assert_eq!(
+            topics.rows()[1..],
+            [["orders", "orders", "1", "-"], ["widgets", "demo", "3", "-"]]
+        );
         let shown = command(&bus, &server, &["topics", "--json", "--show"]).await.expect(0);
         assert_eq!(shown.json(), server.client(ROOT).get("/topics").await.json());
         let veiled = command(&bus, &server, &["topics", "--json"]).await.expect(0).json();
         assert_eq!(veiled[0], json!({"name": "orders", "publisher": "orders", "events": 1}));
+
+        let keep = ["topics", "keep", "widgets", "--for", "7d", "--room", "64MiB"];
+        let kept = command(&bus, &server, &keep).await.expect(0);
+        assert_eq!(kept.stdout, "`widgets` keeps what comes from now on: 7 d, 64 MiB\n");
+        command(&bus, &server, &["topics", "keep", "widgets", "--for", "7d"]).await.expect(2);
+        command(&bus, &server, &["topics", "keep", "nonesuch", "--nothing"]).await.expect(1);
+        let nothing = ["topics", "keep", "widgets", "--nothing", "--json"];
+        let nothing = command(&bus, &server, &nothing).await.expect(0).json();
+        assert_eq!(nothing, json!({"name": "widgets", "keep": {"ms": 0, "bytes": 0}}));
 
         let delete = ["topics", "delete", "widgets"];
         let unasked = command(&bus, &server, &delete).await.expect(2);

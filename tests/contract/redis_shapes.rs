@@ -318,6 +318,30 @@ fn a_cluster_delivers_from_all_nodes_while_slots_move() {
 }
 
 #[test]
+fn a_cluster_replays_what_is_kept_to_subscribers_in_any_lane() {
+    run(async {
+        let cluster = RedisCluster::start().await;
+        let names: Vec<String> = (0..SUBSCRIBERS).map(|number| format!("s{number}")).collect();
+        let clients = format!("demo,{}", names.join(","));
+        let bus = bus_on(&cluster.url()).set("ROUTEMASTER_CLIENTS", &clients);
+        let (web, _worker) = (bus.web().await, bus.worker().await);
+        let demo = web.client("demo");
+        demo.claims("widgets").await;
+        demo.put("/topics/widgets/keep", r#"{"ms": 3600000, "bytes": 100000}"#).await.expect(204);
+        demo.publishes("widgets", 1..=5).await;
+        for name in &names {
+            let (client, receiver) = (web.client(name), bus.receiver().await);
+            client.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
+            let replay = client.post("/subscription/replay", r#"{"since": 0}"#).await.expect(200);
+            assert_eq!(replay.json()["replayed"], 5);
+            assert_eq!(receiver.numbers(5).await, [1, 2, 3, 4, 5]);
+        }
+        let since = r#"{"topics": ["widgets"], "pull": true, "since": 0}"#;
+        demo.post("/subscription", since).await.expect_reason(400);
+    });
+}
+
+#[test]
 fn a_node_of_a_cluster_that_hangs_is_left_for_its_replica() {
     run(async {
         let mut cluster = RedisCluster::start_with_replicas(1).await;

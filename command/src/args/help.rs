@@ -17,6 +17,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "resume",
             "retry",
             "skip",
+            "replay",
             "calls",
             "dead-letters",
             "journal",

@@ -5,6 +5,7 @@ mod client_secret;
 mod control;
 mod description;
 mod health;
+mod keep;
 mod metrics;
 mod processes;
 mod publish;

@@ -5,8 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    api_tokens, client_secret, control, description, health, metrics, processes, publish, pull,
-    pulse, subscriptions, topics,
+    api_tokens, client_secret, control, description, health, keep, metrics, processes, publish,
+    pull, pulse, subscriptions, topics,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -42,6 +42,8 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(api_tokens::delete))
         .routes(routes!(api_tokens::rotate))
         .routes(routes!(topics::set_publisher))
+        .routes(routes!(keep::set))
+        .routes(also_at("/subscriber/replay", routes!(keep::replay)))
         .routes(routes!(client_secret::show, client_secret::set))
         .routes(routes!(processes::list))
         .routes(routes!(pulse::pulse))

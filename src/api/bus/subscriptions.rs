@@ -1,5 +1,12 @@
 //! `/subscription`: subscribing, unsubscribing and listing (contract §3, §5).
 
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::keep::begin_in_the_past;
 use super::subscription_view::SubscriptionRow;
 use super::topics::{TOO_MANY, unknown_topic};
 use crate::api::openapi::schemas;
@@ -13,9 +20,6 @@ use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
 use crate::store::{Publication, Subscribed};
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
 
 /// Subscribe to topics.
 ///
@@ -54,6 +58,10 @@ pub async fn subscribe(
     if request.topics.iter().any(|topic| topic.as_str() == NEWS_TOPIC) {
         make_news_topic(&api).await?;
     }
+    let begins = request.since_ms.is_some() && begins(&api, subscriber).await?;
+    if let Some(since_ms) = request.since_ms.filter(|_| begins) {
+        return subscribe_from(&api, &actor, &request, since_ms).await;
+    }
     let create_topics = api.settings.subscribe_creates_topics;
     match api.store.subscribe(subscriber, &request, create_topics).await? {
         Subscribed::Done => {
@@ -66,14 +74,62 @@ pub async fn subscribe(
             actor.did("subscribed", format_args!("{} topics at {place}", request.topics.len()));
             Ok(StatusCode::NO_CONTENT)
         }
-        Subscribed::UnknownTopic(topic) => Err(unknown_topic(&topic)),
-        Subscribed::TooManyTopics => Err(Refusal::Forbidden(TOO_MANY)),
-        Subscribed::KeptRetentionTooShort(age) => Err(Refusal::bad_request(format!(
+        refused => Err(refusal(refused)),
+    }
+}
+
+fn refusal(refused: Subscribed) -> Refusal {
+    match refused {
+        Subscribed::UnknownTopic(topic) => unknown_topic(&topic),
+        Subscribed::TooManyTopics => Refusal::Forbidden(TOO_MANY),
+        Subscribed::KeptRetentionTooShort(age) => Refusal::bad_request(format!(
             "`timeout` must be less than the `retention` of {} milliseconds that this subscription \
              has: give another `retention` with it, or 0 for none",
             age.as_millis()
-        ))),
+        )),
+        Subscribed::Done => no_subscriber(),
     }
+}
+
+/// Whether a subscription is new, or has not come to any topic yet.
+async fn begins(api: &Api, subscriber: &ClientToken) -> Result<bool, Refusal> {
+    let status = api.store.subscription(subscriber).await?;
+    Ok(status.is_none_or(|status| status.subscription.topics.is_empty()))
+}
+
+/// Subscribes to what topics have kept since a time, and to what comes.
+async fn subscribe_from(
+    api: &Api,
+    actor: &Actor,
+    request: &SubscriptionRequest,
+    since_ms: u64,
+) -> Result<StatusCode, Refusal> {
+    let subscriber = actor.caller.client()?;
+    if api.store.lanes().await? > 1 {
+        return Err(Refusal::bad_request(
+            "`since` needs a store of one lane: subscribe without it, and replay what is kept",
+        ));
+    }
+    let known = api.store.topics().await?;
+    for topic in &request.topics {
+        let known = known.iter().find(|known| known.name == *topic);
+        if known.ok_or_else(|| unknown_topic(topic))?.keep.is_none() {
+            return Err(Refusal::bad_request(format!(
+                "`since`: the topic `{topic}` keeps nothing; its publisher says how much with \
+                 PUT /topics/{topic}/keep"
+            )));
+        }
+    }
+    // It comes to its topics when it has what they have kept: until then nothing new can get before that.
+    let without_topics = SubscriptionRequest { topics: BTreeSet::new(), ..request.clone() };
+    match api.store.subscribe(subscriber, &without_topics, false).await? {
+        Subscribed::Done => {}
+        refused => return Err(refusal(refused)),
+    }
+    let topics: Vec<_> = request.topics.iter().cloned().collect();
+    begin_in_the_past(api, subscriber, &topics, since_ms).await?;
+    actor.did("subscribed", format_args!("{} topics from {since_ms} on", topics.len()));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The bus publishes its news as soon as there is a topic for them: whoever subscribes first makes it.

@@ -120,6 +120,17 @@ pub struct TopicRow {
     publisher: Option<String>,
     /// Events ever received.
     events: u64,
+    /// What it keeps of them; left out if that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    keep: Option<KeepRow>,
+}
+
+/// What a topic keeps.
+#[derive(Serialize, ToSchema)]
+struct KeepRow {
+    ms: u64,
+    bytes: u64,
 }
 
 /// List all topics.
@@ -138,6 +149,7 @@ pub async fn list(
         name: topic.name.to_string(),
         publisher: topic.publisher.map(|publisher| api.authentication.view_of(&publisher, &caller)),
         events: topic.events,
+        keep: topic.keep.map(|keep| KeepRow { ms: keep.age.as_millis() as u64, bytes: keep.bytes }),
     });
     Ok(Json(rows.collect()))
 }

@@ -120,6 +120,8 @@ macro_rules! subscription_to {
             format: String,
             #[schema(schema_with = on_refusal, required = false)]
             on_refusal: String,
+            #[schema(schema_with = since, required = false)]
+            since: u64,
         }
     };
 }
@@ -330,6 +332,12 @@ pub fn secret() -> RefOr<Schema> {
         .item(kept_text(&[""]))
         .description(Some(meaning))
         .into()
+}
+
+fn since() -> Object {
+    const MEANING: &str = "When a new subscription begins, in milliseconds since the epoch: it gets what its topics have \
+        kept since then, and then what comes. One that is there already does not begin again.";
+    nullable(integer(0..=u64::MAX), Type::Integer).description(Some(MEANING)).build()
 }
 
 fn on_refusal() -> RefOr<Schema> {

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::bus::call::CallState;
 use crate::cli::pages;
+use crate::cli::words::moment;
 
 /// What all calls that are meant have in common.
 #[derive(Args, Clone, Default)]
@@ -24,11 +25,11 @@ pub struct Of {
     /// Of this client: a token, or calls-key, open or root; needs the root key.
     #[arg(long, value_name = "TOKEN")]
     pub client: Option<String>,
-    /// Accepted then or later, in milliseconds since 1970.
-    #[arg(long, value_name = "MS")]
+    /// Accepted then or later: milliseconds since 1970, or how long ago, such as 30m, 12h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<u64>,
     /// Accepted before then.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<u64>,
 }
 

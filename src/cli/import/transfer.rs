@@ -150,7 +150,7 @@ impl Transfer {
                 .note("topics have a garbled counter: they count from 0", || name.to_string());
         }
         let events = events.and_then(|events| u64::try_from(events).ok()).unwrap_or(0);
-        Ok(Topic { name, publisher, events })
+        Ok(Topic { name, publisher, events, keep: None })
     }
 
     async fn import_tokens(&mut self) -> anyhow::Result<()> {

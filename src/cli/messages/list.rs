@@ -8,7 +8,7 @@ use crate::cli::connect::BusOptions;
 use crate::cli::credentials::Capacity;
 use crate::cli::pages;
 use crate::cli::table::{Screen, Table, Tone, print, print_json};
-use crate::cli::words::{age, clean};
+use crate::cli::words::{age, clean, moment};
 use crate::note;
 
 /// How many are asked for at once.
@@ -31,11 +31,11 @@ pub struct Filter {
     /// Those with this text in payload or attributes.
     #[arg(long)]
     text: Option<String>,
-    /// Received then or later, in milliseconds since the epoch.
-    #[arg(long, value_name = "MS")]
+    /// Received then or later: milliseconds since 1970, or how long ago, such as 30m, 12h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<u64>,
-    /// Received before then, in milliseconds since the epoch.
-    #[arg(long, value_name = "MS")]
+    /// Received before then.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<u64>,
 }
 

@@ -50,7 +50,7 @@ async fn import(f: &Fixture, who: &str, portions: &[Portion]) -> Vec<ImportedPor
 }
 
 async fn import_topic(f: &Fixture, name: &str, by: Option<&str>, events: u64) -> ImportedTopic {
-    let topic = Topic { name: topic(name), publisher: by.map(client), events };
+    let topic = Topic { name: topic(name), publisher: by.map(client), events, keep: None };
     f.store.import_topic(&topic).await.unwrap()
 }
 

@@ -16,6 +16,7 @@ mod history;
 mod history_fixture;
 mod imports;
 mod journal;
+mod kept_events;
 mod message_topics;
 mod messages;
 mod model;

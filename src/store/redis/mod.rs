@@ -13,6 +13,7 @@ mod directory;
 mod duties;
 mod imports;
 mod journal;
+mod kept_events;
 mod lanes;
 mod link;
 mod message_topics;

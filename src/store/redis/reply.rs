@@ -18,7 +18,7 @@ use crate::bus::subscription::{
     OpenBatch, Progress, Retention, Subscription, SubscriptionStatus, Target, Terms,
 };
 use crate::bus::token::ClientToken;
-use crate::bus::topic::{Topic, TopicName};
+use crate::bus::topic::{Keep, Topic, TopicName};
 use crate::store::{Dropped, Drops, LeasedBatch, QueueLease, StoreError, StoreResult};
 
 /// Digits of a position in front of each item of a queue, behind which a colon stands.
@@ -144,7 +144,6 @@ impl Reply {
         u32::try_from(self.integer()?).map_err(|_| unexpected("a batch size"))
     }
 
-    /// A row of `topics.lua`.
     /// Those of a list that it has the positions of.
     pub fn pick<T: Clone>(self, list: &[T]) -> StoreResult<Vec<T>> {
         let picked = self.map(|position| {
@@ -153,11 +152,14 @@ impl Reply {
         picked.collect()
     }
 
+    /// A row of `topics.lua`.
     pub fn topic(mut self) -> StoreResult<Topic> {
         let name = TopicName::from_stored(&self.part()?.text()?);
         let publisher = self.part()?.text()?;
         let publisher = (!publisher.is_empty()).then(|| ClientToken::from_stored(&publisher));
-        Ok(Topic { name, publisher, events: self.part()?.unsigned()? })
+        let events = self.part()?.unsigned()?;
+        let keep = self.part()?.optional_text()?.map(keep).transpose()?;
+        Ok(Topic { name, publisher, events, keep })
     }
 
     /// A row of `subscriptions.lua`.
@@ -250,6 +252,15 @@ fn pause(text: String) -> StoreResult<Pause> {
     let parts = text.split_once(' ').and_then(|(since, by)| Some((since.parse().ok()?, by)));
     let (since_ms, by) = parts.ok_or_else(|| unexpected("a pause"))?;
     Ok(Pause { since_ms, by: PausedBy::from_stored(by) })
+}
+
+/// What a topic keeps: milliseconds and bytes.
+fn keep(text: String) -> StoreResult<Keep> {
+    let parts = text.split_once(' ').and_then(|(ms, bytes)| Some((ms.parse().ok()?, bytes)));
+    let keep = parts.and_then(|(ms, bytes)| {
+        Some(Keep { age: Duration::from_millis(ms), bytes: bytes.parse().ok()? })
+    });
+    keep.ok_or_else(|| unexpected("what a topic keeps"))
 }
 
 /// A failed attempt as `settle.lua` writes it: time, attempt, status or `-`, reason.

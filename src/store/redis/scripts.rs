@@ -29,6 +29,11 @@ pub struct Scripts {
     pub delete_topic: Script,
     pub topics: Script,
     pub subscriptions: Script,
+    pub set_keep: Script,
+    pub kept_events: Script,
+    pub replay: Script,
+    pub subscribe_from: Script,
+    pub forget_kept: Script,
     pub pull: Script,
     pub finish_pulled: Script,
     pub pause: Script,
@@ -135,6 +140,29 @@ impl Scripts {
             ),
             topics: script!(" flags=no-writes", "directory/topics"),
             subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
+            set_keep: script!("", "kept_events/set_keep"),
+            kept_events: script!(
+                " flags=no-writes",
+                "control/find",
+                "kept_events/kept",
+                "kept_events/kept_events"
+            ),
+            replay: script!("", "queues/due", "queues/append", "kept_events/replay"),
+            subscribe_from: script!(
+                "",
+                "queues/due",
+                "queues/append",
+                "directory/subscribed",
+                "control/find",
+                "kept_events/kept",
+                "kept_events/subscribe_from"
+            ),
+            forget_kept: script!(
+                " flags=allow-oom",
+                "control/find",
+                "kept_events/kept",
+                "kept_events/forget_kept"
+            ),
             pull: script!(" flags=allow-oom", "queues/queue", "pulls/pulled", "pulls/pull"),
             finish_pulled: script!(" flags=allow-oom", "pulls/pulled", "pulls/finish_pulled"),
             pause: script!(" flags=allow-oom", "control/pause"),

@@ -21,7 +21,7 @@ use crate::bus::subscription::{
     OpenBatch, Progress, Retention, Subscription, SubscriptionRequest, SubscriptionStatus,
 };
 use crate::bus::token::{ApiToken, ClientToken, random_hex};
-use crate::bus::topic::{Topic, TopicName};
+use crate::bus::topic::{Keep, Topic, TopicName};
 use crate::store::{Directory, NEW_UUID_PAUSE, StoreError, StoreResult, Subscribed, TopicDeleted};
 
 #[async_trait]
@@ -277,16 +277,26 @@ fn delete_topic(
 }
 
 fn topics(db: &Connection) -> rusqlite::Result<Vec<Topic>> {
-    db.prepare_cached("SELECT name, publisher, events FROM topics ORDER BY name")?
-        .query_map([], |row| {
-            let publisher: Option<String> = row.get(1)?;
-            Ok(Topic {
-                name: TopicName::from_stored(&row.get::<_, String>(0)?),
-                publisher: publisher.as_deref().map(ClientToken::from_stored),
-                events: row.get(2)?,
-            })
-        })?
-        .collect()
+    db.prepare_cached(
+        "SELECT name, publisher, events, ms, bytes FROM topics
+         LEFT JOIN keeps ON topic = name ORDER BY name",
+    )?
+    .query_map([], |row| {
+        let publisher: Option<String> = row.get(1)?;
+        Ok(Topic {
+            name: TopicName::from_stored(&row.get::<_, String>(0)?),
+            publisher: publisher.as_deref().map(ClientToken::from_stored),
+            events: row.get(2)?,
+            keep: keep_from_row(row, 3)?,
+        })
+    })?
+    .collect()
+}
+
+/// Reads `ms, bytes` of a keep, which start at this column.
+fn keep_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Option<Keep>> {
+    let (ms, bytes): (Option<u64>, Option<u64>) = (row.get(start)?, row.get(start + 1)?);
+    Ok(ms.zip(bytes).map(|(ms, bytes)| Keep { age: Duration::from_millis(ms), bytes }))
 }
 
 fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {

@@ -16,6 +16,7 @@ mod due;
 mod duties;
 mod housekeeping;
 mod imports;
+mod kept_events;
 mod message_texts;
 mod message_topics;
 mod messages;

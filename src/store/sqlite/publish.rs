@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::from_ms;
 use super::due::{IN_HAND, Waiting, after_append};
+use super::kept_events;
 use crate::bus::item::Item;
 use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;
@@ -20,6 +21,8 @@ struct TopicState {
     publisher: Option<String>,
     queues: Vec<i64>,
     received: u64,
+    /// Of what it keeps of its events, if it does.
+    keep_id: Option<i64>,
 }
 
 /// What [`publish`] changes of a queue.
@@ -79,6 +82,9 @@ pub fn publish(
             continue;
         }
         topic.received += publication.items.len() as u64;
+        if let Some(keep_id) = topic.keep_id {
+            kept_events::add(db, keep_id, &publication.items, first, now_ms)?;
+        }
         for queue in &topic.queues {
             let tail = match tails.entry(*queue) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -138,16 +144,18 @@ pub fn topic_count(db: &Connection, client: &str) -> rusqlite::Result<u32> {
 }
 
 fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState> {
-    let publisher = db
-        .prepare_cached("SELECT publisher FROM topics WHERE name = ?1")?
-        .query_row([name.as_str()], |row| row.get::<_, Option<String>>(0))
+    let (publisher, keep_id) = db
+        .prepare_cached(
+            "SELECT publisher, (SELECT id FROM keeps WHERE topic = name) FROM topics WHERE name = ?1",
+        )?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?
-        .flatten();
+        .unwrap_or_default();
     let queues = db
         .prepare_cached("SELECT queue_id FROM subscriptions WHERE topic = ?1")?
         .query_map([name.as_str()], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    Ok(TopicState { publisher, queues, received: 0 })
+    Ok(TopicState { publisher, queues, received: 0, keep_id })
 }
 
 /// The first of so many positions that nothing else will have.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, call_acceptance, dead_events, housekeeping, trim};
+use super::{SqliteStore, call_acceptance, dead_events, housekeeping, kept_events, trim};
 use crate::store::{Drops, Lane, Messages, Room, StoreResult, Usage};
 
 /// How many portions of removed subscribers' items go with one look for expired ones.
@@ -14,7 +14,8 @@ impl Room for SqliteStore {
         let usage = self.reader.run(housekeeping::usage).await?;
         let calls = self.reader.run(call_acceptance::taken).await?;
         let dead_events = self.reader.run(dead_events::taken).await?;
-        Ok(usage.without(calls + dead_events + self.message_counts().await?.bytes))
+        let kept = self.reader.run(kept_events::taken).await?;
+        Ok(usage.without(calls + dead_events + kept + self.message_counts().await?.bytes))
     }
 
     async fn neighbours(&self, lane: Lane) -> StoreResult<Vec<Lane>> {

@@ -325,7 +325,8 @@ const FROM_7_TO_8: &str = "
 /// for their time. `event_positions` has the last that was given. A queue that is paused says since when and by whom.
 /// A queue that is pulled from is never due: `pull_until_ms` says until when its batch is out. `refusals` counts those of its batch; the events up to `suspect_last` may be one that is refused, and its next batch has
 /// `next_max` of them at most. `publish_keys` names publications that are stored once. `dead_events` were taken out of
-/// queues, and `dead_room` has how many there are and what they take. A token may be one of several that are one
+/// queues, and `dead_room` has how many there are and what they take. `keeps` says how long and how much topics keep of
+/// `kept_events`; one without a topic has ended and goes with its events. A token may be one of several that are one
 /// client, until a time.
 const FROM_8_TO_9: &str = "
     ALTER TABLE items ADD COLUMN event INTEGER;
@@ -370,6 +371,18 @@ const FROM_8_TO_9: &str = "
     BEGIN UPDATE dead_room SET events = events + 1, bytes = bytes + length(new.payload) + 150; END;
     CREATE TRIGGER dead_events_give_room AFTER DELETE ON dead_events
     BEGIN UPDATE dead_room SET events = events - 1, bytes = bytes - length(old.payload) - 150; END;
+
+    CREATE TABLE keeps (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT UNIQUE, ms INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, kept_bytes INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE kept_events (
+        event INTEGER PRIMARY KEY, keep_id INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE INDEX kept_events_by_keep ON kept_events (keep_id, event);
+    CREATE TRIGGER topics_end_keeps AFTER DELETE ON topics
+    BEGIN UPDATE keeps SET topic = NULL WHERE topic = old.name; END;
 
     ALTER TABLE api_tokens ADD COLUMN client TEXT;
     ALTER TABLE api_tokens ADD COLUMN until_ms INTEGER;

@@ -13,6 +13,9 @@
 -- <p>makers                hash    topic that nobody has published to -> who made it by subscribing
 -- <p>topic_counts          hash    client -> how many topics it is the publisher or the maker of, once
 --                                  that was asked for
+-- <p>keeps                 hash    topic -> '<ms> <bytes>', what it keeps of its events
+-- <p>kept:<topic>          list    what it has kept, as the entries of a queue
+-- <p>kept_bytes            hash    topic -> what that takes
 -- <p>last_birth            string  the largest of them
 -- <p>api_tokens            hash    token -> service name, and of one of several of a client also its first one and
 --                                  until when it is good, or '-', with spaces between

@@ -72,6 +72,16 @@ local function is_to(topic, born, ended, token, subscribed)
   return known <= born
 end
 
+-- Keeps the entries from ARGV[from] to ARGV[to], where their topic does that.
+local keeping = {}
+local function keep(topic, from, to)
+  push(P .. 'kept:' .. topic, from, to)
+  local bytes = 0
+  -- As `kept_events/kept.lua` counts them.
+  for j = from, to do bytes = bytes + #ARGV[j] + 20 end
+  redis.call('HINCRBY', P .. 'kept_bytes', topic, bytes)
+end
+
 -- Takes note of what names a publication; or its position, if it was stored before, or '4'.
 local function stored_before(name, fingerprint, client)
   local before = redis.call('GET', P .. 'once:' .. name)
@@ -117,11 +127,15 @@ while i <= #ARGV do
       subscribed = redis.call('HGETALL', P .. 'topic:' .. topic)
       subscribers[topic] = subscribed
     end
-    if moved and #subscribed > 0 then
+    if is_home and keeping[topic] == nil then
+      keeping[topic] = redis.call('HEXISTS', P .. 'keeps', topic) == 1
+    end
+    if moved and (#subscribed > 0 or keeping[topic]) then
       for j = 1, n do
         ARGV[i + j] = string.format('%016.0f', position + j - 1) .. string.sub(ARGV[i + j], HEAD)
       end
     end
+    if keeping[topic] and n > 0 then keep(topic, i + 1, i + n) end
     local born, ended
     if not is_home then
       born, ended = string.match(publisher, '^(%d+):(%d+)$')
