@@ -128,7 +128,7 @@ Examples:
   routemaster bench publish latency
   routemaster bench all --store redis --redis-aof always
   routemaster bench publish --rate 2000 --seconds 60 --json
-  ROUTEMASTER_ROOT_KEY=… routemaster bench latency many --url https://localhost:17890";
+  ROUTEMASTER_ROOT_KEY=… routemaster bench latency --url https://localhost:17890";
 
 /// Signals that come this close together are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);

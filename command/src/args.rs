@@ -42,7 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Subcommands {
-    /// Take publishes and deliver them, in one process (the default)
+    /// Take publishes and deliver, in one process (the default)
     #[command(after_help = help::SERVE)]
     Serve,
     /// Take publishes only; a worker beside it delivers
@@ -51,17 +51,17 @@ enum Subcommands {
     /// Deliver only, what a web process takes
     #[command(after_help = help::ROLE)]
     Worker,
-    /// Drop the oldest events if the store is short of room, or tell which ones would go
+    /// Drop the oldest events if the store is short of room
     #[command(after_help = help::AUTODROP)]
     Autodrop(AutodropArgs),
-    /// Look at everything a bus needs, and say what to do about what is wrong
+    /// Say what is wrong with a bus, and what to do about it
     Doctor(DoctorArgs),
     /// Print the script that lets a shell complete these commands
     Completions(CompletionsArgs),
-    /// Move in from a Ruby Routemaster, a Postoffice, a call proxy or a postback service, with what waits there
+    /// Move in from what a bus replaces, with what waits there
     #[command(after_help = help::IMPORT)]
     Import(ImportArgs),
-    /// Measure a bus: how much goes through, how long it takes, and whether all of it arrives
+    /// Measure how much goes through, and how long it takes
     Bench(BenchArgs),
     #[command(flatten)]
     Chore(Chore),
@@ -81,11 +81,11 @@ pub enum Chore {
     Unsubscribe(UnsubscribeArgs),
     /// List the topics, or delete one
     Topics(TopicsArgs),
-    /// List the subscriptions, and how much waits for whom; or show how one does
+    /// List who receives what, and how much waits; or show one
     Subscriptions(SubscriptionsArgs),
     /// Look at what waits for a subscriber
     Queue(QueueArgs),
-    /// Hold a subscriber's queue: nothing is sent, everything is kept
+    /// Hold a queue: nothing is sent, everything is kept
     Pause(PauseArgs),
     /// End a pause
     Resume(ResumeArgs),
@@ -218,7 +218,7 @@ fn command() -> clap::Command {
     let cli = cli.mut_subcommand("doctor", with_hidden_settings);
     let cli = cli.mut_subcommand("import", with_hidden_settings);
     let template = help::template(&cli);
-    cli.help_template(template)
+    help::flowing(cli.help_template(template))
 }
 
 /// The commands with those flags only that the help shows: a shell does not offer the others.
@@ -248,10 +248,32 @@ mod tests {
         let mut command = command();
         command.clone().debug_assert();
         let help = command.render_help().to_string();
+        assert!(!help.contains("Others:"), "a command is in no group:\n{help}");
         let names = command.get_subcommands().map(clap::Command::get_name);
         for name in names.filter(|name| *name != "help") {
             assert!(help.contains(&format!("\n  {name} ")), "{name} is missing:\n{help}");
         }
+    }
+
+    /// The commands with all that are below them, and how each is called.
+    fn all(command: &clap::Command, called: &str) -> Vec<(String, clap::Command)> {
+        let called = format!("{called} {}", command.get_name());
+        let below = command.get_subcommands().flat_map(|below| all(below, &called));
+        [(called.clone(), command.clone())].into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn help_is_whole_on_eighty_columns() {
+        let mut broken = Vec::new();
+        for (called, command) in all(&command(), "") {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = after.lines().filter(|line| line.starts_with(' '));
+            broken.extend(examples.filter(|line| line.chars().count() > 80).map(str::to_owned));
+            let help = command.term_width(80).render_long_help().to_string();
+            let wide = help.lines().filter(|line| line.chars().count() > 80);
+            broken.extend(wide.map(|line| format!("{called}: {line}")));
+        }
+        assert!(broken.is_empty(), "{broken:#?}");
     }
 
     #[test]

@@ -56,8 +56,10 @@ how it stands.
 
 Examples:
   routemaster call https://example.com/hook
-  routemaster call https://example.com/hook -d '{\"order\":17}' -H 'Content-Type: application/json'
-  routemaster call https://example.com/hook -X PUT -d @order.json --id order:17 --delay 60000";
+  routemaster call https://example.com/hook -d '{\"order\":17}' \\
+      -H 'Content-Type: application/json'
+  routemaster call https://example.com/hook -X PUT -d @order.json \\
+      --id order:17 --delay 60000";
 
 /// # Errors
 /// Why it was not accepted, and what to do.

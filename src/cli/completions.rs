@@ -14,12 +14,16 @@ pub struct CompletionsArgs {
 
 const AFTER_HELP: &str = "\
 Where it goes:
-  bash        routemaster completions bash > ~/.local/share/bash-completion/completions/routemaster
-  zsh         routemaster completions zsh > ~/.zfunc/_routemaster
-              with these lines in ~/.zshrc: fpath+=~/.zfunc; autoload -U compinit; compinit
-  fish        routemaster completions fish > ~/.config/fish/completions/routemaster.fish
-  elvish      routemaster completions elvish >> ~/.config/elvish/rc.elv
-  powershell  routemaster completions powershell >> $PROFILE
+  bash        ~/.local/share/bash-completion/completions/routemaster
+  zsh         ~/.zfunc/_routemaster, with these lines in ~/.zshrc:
+              fpath+=~/.zfunc; autoload -U compinit; compinit
+  fish        ~/.config/fish/completions/routemaster.fish
+  elvish      the end of ~/.config/elvish/rc.elv
+  powershell  the end of the file $PROFILE
+
+Examples:
+  routemaster completions zsh > ~/.zfunc/_routemaster
+  routemaster completions powershell >> $PROFILE
 
 It takes effect in the next shell.";
 

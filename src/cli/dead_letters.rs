@@ -79,8 +79,8 @@ Events come first, then calls, of either the newest first. Messages are at `rout
 Examples:
   routemaster dead-letters
   routemaster dead-letters retry 1764349212345678
-  routemaster calls retry --state dead                 once their receiver is well
-  routemaster calls purge --state dead                 nobody needs them any more";
+  routemaster calls retry --state dead            once their receiver is well
+  routemaster calls purge --state dead            nobody needs them any more";
 
 const ONE_HELP: &str = "\
 Examples:

@@ -109,10 +109,11 @@ second `listen` with it takes over from the first. Give each its own with --toke
 Examples:
   routemaster listen widgets
   routemaster listen widgets orders --json | jq .url
-  routemaster listen widgets --fail 50          every second delivery fails and is sent again
+  routemaster listen widgets --fail 50     half fail, and are sent again
   routemaster listen widgets --max 1000 --timeout 2000
-  routemaster listen widgets --as second        beside another one, to see both receive
-  routemaster listen widgets --pull --url https://bus.example --token search--5f0c…
+  routemaster listen widgets --as second   beside another: both receive
+  routemaster listen widgets --pull --url https://bus.example \\
+      --token search--5f0c…
   routemaster listen widgets --url https://bus.example --token search--5f0c… \\
       --port 4000 --callback https://my-tunnel.example/";
 

@@ -26,9 +26,11 @@ const AFTER_HELP: &str = "\
 Examples:
   routemaster message-publishers
   routemaster message-publishers add orders https://billing.example/orders
-  routemaster message-publishers add orders orders-topic --type pubsub --chunk-size 100
+  routemaster message-publishers add orders orders-topic --type pubsub \\
+      --chunk-size 100
   routemaster message-publishers set 3 --active false
-  routemaster message-publishers set 3 --target https://elsewhere.example/orders --active true
+  routemaster message-publishers set 3 --active true \\
+      --target https://elsewhere.example/orders
   routemaster message-publishers remove 3";
 
 #[derive(Subcommand)]

@@ -27,7 +27,8 @@ pub struct MessageTopicsArgs {
 const AFTER_HELP: &str = "\
 Examples:
   routemaster message-topics
-  routemaster message-topics add orders --origin https://shop.example/messages/ --recovery
+  routemaster message-topics add orders --recovery \\
+      --origin https://shop.example/messages/
   routemaster message-topics remove 3 --cascade";
 
 #[derive(Subcommand)]

@@ -22,7 +22,7 @@ Examples:
   routemaster messages --topic orders --state dead
   routemaster messages --text '\"order\": 17'
   routemaster messages send orders -d '{\"order\": 17}' -a kind=created
-  routemaster messages show 1764322800000123           with each attempt to forward it
+  routemaster messages show 1764322800000123   with each attempt to forward
   routemaster messages retry 1764322800000123
   routemaster messages erase --topic orders --until 1790000000000";
 

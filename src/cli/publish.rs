@@ -49,12 +49,13 @@ pub struct PublishArgs {
 const AFTER_HELP: &str = "\
 Examples:
   routemaster publish widgets create https://shop.example/widgets/1
-  routemaster publish widgets update https://shop.example/widgets/1 --data '{\"price\": 12.50}'
+  routemaster publish widgets update https://shop.example/widgets/1 \\
+      --data '{\"price\": 12.50}'
   routemaster publish widgets < events.ndjson
 
 Events on standard input are JSON objects, one a line, with the fields of the API:
   {\"type\": \"create\", \"url\": \"https://shop.example/widgets/1\"}
-  {\"type\": \"update\", \"url\": \"https://shop.example/widgets/2\", \"data\": {\"price\": 9}}
+  {\"type\": \"update\", \"url\": \"https://shop.example/2\", \"data\": {\"price\": 9}}
 They may have a `timestamp` as well. They are published in their order. The first line that is
 refused ends it: all lines before it are published, nothing from it on. A request whose answer is
 lost is sent again, so that after trouble with the connection some events may arrive twice; none is

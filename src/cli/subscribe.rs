@@ -82,11 +82,11 @@ default; --retention, --max-queued, --secret-file, --format and --on-refusal sta
 
 Examples:
   routemaster subscribe widgets orders --callback https://search.example/events
-  routemaster subscribe widgets --callback https://search.example/events --uuid-file uuid.txt \\
-      --max 1000 --timeout 2000 --secret-file secret.txt
+  routemaster subscribe widgets --callback https://search.example/events \\
+      --uuid-file uuid.txt --max 1000 --timeout 2000 --secret-file secret.txt
   routemaster subscribe widgets --pull --since 12h
-  pass search/uuid | routemaster subscribe widgets --callback https://search.example/events \\
-      --uuid-file - --yes
+  pass search/uuid | routemaster subscribe widgets --uuid-file - --yes \\
+      --callback https://search.example/events
 
 To try a topic out without a callback of your own: routemaster listen --help";
 

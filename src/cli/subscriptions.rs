@@ -38,7 +38,7 @@ Examples:
   routemaster subscriptions
   routemaster subscriptions shop              how it does, and what is wrong
   routemaster subscriptions | grep widgets
-  routemaster subscriptions --json | jq '.[] | select(.events.queued > 1000) | .subscriber'";
+  routemaster subscriptions --json | jq '.[] | select(.events.queued > 1000)'";
 
 /// # Errors
 /// If the bus cannot be asked, or refuses.

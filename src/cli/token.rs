@@ -32,9 +32,9 @@ These need the root key of the bus: ROUTEMASTER_ROOT_KEY, in the environment or 
 Tokens of ROUTEMASTER_CLIENTS are listed too, but come and go with that setting alone.
 
 Examples:
-  routemaster token add billing               prints the new token, and nothing else
+  routemaster token add billing        prints the new token, and nothing else
   routemaster token list
-  routemaster token remove billing            by name, if there is one of that name
+  routemaster token remove billing     by name, if there is one of that name
   routemaster token add billing --json | jq -r .token";
 
 const ADD_HELP: &str = "\

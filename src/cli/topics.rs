@@ -41,7 +41,7 @@ ROUTEMASTER_TOKEN is not.
 
 Examples:
   routemaster topics keep widgets --for 7d --room 1GiB
-  routemaster topics keep widgets --nothing        and what was kept is forgotten";
+  routemaster topics keep widgets --nothing     what was kept is forgotten";
 
 const DELETE_HELP: &str = "\
 The topic's subscribers are unsubscribed from it; events that wait in their queues stay. The next

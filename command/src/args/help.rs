@@ -1,32 +1,17 @@
 //! The help that is about all commands: which there are, in groups, and what to try first.
 
 /// The groups of commands in the order in which people need them. What is in none comes last.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Running the bus", &["serve", "web", "worker"]),
-    ("Every day", &["publish", "listen", "subscribe", "unsubscribe", "call"]),
+    ("Every day", &["publish", "listen", "subscribe", "unsubscribe", "replay"]),
+    (
+        "What waits, and what went wrong",
+        &["subscriptions", "queue", "pause", "resume", "retry", "skip", "dead-letters", "journal"],
+    ),
+    ("Calls and messages", &["call", "calls", "messages", "message-topics", "message-publishers"]),
     (
         "For its operator",
-        &[
-            "doctor",
-            "bench",
-            "pulse",
-            "topics",
-            "subscriptions",
-            "queue",
-            "pause",
-            "resume",
-            "retry",
-            "skip",
-            "replay",
-            "calls",
-            "dead-letters",
-            "journal",
-            "ps",
-            "token",
-            "autodrop",
-            "import",
-            "completions",
-        ],
+        &["doctor", "ps", "pulse", "topics", "token", "bench", "autodrop", "import", "completions"],
     ),
 ];
 
@@ -36,11 +21,11 @@ Each setting is an environment variable, a line in a .env file, or a flag; a fla
 `routemaster serve --help` lists them all, `routemaster COMMAND --help` shows examples.
 
 Examples:
-  routemaster                                   start a bus on this machine
-  routemaster listen widgets                    in another terminal: see what arrives
+  routemaster                      start a bus on this machine
+  routemaster listen widgets       in another terminal: see what arrives
   routemaster publish widgets create https://example.com/widgets/1
-  routemaster subscriptions                     who receives what, and how much waits
-  routemaster doctor                            something is wrong: what, and what to do
+  routemaster subscriptions        who receives what, and how much waits
+  routemaster doctor               something is wrong: what, and what to do
 
 Exit codes: 0 it is done, 1 it failed, 2 the command line or a setting is wrong.";
 
@@ -100,4 +85,30 @@ pub fn template(cli: &clap::Command) -> String {
         add("Others", &rest);
     }
     text + &format!("\n{header}Options:{header:#}\n{{options}}{{after-help}}")
+}
+
+/// The same commands with prose behind their options that is as wide as the terminal: its paragraphs are not broken
+/// where their source is. Examples and lists, which are indented, stay as they are.
+pub fn flowing(command: clap::Command) -> clap::Command {
+    let command = match command.get_after_help().map(|help| paragraphs_of(&help.to_string())) {
+        Some(after) => command.after_help(after),
+        None => command,
+    };
+    command.mut_subcommands(flowing)
+}
+
+fn paragraphs_of(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let mut flowing = String::new();
+    let mut goes_on = false;
+    for line in text.lines() {
+        flowing += match (flowing.is_empty(), goes_on && is_prose(line)) {
+            (true, _) => "",
+            (false, true) => " ",
+            (false, false) => "\n",
+        };
+        flowing += line;
+        goes_on = is_prose(line) && !line.ends_with(':');
+    }
+    flowing
 }

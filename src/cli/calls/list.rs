@@ -37,7 +37,7 @@ made, NEXT when it is made next.
 
 Examples:
   routemaster calls list --state failing
-  routemaster calls list --json --limit 0 | jq -r '.[] | select(.attempts > 3) | .id'";
+  routemaster calls list --json --limit 0 | jq '.[] | select(.attempts > 3)'";
 
 /// A call as the bus tells of it.
 #[derive(Debug, Deserialize, Serialize)]

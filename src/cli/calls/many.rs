@@ -60,7 +60,7 @@ At least one filter says which; those that are on their way are not repeated.
 
 Examples:
   routemaster calls purge --state dead
-  routemaster calls purge --destination https://example.com:443 --until 1790000000000 --yes";
+  routemaster calls purge --destination https://example.com:443 --until 7d --yes";
 
 #[derive(Clone, Copy)]
 enum Act {
