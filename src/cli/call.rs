@@ -6,6 +6,7 @@ use std::io::Read;
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use super::connect::BusOptions;
 use super::outcome::UsageError;
@@ -64,6 +65,10 @@ Examples:
 /// # Errors
 /// Why it was not accepted, and what to do.
 pub async fn run(args: CallArgs) -> anyhow::Result<()> {
+    if !Url::parse(&args.target).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+        let reason = format!("`{}` is not a URL that starts with http:// or https://", args.target);
+        return Err(UsageError(reason).into());
+    }
     let bus = args.bus.connect()?;
     let body = args.body.as_deref().map(read).transpose()?;
     let default = if body.is_some() { "POST" } else { "GET" };

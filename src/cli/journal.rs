@@ -12,6 +12,7 @@ use super::pages;
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::{age, clean, moment};
 use crate::bus::clock::Clock;
+use crate::journal::EntryKind;
 use crate::note;
 
 /// How many entries are asked for at once.
@@ -24,8 +25,8 @@ const LATE_MS: u64 = 3_000;
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct JournalArgs {
-    /// Attempts at: batch, call or postback.
-    #[arg(long)]
+    /// Attempts at these.
+    #[arg(long, value_parser = EntryKind::ALL.map(EntryKind::as_str))]
     kind: Option<String>,
     /// Batches of this subscriber: its token or its name.
     #[arg(long, value_name = "NAME")]

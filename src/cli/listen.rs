@@ -26,6 +26,7 @@ use crate::cli::listen::inbox::{Inbox, Trial};
 use crate::cli::listen::receiver::Receiver;
 use crate::cli::listen::render::Output;
 use crate::cli::listen::subscribing::{Subscriber, Wish};
+use crate::cli::outcome::UsageError;
 use crate::cli::refusals::refusal_of_root;
 use crate::note;
 use crate::signals::stop_on_signal;
@@ -126,7 +127,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// Why it cannot listen, and what to do. Being stopped is no error.
 pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
     let names = args.topics.iter().map(|name| TopicName::parse(name, TopicName::MAX));
-    let topics = names.collect::<Result<Vec<_>, _>>()?;
+    let topics = names.collect::<Result<Vec<_>, _>>().map_err(UsageError::from)?;
     let stop = stop_on_signal(SAME_SIGNAL)?;
     let subscribing::Waited::Up(bus) = subscribing::wait_for_bus(&args.bus, &stop).await? else {
         return Ok(());

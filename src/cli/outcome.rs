@@ -1,5 +1,7 @@
 //! How a command may end other than well, where the exit code is more than "it failed".
 
+use crate::bus::topic::InvalidTopicName;
+
 /// A command line that cannot be used: exit code 2, as for a wrong setting.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -8,6 +10,12 @@ pub struct UsageError(pub String);
 impl UsageError {
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
+    }
+}
+
+impl From<InvalidTopicName> for UsageError {
+    fn from(invalid: InvalidTopicName) -> Self {
+        Self::new(invalid.to_string())
     }
 }
 

@@ -7,14 +7,16 @@ mod stream;
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::bus::event::EventType;
+use crate::bus::json::check_https_url;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::BusOptions;
+use crate::cli::outcome::UsageError;
 use crate::cli::refusals::refusal;
 use crate::cli::table::print;
 
@@ -78,20 +80,23 @@ struct Event<'a> {
 /// # Errors
 /// Why not everything was published, how much was, and what to do.
 pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
-    let topic = TopicName::parse(&args.topic, TopicName::MAX)?;
+    let topic = TopicName::parse(&args.topic, TopicName::MAX).map_err(UsageError::from)?;
     match (args.kind.as_deref(), args.thing.as_deref()) {
         (None | Some("-"), None) => {
             if args.timestamp.is_some() || args.data.is_some() {
-                bail!("--timestamp and --data go with one event: give its type and its URL too");
+                let reason =
+                    "--timestamp and --data go with one event: give its type and its URL too";
+                return Err(UsageError::new(reason).into());
             }
             let bus = args.bus.connect()?;
             stream::publish(&bus, &topic, Duration::from_secs(args.retry_for)).await
         }
         (Some(kind), Some(url)) => publish_one(&args, &topic, kind, url).await,
         (Some(kind), None) => {
-            bail!("the URL is missing: routemaster publish {topic} {kind} https://…")
+            let example = format!("routemaster publish {topic} {kind} https://…");
+            Err(UsageError(format!("the URL is missing: {example}")).into())
         }
-        (None, Some(_)) => bail!("the type is missing"),
+        (None, Some(_)) => Err(UsageError::new("the type is missing").into()),
     }
 }
 
@@ -108,10 +113,13 @@ async fn publish_one(
     url: &str,
 ) -> anyhow::Result<()> {
     if EventType::parse(kind).is_none() {
-        bail!("`{kind}` is not a type of event: it must be create, update, delete or noop");
+        let reason = "is not a type of event: it must be create, update, delete or noop";
+        return Err(UsageError(format!("`{kind}` {reason}")).into());
     }
+    check_https_url(url).map_err(|reason| UsageError(format!("`{url}` {reason}")))?;
     let data = args.data.as_deref().map(serde_json::from_str::<&RawValue>);
-    let data = data.transpose().context("--data is not JSON")?;
+    let data =
+        data.transpose().map_err(|error| UsageError(format!("--data is not JSON: {error}")))?;
     let event = Event { kind, url, timestamp: args.timestamp, data };
     let bus = args.bus.connect()?;
     let answer = bus.post(&path(topic), serde_json::to_vec(&event)?.into()).await?;

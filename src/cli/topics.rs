@@ -144,7 +144,7 @@ fn room(text: &str) -> Result<u64, String> {
 }
 
 fn named(name: &str) -> Result<TopicName, UsageError> {
-    TopicName::parse(name, TopicName::MAX).map_err(|error| UsageError::new(error.to_string()))
+    Ok(TopicName::parse(name, TopicName::MAX)?)
 }
 
 async fn keep(args: KeepArgs) -> anyhow::Result<()> {

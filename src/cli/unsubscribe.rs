@@ -55,7 +55,7 @@ pub async fn run(args: UnsubscribeArgs) -> anyhow::Result<()> {
     }
     let names = args.topics.iter().map(|name| TopicName::parse(name, TopicName::MAX));
     let topics = names.collect::<Result<Vec<_>, _>>();
-    let topics = topics.map_err(|error| UsageError::new(error.to_string()))?;
+    let topics = topics.map_err(UsageError::from)?;
     let bus = args.bus.connect()?;
     if topics.is_empty() {
         let Some(subscription) = own(&bus).await? else {

@@ -49,7 +49,7 @@ on_both_stores!(a_call_is_made_shown_and_found_in_the_journal, |store| async mov
     assert_eq!(journal.lines().count(), 2, "{journal}");
     assert!(journal.contains("it answered 503"), "{journal}");
     let (code, said) = refused(&bus, &server, &["call", "ftp://a.example"]).await;
-    assert!(code == Some(1) && said.contains("`url` must be"), "{said}");
+    assert!(code == Some(2) && said.contains("http:// or https://"), "{said}");
     let unknown = [&["calls", "show", "two"], &token[..]].concat();
     let (code, said) = refused(&bus, &server, &unknown).await;
     assert!(code == Some(1) && said.contains("no call two"), "{said}");

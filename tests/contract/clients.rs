@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::support::{Bus, Output, Process, ROOT, Signal, Store, free_port, raw, run, soon};
+use crate::support::{
+    Bus, Output, Process, ROOT, Signal, Store, eventually, free_port, raw, run, soon,
+};
 
 /// One of the programs, with what it needs to know of a bus.
 fn program(bus: &Bus, base: &str, interpreter: &str, file: &str) -> Command {
@@ -88,6 +90,58 @@ on_both_stores!(a_ruby_client_that_is_idle_survives_a_restart_of_the_bus, |store
     client.says("published again").await;
     assert_eq!(server.client("demo").topic("widgets").await["events"], 2);
 });
+
+/// The receiver in README that is written in a language.
+fn receiver_of_readme(language: &str) -> &'static str {
+    let readme = include_str!("../../README.md");
+    let (_, from) = readme.split_once(&format!("```{language}\n")).expect("it is in README");
+    from.split_once("```").expect("it ends").0
+}
+
+#[test]
+fn the_receivers_of_readme_receive_and_acknowledge() {
+    run(async {
+        for (interpreter, language, ending) in [
+            ("/usr/bin/python3", "python", "py"),
+            ("node", "javascript", "mjs"),
+            ("ruby", "ruby", "rb"),
+        ] {
+            let bus = Bus::new(&Store::sqlite());
+            let server = bus.serve().await;
+            let alice = server.client("alice");
+            alice.claims("widgets").await;
+            let source = receiver_of_readme(language);
+            assert!(source.lines().count() <= 20, "{language} is short");
+            let file = bus.directory().join(format!("receiver.{ending}"));
+            let source = source.replace("https://localhost:17890", server.base());
+            std::fs::write(&file, source).unwrap();
+            let mut command = Command::new(interpreter);
+            command
+                .arg(&file)
+                .env("SSL_CERT_FILE", bus.ca_path())
+                .env("NODE_EXTRA_CA_CERTS", bus.ca_path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true);
+            let receiver = Beside::start(command);
+            eventually("it has subscribed", async || {
+                let shown = server.client("demo").get("/subscription").await;
+                (shown.status == 200).then_some(())
+            })
+            .await;
+            for number in 1..=3 {
+                alice.publishes("widgets", [number]).await;
+                receiver.says(&format!("update https://a.example/{number}")).await;
+            }
+            eventually("what it received is acknowledged", async || {
+                let events = server.client("demo").subscription("demo").await["events"].clone();
+                (events["sent"] == 3 && events["queued"] == 0).then_some(())
+            })
+            .await;
+        }
+    });
+}
 
 /// The preface, settings, and one request for `/health`, as frames of HTTP/2.
 fn http2_request() -> Vec<u8> {

@@ -113,6 +113,32 @@ fn a_bad_line_is_named_and_nothing_from_it_on_is_published() {
 }
 
 #[test]
+fn a_wrong_command_line_is_told_apart_from_what_failed() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        for wrong in [
+            &["publish", "Widgets", "create", "https://a.example/1"][..],
+            &["publish", "widgets", "created", "https://a.example/1"],
+            &["publish", "widgets", "create", "http://a.example/1"],
+            &["publish", "widgets", "create", "https://a.example/1", "--data", "{"],
+            &["publish", "widgets", "create"],
+            &["publish", "widgets", "--data", "{}"],
+            &["listen", "Widgets"],
+            &["subscribe", "Widgets", "--pull"],
+            &["unsubscribe", "Widgets"],
+            &["call", "a.example/hook"],
+            &["journal", "--kind", "batches"],
+            &["replay", "--since", "yesterday"],
+            &["topics", "--url", "nonsense"],
+        ] {
+            let ended = bus.run(wrong).await;
+            assert_eq!(ended.code, Some(2), "{wrong:?}: {}{}", ended.stdout, ended.stderr);
+            assert!(ended.stdout.is_empty() && ended.stderr.len() > 10, "{wrong:?}");
+        }
+    });
+}
+
+#[test]
 fn what_goes_wrong_is_said_with_what_to_do_about_it() {
     run(async {
         let bus = Bus::new(&Store::sqlite());
