@@ -64,6 +64,21 @@ pub struct Subscription {
     /// Why the batch at the head of the queue waits to be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// Since when nothing is sent to it, and why, if it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// What a newer bus tells beyond that.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// That a subscription is paused.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Paused {
+    /// Milliseconds since the epoch.
+    pub since: u64,
+    /// For people.
+    pub reason: String,
     /// What a newer bus tells beyond that.
     #[serde(flatten)]
     pub more: Map<String, Value>,

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::bus::attempt::is_success;
-use crate::cli::monitoring::{LastError, Subscription, veil};
+use crate::cli::monitoring::{LastError, Paused, Subscription, veil};
 use crate::cli::words::{age_in_seconds, clean, counted};
 
 const CHECK: &str = "queues";
@@ -24,6 +24,10 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
         let about = veil(&subscription.subscriber);
         let waits_long = waited_s(subscription)
             .filter(|waited_s| *waited_s > OLD_S + subscription.timeout / 1000);
+        if let Some(pause) = &subscription.paused {
+            findings.push(paused(subscription, pause, now_s).about(about));
+            continue;
+        }
         match (&subscription.last_error, waits_long) {
             (Some(error), _) if error.status.is_some_and(is_success) => {
                 findings.push(misunderstood(error).about(about));
@@ -49,6 +53,14 @@ pub fn check(subscriptions: Option<&[Subscription]>, now_s: u64) -> Vec<Finding>
         findings.push(Finding::ok(CHECK, format!("{waiting}{oldest}")));
     }
     findings
+}
+
+fn paused(subscription: &Subscription, pause: &Paused, now_s: u64) -> Finding {
+    let waiting = counted(subscription.events.queued, "event waits", "events wait");
+    let since = age_in_seconds(now_s.saturating_sub(pause.since / 1000));
+    let found = format!("paused for {since}, {waiting}: {}", clean(&pause.reason));
+    let name = veil(&subscription.subscriber);
+    Finding::warning(CHECK, found, format!("`routemaster resume {name}` sends it what waits"))
 }
 
 fn stuck(subscription: &Subscription, error: Option<&LastError>, waited_s: u64) -> Finding {
@@ -125,6 +137,17 @@ mod tests {
             "events": {"sent": 0, "queued": 7, "oldest": oldest, "autodropped": autodropped},
         });
         serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn one_that_is_paused_is_told_with_why_and_how_it_ends() {
+        let mut held = subscription(500, Some(1_000), 0);
+        let pause = serde_json::json!({"since": 999_000_000, "by": "root", "reason": "because"});
+        held.paused = serde_json::from_value(pause).unwrap();
+        let findings = check(Some(&[held]), 1_000_000);
+        assert_eq!((findings.len(), findings[0].result), (1, Verdict::Warning));
+        assert_eq!(findings[0].found, "paused for 16 min, 7 events wait: because");
+        assert!(findings[0].advice.as_deref().unwrap().contains("routemaster resume shop"));
     }
 
     #[test]

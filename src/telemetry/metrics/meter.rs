@@ -9,11 +9,11 @@ use metrics::{counter, gauge};
 
 use super::labels;
 use super::names::{
-    CALLS_BYTES, CALLS_DEAD_LETTERS, CALLS_WAITING, EVENTS_ADDED, EVENTS_REMOVED, HEALTH,
-    JOBS_COUNT, MESSAGES_BYTES, MESSAGES_KEPT, QUEUE_BATCHES, QUEUE_EVENTS, QUEUE_STALENESS,
-    REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER, REDIS_HIGH_MARK, REDIS_LOW_MARK,
-    REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD, SQLITE_BYTES_USED, SQLITE_HIGH_MARK,
-    SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
+    CALLS_BYTES, CALLS_DEAD_LETTERS, CALLS_WAITING, EVENTS_ADDED, EVENTS_DEAD_LETTERS,
+    EVENTS_REMOVED, HEALTH, JOBS_COUNT, MESSAGES_BYTES, MESSAGES_KEPT, PAUSED, QUEUE_BATCHES,
+    QUEUE_EVENTS, QUEUE_STALENESS, REDIS_BYTES_USED, REDIS_CPU_SYS, REDIS_CPU_USER,
+    REDIS_HIGH_MARK, REDIS_LOW_MARK, REDIS_MAX_MEM, SCALING_DUE, SCALING_THRESHOLD,
+    SQLITE_BYTES_USED, SQLITE_HIGH_MARK, SQLITE_LOW_MARK, SQLITE_MAX_BYTES,
 };
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
@@ -57,6 +57,7 @@ struct Queues {
     events: u64,
     oldest_ms: Option<u64>,
     health: u8,
+    paused: u32,
 }
 
 impl Meter {
@@ -112,6 +113,7 @@ impl Meter {
             job(queue, "waiting", counts.waiting);
             job(queue, "dead", counts.dead);
         }
+        gauge!(EVENTS_DEAD_LETTERS).set(self.store.dead_event_count().await? as f64);
         let messages = self.store.message_counts().await?;
         gauge!(MESSAGES_KEPT).set(messages.messages as f64);
         gauge!(MESSAGES_BYTES).set(messages.bytes as f64);
@@ -153,6 +155,7 @@ impl Meter {
             queue.events += status.queued;
             queue.oldest_ms = queue.oldest_ms.into_iter().chain(status.oldest_ms).min();
             queue.health = queue.health.min(health);
+            queue.paused += u32::from(status.pause.is_some());
         }
         let now_ms = self.clock.now_ms();
         let mut batches = 0;
@@ -164,6 +167,7 @@ impl Meter {
                 (QUEUE_EVENTS, queue.events as f64),
                 (QUEUE_STALENESS, waited_ms as f64 / 1000.0),
                 (HEALTH, f64::from(queue.health)),
+                (PAUSED, f64::from(queue.paused)),
             ] {
                 gauge!(name, "subscriber" => label.clone()).set(value);
             }

@@ -128,6 +128,10 @@ metrics! {
     QUEUE_STALENESS: Gauge = "routemaster.subscriber.queue.staleness" ["subscriber"];
     /// The subscriber's health, from 0, nothing gets through, to 100.
     HEALTH: Gauge = "routemaster.subscriber.health" ["subscriber"];
+    /// How many of the subscriptions are paused: 1 or 0, or more if several subscribers have one name.
+    PAUSED: Gauge = "routemaster.subscriber.paused" ["subscriber"];
+    /// Events that were skipped or refused for ever, and are kept.
+    EVENTS_DEAD_LETTERS: Gauge = "routemaster.events.dead_letters" [];
     /// In the queue main: batches that are due (status instant) or will be (status scheduled). In the queues calls
     /// and messages: those that are not over (status waiting), and those that were given up (status dead).
     JOBS_COUNT: Gauge = "routemaster.jobs.count" ["queue", "status"];
@@ -268,6 +272,24 @@ mod tests {
             assert!(!names.is_empty(), "{} uses no metric", file.display());
             let unknown: Vec<_> = names.into_iter().filter(|name| !prometheus_has(name)).collect();
             assert!(unknown.is_empty(), "{} uses {unknown:?}", file.display());
+        }
+    }
+
+    #[test]
+    fn every_alert_leads_to_a_chapter_of_the_runbook() {
+        let alerts = include_str!("../../../docs/grafana/alerts.yml");
+        let chapters: Vec<String> = include_str!("../../../docs/runbook.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("## "))
+            .map(|title| title.to_lowercase().replace(' ', "-"))
+            .collect();
+        let after = alerts.split("- alert: ").skip(1);
+        assert!(after.clone().count() > 10);
+        for alert in after {
+            let name = alert.lines().next().unwrap_or_default();
+            let link = alert.split_once("runbook: docs/runbook.md#").map(|(_, rest)| rest);
+            let chapter = link.and_then(|rest| rest.lines().next()).unwrap_or_default();
+            assert!(chapters.iter().any(|known| known == chapter), "{name}: `{chapter}`");
         }
     }
 }
