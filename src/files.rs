@@ -101,14 +101,34 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Makes a directory and a file in it if they are not there, for their owner's eyes only.
+/// Makes a directory and a file in it if they are not there, for their owner's eyes only. A file that is there, such as
+/// a backup that was copied back, is closed to all who are neither its owner nor of its group.
 pub fn create_private_file(directory: &Path, path: &Path) -> io::Result<()> {
     create_private_directory(directory)?;
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    close_to_others(&file)?;
+    drop(file);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn close_to_others(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut permissions = file.metadata()?.permissions();
+    if permissions.mode() & 0o007 == 0 {
+        return Ok(());
+    }
+    permissions.set_mode(permissions.mode() & 0o770);
+    match file.set_permissions(permissions) {
+        // It is another user's, who has to say.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        set => set,
+    }
 }
 
 /// Bytes that may still be written where a directory is.
@@ -131,6 +151,21 @@ pub fn is_readable_by_all(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_copied_back_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("routemaster.db");
+        for (mode, expected) in [(0o644, 0o640), (0o666, 0o660), (0o600, 0o600), (0o640, 0o640)] {
+            fs::write(&file, "kept").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            create_private_file(directory.path(), &file).unwrap();
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, expected);
+            assert_eq!(fs::read(&file).unwrap(), b"kept");
+        }
+    }
 
     #[test]
     fn deliveries_have_the_half_at_least_of_what_there_is() {
