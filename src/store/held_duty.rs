@@ -13,6 +13,8 @@ const TERM: Duration = Duration::from_secs(15);
 const MARGIN: Duration = Duration::from_secs(8);
 /// How often a duty of another process is asked for.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long giving one back may take: a stop waits for it.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub struct HeldDuty {
     store: Arc<dyn Store>,
@@ -48,12 +50,18 @@ impl HeldDuty {
         self.mine_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Lets another process take the duty at once.
+    /// Lets another process take the duty at once. A store that is away is not waited for: the duty ends by itself.
     pub async fn give_back(self) {
-        if self.mine_until.is_some()
-            && let Err(error) = self.store.take_duty(self.duty, Duration::ZERO).await
-        {
-            tracing::debug!(%error, duty = ?self.duty, "failed to give a duty back");
+        if self.mine_until.is_none() {
+            return;
+        }
+        let giving = self.store.take_duty(self.duty, Duration::ZERO);
+        match tokio::time::timeout(GIVE_BACK_TIMEOUT, giving).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, duty = ?self.duty, "failed to give a duty back");
+            }
+            Err(_) => tracing::debug!(duty = ?self.duty, "failed to give a duty back in time"),
         }
     }
 }

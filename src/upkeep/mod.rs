@@ -58,9 +58,16 @@ pub async fn run(
             _ = looks.tick() => {
                 if duty.is_mine().await {
                     retention.enforce(&stop).await;
-                    old_calls.forget().await;
-                    old_dead_events.forget().await;
-                    forget_kept(store.as_ref()).await;
+                    // With a store that is away each step takes its time: a stop waits for one, not for all.
+                    if !stop.is_cancelled() {
+                        old_calls.forget().await;
+                    }
+                    if !stop.is_cancelled() {
+                        old_dead_events.forget().await;
+                    }
+                    if stop.run_until_cancelled(forget_kept(store.as_ref())).await.is_none() {
+                        break;
+                    }
                     for autodrop in know_lanes(&mut autodrops, &store, budget, &stop).await {
                         tell(&news, &autodrop.look(Cause::Look).await);
                     }

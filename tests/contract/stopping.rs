@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::{Answer, Bus, Client, Process, Signal, event, eventually, raw, soon, within};
+use crate::support::{
+    Answer, Bus, Client, Process, Signal, Store, event, eventually, raw, run, soon, within,
+};
 
 /// Waits until the process takes no connection any more: it has noticed the signal.
 async fn stops_accepting(process: &Process) {
@@ -179,3 +181,19 @@ on_both_stores!(a_log_that_nobody_reads_holds_nothing_up, |store| async move {
     let status = within(Duration::from_secs(4), "SIGTERM ends it", child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
 });
+
+#[test]
+fn a_stop_waits_for_a_store_that_is_gone_once_and_not_for_each_chore() {
+    run(async {
+        let mut store = Store::redis();
+        let bus = Bus::new(&store);
+        let mut server = bus.serve().await;
+        server.client("demo").claims("widgets").await;
+        store.server().kill();
+        soon("it is noticed", server.stderr.line_with("failed to reach the store")).await;
+        server.signal(Signal::Term);
+        let (code, took) = server.exit().await;
+        assert_eq!(code, Some(0));
+        assert!(took < Duration::from_secs(10), "it took {took:?}");
+    });
+}
