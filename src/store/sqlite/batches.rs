@@ -7,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::dead_events::{Death, bury};
 use super::due::{Waiting, oldest_ms};
+use super::items::queued_item;
 use crate::bus::attempt::{Failure, is_refusal};
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::health::Health;
 use crate::bus::item::QueuedItem;
 use crate::bus::pause::PausedBy;
-use crate::bus::position::EventPosition;
 use crate::bus::signature::SigningSecrets;
 use crate::bus::subscription::options::{BatchFormat, DeliveryOptions};
 use crate::bus::subscription::{Target, Terms};
@@ -257,12 +257,6 @@ impl Queue {
         .execute(params![self.id, head, suspect_last, next_max])?;
         Ok(())
     }
-}
-
-/// An item as it is stored: one from before there were positions is taken for its time.
-pub fn queued_item(payload: &[u8], at_ms: u64, event: Option<u64>) -> QueuedItem {
-    let position = event.map_or_else(|| EventPosition::of_time(at_ms), EventPosition::new);
-    QueuedItem { position, item: payload.to_vec().into() }
 }
 
 /// Reads `secrets, format, refusals_max`, which start at this column.

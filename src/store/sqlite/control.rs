@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
-use super::batches::{self, queued_item};
+use super::batches;
 use super::dead_events::{Death, bury};
 use super::directory::failed_attempt_from_row;
 use super::due::{broken_off_ms, let_go, reschedule};
+use super::items::queued_item;
 use crate::bus::pause::PausedBy;
 use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;

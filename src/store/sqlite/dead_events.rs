@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use super::batches::queued_item;
-use super::publish::append;
+use super::items::{append, queued_item};
 use crate::bus::attempt::Failure;
 use crate::bus::item::replayed;
 use crate::bus::position::EventPosition;

@@ -2,7 +2,7 @@
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
 //! monitoring reads beside it ([`reader`]). Each part of the store has a file: [`queues`], whose work is
-//! done in [`publish`] and [`batches`] (when one is due, in [`due`]), [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
+//! done in [`publish`], [`items`] and [`batches`] (when one is due, in [`due`]), [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
 //! Chores are in [`housekeeping`].
 
 mod batches;
@@ -16,6 +16,7 @@ mod due;
 mod duties;
 mod housekeeping;
 mod imports;
+mod items;
 mod kept_events;
 mod message_texts;
 mod message_topics;

@@ -8,9 +8,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::from_ms;
-use super::due::{IN_HAND, Waiting, after_append};
+use super::items::{Tail, take_positions};
 use super::kept_events;
-use crate::bus::item::Item;
 use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
@@ -23,19 +22,6 @@ struct TopicState {
     received: u64,
     /// Of what it keeps of its events, if it does.
     keep_id: Option<i64>,
-}
-
-/// What [`publish`] changes of a queue.
-struct Tail {
-    next: i64,
-    head: i64,
-    timeout_ms: i64,
-    max: i64,
-    /// The subscriber, if it asks for its batches and nothing waited for it.
-    arrival: Option<ClientToken>,
-    /// A batch was given out: the worker, not the publisher, says when the queue is due.
-    in_hand: bool,
-    due_ms: Option<i64>,
 }
 
 /// Appends a group of publications, in order, to the queues of their topics' subscribers.
@@ -88,7 +74,7 @@ pub fn publish(
         for queue in &topic.queues {
             let tail = match tails.entry(*queue) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(load_tail(db, *queue)?),
+                Entry::Vacant(entry) => entry.insert(Tail::load(db, *queue)?),
             };
             tail.append(db, *queue, &publication.items, first, now_ms)?;
         }
@@ -158,16 +144,6 @@ fn load_topic(db: &Connection, name: &TopicName) -> rusqlite::Result<TopicState>
     Ok(TopicState { publisher, queues, received: 0, keep_id })
 }
 
-/// The first of so many positions that nothing else will have.
-fn take_positions(db: &Connection, count: u64, now_ms: u64) -> rusqlite::Result<EventPosition> {
-    let after: u64 = db
-        .prepare_cached(
-            "UPDATE event_positions SET last = max(last + 1, ?1) + ?2 - 1 RETURNING last + 1",
-        )?
-        .query_row(params![EventPosition::of_time(now_ms).number(), count], |row| row.get(0))?;
-    Ok(EventPosition::new(after - count))
-}
-
 /// Takes note of the key of a publication; or what became of the one that came before under the same key.
 fn keep_key(
     db: &Connection,
@@ -221,72 +197,4 @@ pub fn forget_keys(db: &Connection, now_ms: u64) -> rusqlite::Result<()> {
         .execute(params![client, excess])?;
     }
     Ok(())
-}
-
-/// Puts items at the end of a queue, after all that is there. Returns its subscriber, if it asks for its batches and
-/// nothing waited for it.
-pub fn append(
-    db: &Connection,
-    queue: i64,
-    items: &[Item],
-    now_ms: u64,
-) -> rusqlite::Result<Option<ClientToken>> {
-    let first = take_positions(db, items.len() as u64, now_ms)?;
-    let mut tail = load_tail(db, queue)?;
-    tail.append(db, queue, items, first, now_ms as i64)?;
-    tail.save(db, queue)?;
-    Ok(tail.arrival)
-}
-
-fn load_tail(db: &Connection, queue: i64) -> rusqlite::Result<Tail> {
-    db.prepare_cached(&format!(
-        "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms,
-             iif(callback = 'pull:' AND next = head, subscriber, NULL)
-         FROM queues WHERE id = ?1"
-    ))?
-    .query_row([queue], |row| {
-        let arrival: Option<String> = row.get(6)?;
-        Ok(Tail {
-            arrival: arrival.as_deref().map(ClientToken::from_stored),
-            next: row.get(0)?,
-            head: row.get(1)?,
-            timeout_ms: row.get(2)?,
-            max: row.get(3)?,
-            in_hand: row.get(4)?,
-            due_ms: row.get(5)?,
-        })
-    })
-}
-
-impl Tail {
-    /// Puts items at the end, of which the first has this position.
-    fn append(
-        &mut self,
-        db: &Connection,
-        queue: i64,
-        items: &[Item],
-        first: EventPosition,
-        now_ms: i64,
-    ) -> rusqlite::Result<()> {
-        let mut insert = db.prepare_cached(
-            "INSERT INTO items (position, at_ms, payload, event)
-             VALUES ((?1 << 40) + ?2, ?3, ?4, ?5)",
-        )?;
-        let was_empty = self.next == self.head;
-        for (index, item) in items.iter().enumerate() {
-            let event = first.plus(index as u64).number();
-            insert.execute(params![queue, self.next, now_ms, &item[..], event])?;
-            self.next += 1;
-        }
-        let (items, max, timeout_ms) = (self.next - self.head, self.max, self.timeout_ms);
-        let waiting = Waiting { items, max, timeout_ms };
-        self.due_ms = after_append(&waiting, was_empty, self.in_hand, self.due_ms, now_ms);
-        Ok(())
-    }
-
-    fn save(&self, db: &Connection, queue: i64) -> rusqlite::Result<()> {
-        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
-            .execute(params![queue, self.next, self.due_ms])?;
-        Ok(())
-    }
 }
