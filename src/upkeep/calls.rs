@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::portions::Portions;
 use crate::store::{CALLS_AT_ONCE, CallMemory, Lane, Store};
 
 /// How long a call that is done is kept, so that one which comes again is known (contract §9).
 const DONE_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How many portions are forgotten before something else has its turn.
-const PORTIONS_MAX: usize = 100;
 
 pub struct OldCalls {
     store: Arc<dyn Store>,
@@ -43,14 +42,10 @@ impl OldCalls {
 
     async fn forget_in(&self, lanes: usize) -> crate::store::StoreResult<()> {
         for lane in Lane::first(lanes) {
-            for _ in 0..PORTIONS_MAX {
-                let asked = Instant::now();
-                if self.store.forget_calls(lane, self.memory).await? < CALLS_AT_ONCE {
-                    break;
-                }
-                // Half of the time is for clients and workers.
-                tokio::time::sleep(asked.elapsed()).await;
-            }
+            let mut portions = Portions::begin();
+            while self.store.forget_calls(lane, self.memory).await? >= CALLS_AT_ONCE
+                && portions.another().await
+            {}
         }
         Ok(())
     }

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::portions::Portions;
 use crate::store::{DEAD_EVENTS_AT_ONCE, DeadBounds, ForgottenDead, Lane, Store, StoreResult};
 
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How many portions are forgotten before something else has its turn.
-const PORTIONS_MAX: usize = 100;
 
 pub struct OldDeadEvents {
     store: Arc<dyn Store>,
@@ -46,16 +45,14 @@ impl OldDeadEvents {
         let bounds = DeadBounds { max_bytes: self.bounds.max_bytes / lanes as u64, ..self.bounds };
         let mut all_for_room = 0;
         for lane in Lane::first(lanes) {
-            for _ in 0..PORTIONS_MAX {
-                let asked = Instant::now();
+            let mut portions = Portions::begin();
+            loop {
                 let ForgottenDead { old, for_room } =
                     self.store.forget_dead_events(lane, bounds).await?;
                 all_for_room += for_room;
-                if old.max(for_room) < DEAD_EVENTS_AT_ONCE as u64 {
+                if old.max(for_room) < DEAD_EVENTS_AT_ONCE as u64 || !portions.another().await {
                     break;
                 }
-                // Half of the time is for publishers and workers.
-                tokio::time::sleep(asked.elapsed()).await;
             }
         }
         Ok(all_for_room)

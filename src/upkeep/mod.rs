@@ -6,13 +6,14 @@ pub mod autodrop;
 mod calls;
 mod dead_events;
 pub mod messages;
+mod portions;
 mod retention;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::news::News;
@@ -21,13 +22,12 @@ use crate::store::{Budget, DeadBounds, Drops, Duty, HeldDuty, Store};
 use autodrop::{Autodrop, Cause};
 use calls::OldCalls;
 use dead_events::OldDeadEvents;
+use portions::Portions;
 use retention::Retention;
 
 /// How often the store is looked at. The contract asks for every 30 s: a fast publisher fills
 /// what autodrop keeps free in less.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How many portions of kept events are forgotten before something else has its turn.
-const KEPT_PORTIONS_MAX: usize = 100;
 /// The pause after a look that a refusal has caused.
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 
@@ -93,12 +93,11 @@ pub async fn run(
 
 /// Forgets what topics have kept beyond what they keep.
 async fn forget_kept(store: &dyn Store) {
-    for _ in 0..KEPT_PORTIONS_MAX {
-        let asked = Instant::now();
+    let mut portions = Portions::begin();
+    loop {
         match store.forget_kept().await {
-            // Half of the time is for publishers and workers.
-            Ok(true) => tokio::time::sleep(asked.elapsed()).await,
-            Ok(false) => break,
+            Ok(has_more) if has_more && portions.another().await => {}
+            Ok(_) => break,
             Err(error) => {
                 tracing::debug!(%error, "failed to forget kept events; trying again");
                 break;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::portions::Portions;
 use crate::store::{DROP_STEP, Drops, Lane, Store};
 use crate::telemetry::metrics::record;
 
@@ -14,8 +15,6 @@ use crate::telemetry::metrics::record;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How many times as long as a look takes there is none.
 const REST: u32 = 10;
-/// How many steps are done before something else has its turn.
-const STEPS_MAX: usize = 100;
 
 pub struct Retention {
     store: Arc<dyn Store>,
@@ -51,20 +50,15 @@ impl Retention {
     }
 
     async fn enforce_in(&mut self, lane: Lane, stop: &CancellationToken) {
-        for _ in 0..STEPS_MAX {
-            if stop.is_cancelled() {
-                break;
-            }
-            let asked = Instant::now();
+        let mut portions = Portions::begin();
+        while !stop.is_cancelled() {
             match self.store.drop_expired(lane).await {
                 Ok(drops) => {
                     record::expired(&drops);
                     self.dropped.add_all(&drops);
-                    if drops.total().items < DROP_STEP as u64 {
+                    if drops.total().items < DROP_STEP as u64 || !portions.another().await {
                         break;
                     }
-                    // Half of the time is for publishers and workers.
-                    tokio::time::sleep(asked.elapsed()).await;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "failed to drop expired events; trying again");
