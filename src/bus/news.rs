@@ -36,9 +36,9 @@ pub enum News {
     DestinationRecovered {
         destination: String,
     },
-    /// An event, a call or a message was given up.
+    /// A call or a message was given up.
     DeadLetter {
-        kind: DeadKind,
+        kind: CallKind,
         client: String,
     },
     /// The store ran out of room, and events were dropped.
@@ -48,22 +48,13 @@ pub enum News {
     },
 }
 
-/// What was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadKind {
-    Event,
-    Call(CallKind),
-}
-
-impl DeadKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Call(CallKind::Call | CallKind::Unread) => "call",
-            Self::Call(CallKind::Postback) => "postback",
-            Self::Call(CallKind::Message) => "message",
-        }
+/// What was given up, for people: what nobody can read is a call to them.
+fn dead(kind: CallKind) -> &'static str {
+    match kind {
+        CallKind::Unread => CallKind::Call,
+        kind => kind,
     }
+    .as_str()
 }
 
 impl News {
@@ -102,7 +93,7 @@ impl News {
                 ("calls", json!({ "news": what, "destination": about }))
             }
             Self::DeadLetter { kind, .. } => {
-                ("dead_letters", json!({ "news": what, "kind": kind.as_str(), "client": about }))
+                ("dead_letters", json!({ "news": what, "kind": dead(*kind), "client": about }))
             }
             Self::Autodrop { events, subscribers } => {
                 ("topics", json!({ "news": what, "events": events, "subscribers": subscribers }))

@@ -6,15 +6,22 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::bus::signature::SigningSecrets;
 
-/// Signs a request that is sent now, if there is something to sign it with. What its sender has set of these
-/// headers is replaced: nobody else signs for it.
-pub fn sign(headers: &mut HeaderMap, secrets: &SigningSecrets, id: &str, body: &[u8]) {
+/// Names what is sent now, as Standard Webhooks does, and signs it if there is something to sign it with.
+pub fn name_and_sign(headers: &mut HeaderMap, secrets: &SigningSecrets, id: &str, body: &[u8]) {
+    let Ok(name) = HeaderValue::from_str(id) else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let Some(signature) = secrets.signature(id, now, body) else { return };
-    let signed = HeaderValue::from_str(id).ok().zip(HeaderValue::from_str(&signature).ok());
-    if let Some((id, signature)) = signed {
-        headers.insert("webhook-id", id);
-        headers.insert("webhook-timestamp", now.into());
+    headers.insert("webhook-id", name);
+    headers.insert("webhook-timestamp", now.into());
+    let signature = secrets.signature(id, now, body);
+    if let Some(Ok(signature)) = signature.map(HeaderValue::try_from) {
         headers.insert("webhook-signature", signature);
+    }
+}
+
+/// Does so only if there is something to sign it with. What its sender has set of these headers is replaced then:
+/// nobody else signs for it.
+pub fn sign(headers: &mut HeaderMap, secrets: &SigningSecrets, id: &str, body: &[u8]) {
+    if !secrets.is_empty() {
+        name_and_sign(headers, secrets, id, body);
     }
 }

@@ -9,7 +9,7 @@ use super::courier::{Answer, CallCourier, CallError};
 use super::verdict::{FailedAttempt, Rules};
 use crate::bus::attempt::Failure;
 use crate::bus::call::{Order, Persistence};
-use crate::bus::news::{DeadKind, News};
+use crate::bus::news::News;
 use crate::commit::NewsDesk;
 use crate::config::Settings;
 use crate::store::{CallOutcome, CallSettlement, LeasedCall};
@@ -153,10 +153,7 @@ impl CallMaker {
         }
         self.news.tell(News::DestinationFailing { destination: destination.clone(), status });
         if judged.outcome == CallOutcome::Dead {
-            self.news.tell(News::DeadLetter {
-                kind: DeadKind::Call(leased.kind),
-                client: client.label(),
-            });
+            self.news.tell(News::DeadLetter { kind: leased.kind, client: client.label() });
         }
         let Some(untold) = self.failures.failed(destination, &judged.reason, now) else { return };
         let retry_in_ms = judged.outcome.retry_in().map(|retry_in| retry_in.as_millis() as u64);
