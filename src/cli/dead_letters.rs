@@ -118,8 +118,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         ];
         format!("/dead_letters?{}", pages::query(own, more))
     };
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let (rows, has_more) = pages::rows::<Row>(&bus, limit, PAGE, path).await?;
+    let (rows, has_more) = pages::rows::<Row>(&bus, args.limit, PAGE, path).await?;
     if args.json {
         return print_json(&rows);
     }

@@ -103,8 +103,7 @@ pub async fn run(args: JournalArgs) -> anyhow::Result<()> {
     if args.follow {
         return follow(&bus, args).await;
     }
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let (rows, has_more) = rows(&bus, &args, args.since, limit).await?;
+    let (rows, has_more) = rows(&bus, &args, args.since, args.limit).await?;
     if args.json {
         return print_json(&rows);
     }
@@ -124,7 +123,7 @@ async fn follow(bus: &Bus, args: JournalArgs) -> anyhow::Result<()> {
     let started = args.since.unwrap_or_else(|| Clock::system().now_ms());
     let (mut since, mut shown) = (started, Vec::<(u64, String, u32)>::new());
     loop {
-        let (mut rows, _) = rows(bus, &args, Some(since), usize::MAX).await?;
+        let (mut rows, _) = rows(bus, &args, Some(since), 0).await?;
         rows.reverse();
         rows.retain(|row| !shown.contains(&row.name()));
         if args.json {

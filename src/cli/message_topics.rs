@@ -96,7 +96,7 @@ pub async fn run(args: MessageTopicsArgs) -> anyhow::Result<()> {
 /// If the bus cannot be asked, or refuses.
 pub async fn all(bus: &Bus, path: &str) -> anyhow::Result<Vec<Value>> {
     let path = |more: &pages::More| format!("{path}?{}", pages::query([], more));
-    Ok(pages::rows(bus, usize::MAX, PAGE, path).await?.0)
+    Ok(pages::rows(bus, 0, PAGE, path).await?.0)
 }
 
 /// Prints what was made: its id, or all that was answered.

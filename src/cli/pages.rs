@@ -31,7 +31,7 @@ enum Place {
 /// Parameters by name.
 pub type More = [(&'static str, String)];
 
-/// The first `limit` rows of a list, `page_size` at once, and whether there are more. `path` is asked for with these
+/// The first `limit` rows of a list, or all if it is 0, `page_size` at once, and whether there are more. `path` is asked for with these
 /// parameters beside its own.
 ///
 /// # Errors
@@ -42,6 +42,7 @@ pub async fn rows<T: DeserializeOwned>(
     page_size: usize,
     path: impl Fn(&More) -> String,
 ) -> anyhow::Result<(Vec<T>, bool)> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
         let mut more = vec![("limit", (limit - rows.len()).min(page_size).to_string())];

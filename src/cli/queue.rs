@@ -65,8 +65,7 @@ pub async fn run(args: QueueArgs) -> anyhow::Result<()> {
         let first = args.after.filter(|_| !has_after).map(|after| after.to_string());
         subscriber.path(&format!("/queue?{}", pages::query([("after", first)], more)))
     };
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let (rows, has_more) = pages::rows::<Row>(&bus, limit, PAGE, path).await?;
+    let (rows, has_more) = pages::rows::<Row>(&bus, args.limit, PAGE, path).await?;
     if args.json {
         return print_json(&rows);
     }

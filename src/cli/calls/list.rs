@@ -62,9 +62,8 @@ pub struct Row {
 /// If the bus cannot be asked, or refuses.
 pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Operator)?;
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let path = |more: &pages::More| format!("/calls?{}", args.filter.query(more));
-    let (rows, has_more) = pages::rows::<Row>(&bus, limit, PAGE, path).await?;
+    let (rows, has_more) = pages::rows::<Row>(&bus, args.limit, PAGE, path).await?;
     if args.json {
         return print_json(&rows);
     }

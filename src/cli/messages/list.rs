@@ -106,9 +106,8 @@ Examples:
 /// If the bus cannot be asked, or refuses.
 pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Operator)?;
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let path = |more: &pages::More| format!("/api/messages?{}", args.filter.query(more));
-    let (messages, has_more) = pages::rows::<Value>(&bus, limit, PAGE, path).await?;
+    let (messages, has_more) = pages::rows::<Value>(&bus, args.limit, PAGE, path).await?;
     if args.json {
         return print_json(&messages);
     }
