@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Bus, Client, ORDERS, Process, ROOT, event, eventually};
+use crate::support::{Answer, Bus, Client, ORDERS, Process, ROOT, event, eventually, now_ms};
 
 /// Runs a command that must succeed; what it prints.
 async fn output(bus: &Bus, server: &Process, arguments: &[&str]) -> String {
     let ended = bus.run(&[arguments, &["--url", server.base()]].concat()).await;
     assert_eq!(ended.code, Some(0), "{arguments:?}: {}{}", ended.stdout, ended.stderr);
     ended.stdout
-}
-
-fn now_ms() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
 }
 
 async fn detail(client: &Client, subscriber: &str) -> Value {

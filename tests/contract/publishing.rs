@@ -1,10 +1,8 @@
 //! Publishing (§2): what is accepted, and what that means.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::{Value, json};
 
-use crate::support::{Bus, Client, event, eventually, numbered};
+use crate::support::{Bus, Client, event, eventually, now_ms, numbered};
 
 /// A web process without a worker, so that queues keep what they get, and a subscriber of
 /// `widgets`.
@@ -116,7 +114,6 @@ on_both_stores!(what_is_allowed_at_the_limits_is_accepted, |store| async move {
 on_both_stores!(an_event_without_a_timestamp_gets_the_time_of_reception, |store| async move {
     web_with_subscriber!(store => bus, web, receiver);
     let demo = web.client("demo");
-    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let before = now_ms();
     demo.publishes("widgets", [1]).await;
     let after = now_ms();

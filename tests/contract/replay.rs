@@ -2,13 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bus, Client, Process, ROOT, eventually, numbered};
+use crate::support::{Bus, Client, Process, ROOT, eventually, now_ms, numbered};
 
 const PLENTY: &str = r#"{"ms": 3600000, "bytes": 10000000}"#;
-
-fn now_ms() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
-}
 
 async fn keeps(client: &Client, topic: &str) {
     client.put(&format!("/topics/{topic}/keep"), PLENTY).await.expect(204);

@@ -40,7 +40,7 @@ pub use receiver::{Answer, Attempt, Receiver, first_seen};
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;
 pub use redis_server::{RedisServer, free_port};
-pub use run::{Store, eventually, run, soon, within};
+pub use run::{Store, eventually, now_ms, run, soon, within};
 
 /// Makes a test on SQLite and the same one on Redis: `name::sqlite` and `name::redis`.
 macro_rules! on_both_stores {

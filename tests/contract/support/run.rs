@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::redis_server::RedisServer;
 
+/// Now, in milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
+}
+
 /// How long a whole test may take. What takes longer hangs.
 const TEST_LIMIT: Duration = Duration::from_secs(90);
 /// How long something that happens "soon" may take on a busy machine.
