@@ -219,8 +219,7 @@ pub async fn retry(
     uri: Uri,
 ) -> Result<StatusCode, CallRefusal> {
     let actor = actor?;
-    let position: EventPosition = id.parse().map_err(|_| CallRefusal::not_found())?;
-    let subscriber = subscriber(&api, &uri, &actor.caller)?;
+    let (subscriber, position) = named(&api, &actor.caller, &id, &uri)?;
     if !api.store.retry_dead_event(&subscriber, position).await? {
         return Err(CallRefusal::not_found());
     }
@@ -255,8 +254,7 @@ pub async fn delete(
     uri: Uri,
 ) -> Result<StatusCode, CallRefusal> {
     let actor = actor?;
-    let position: EventPosition = id.parse().map_err(|_| CallRefusal::not_found())?;
-    let subscriber = subscriber(&api, &uri, &actor.caller)?;
+    let (subscriber, position) = named(&api, &actor.caller, &id, &uri)?;
     if !api.store.delete_dead_event(&subscriber, position).await? {
         return Err(CallRefusal::not_found());
     }
@@ -264,7 +262,14 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn subscriber(api: &Api, uri: &Uri, caller: &Caller) -> Result<ClientToken, CallRefusal> {
+/// Whose event a path and its query name, and where it stood.
+fn named(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    uri: &Uri,
+) -> Result<(ClientToken, EventPosition), CallRefusal> {
+    let position = id.parse().map_err(|_| CallRefusal::not_found())?;
     let missing = || CallRefusal::bad_request("say whose it is with `?client=`");
-    named_client(api, uri, caller)?.ok_or_else(missing)
+    Ok((named_client(api, uri, caller)?.ok_or_else(missing)?, position))
 }

@@ -12,7 +12,8 @@ use crate::http::refusal::Refusal;
 /// What a process with the API answers to.
 pub fn router(api: Shared) -> Router {
     let bus = refusing(bus::routes().merge(journal::routes()).into());
-    let all = bus.merge(calls::router()).merge(postbacks::router()).merge(messages::router());
+    let calls = calls::refusing(calls::routes().merge(dead_letters::routes()));
+    let all = bus.merge(calls).merge(postbacks::router()).merge(messages::router());
     all.with_state(api)
 }
 

@@ -34,6 +34,11 @@ impl EventPosition {
         Self::new(ms.saturating_mul(1000))
     }
 
+    /// What stands before all that is stored at a time, in milliseconds since the epoch, or later.
+    pub fn before_time(ms: u64) -> Self {
+        Self(Self::of_time(ms).0.saturating_sub(1))
+    }
+
     pub fn number(self) -> u64 {
         self.0
     }

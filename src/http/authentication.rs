@@ -51,6 +51,15 @@ impl Caller {
         }
     }
 
+    /// Whose a thing must be that the caller changes: its own, `None` for root, who may change all.
+    pub fn owner(&self) -> Result<Option<&ClientToken>, Refusal> {
+        match self {
+            Self::Client(token) => Ok(Some(token)),
+            Self::Root => Ok(None),
+            Self::Monitor => Err(Refusal::Forbidden(MONITOR_ONLY)),
+        }
+    }
+
     pub fn require_root(&self) -> Result<(), Refusal> {
         match self {
             Self::Root => Ok(()),

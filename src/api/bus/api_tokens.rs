@@ -13,7 +13,7 @@ use crate::bus::json::parse_object;
 use crate::bus::pause::PausedBy;
 use crate::bus::token::{ApiToken, ClientToken, PSEUDO_CLIENTS, ServiceName};
 use crate::http::audit::Actor;
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, Tokens};
 use crate::http::body::Body;
 use crate::http::query;
 use crate::http::refusal::Refusal;
@@ -126,11 +126,16 @@ pub async fn create(
     let token = ApiToken::new(name.as_str().to_owned(), token);
     api.store.add_api_token(&token).await?;
     actor.did("made a token", &token.name);
-    if let Err(error) = api.authentication.tokens.refresh().await {
+    let_in(&api.authentication.tokens).await;
+    Ok((StatusCode::CREATED, Json(TokenRow::from(token))).into_response())
+}
+
+/// Lets a new token in at once.
+async fn let_in(tokens: &Tokens) {
+    if let Err(error) = tokens.refresh().await {
         // It is valid all the same, and must not be lost; it is looked up when it is first used.
         tracing::debug!(%error, "failed to refresh the tokens");
     }
-    Ok((StatusCode::CREATED, Json(TokenRow::from(token))).into_response())
 }
 
 /// Revoke a token.
@@ -260,9 +265,6 @@ pub async fn rotate(
             api.store.delete_api_token(&over.token).await?;
         }
     }
-    if let Err(error) = tokens.refresh().await {
-        // It is valid all the same, and must not be lost; it is looked up when it is first used.
-        tracing::debug!(%error, "failed to refresh the tokens");
-    }
+    let_in(tokens).await;
     Ok((StatusCode::CREATED, Json(TokenRow::from(new))).into_response())
 }

@@ -17,10 +17,10 @@ use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{Keep, TopicName};
 use crate::http::audit::Actor;
-use crate::http::authentication::{Caller, MONITOR_ONLY};
+use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
-use crate::store::{Caught, KEPT_AT_ONCE, KeepSet};
+use crate::store::{KEPT_AT_ONCE, KeepSet};
 
 /// How many events one request replays at most.
 const REPLAY_MAX: u64 = 1_000_000;
@@ -60,11 +60,7 @@ pub async fn set(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let topic = api.topic_name(&name)?;
-    let owner = match &actor.caller {
-        Caller::Client(client) => Some(client),
-        Caller::Root => None,
-        Caller::Monitor => return Err(Refusal::Forbidden(MONITOR_ONLY)),
-    };
+    let owner = actor.caller.owner()?;
     let KeepBody { ms, bytes } = parse_object(&body.bytes)?;
     let keep = Keep::new(ms, bytes).map_err(Refusal::bad_request)?;
     match api.store.keep(&topic, keep, owner, api.settings.kept_room()).await? {
@@ -152,7 +148,8 @@ async fn replay_all(
     since_ms: u64,
     until_ms: u64,
 ) -> Result<u64, Refusal> {
-    let (mut after, until) = (behind(since_ms), EventPosition::of_time(until_ms));
+    let (mut after, until) =
+        (EventPosition::before_time(since_ms), EventPosition::of_time(until_ms));
     let mut count = 0;
     while count < REPLAY_MAX && !topics.is_empty() {
         let kept = api.store.kept_events(topics, after).await?;
@@ -170,29 +167,4 @@ async fn replay_all(
         after = last;
     }
     Ok(count)
-}
-
-/// The position behind which what was stored at a time or later stands.
-fn behind(ms: u64) -> EventPosition {
-    EventPosition::new(EventPosition::of_time(ms).number().saturating_sub(1))
-}
-
-/// Fills the queue of a subscription that begins in the past, and subscribes it to its topics without a seam.
-///
-/// # Errors
-/// If the store cannot do it.
-pub async fn begin_in_the_past(
-    api: &Api,
-    subscriber: &ClientToken,
-    topics: &[TopicName],
-    since_ms: u64,
-) -> Result<(), Refusal> {
-    let mut after = behind(since_ms);
-    loop {
-        match api.store.subscribe_from(subscriber, topics, after).await? {
-            Caught::UpTo(position) => after = position,
-            Caught::Up => return Ok(()),
-            Caught::Gone => return Err(no_subscriber()),
-        }
-    }
 }

@@ -112,14 +112,12 @@ pub struct PullParams {
     ack: Option<String>,
 }
 
-/// What a query asks for.
+/// What a query asks for beside acknowledging a batch.
 fn asked(uri: &Uri) -> Result<PullRequest, Refusal> {
     let max = query::number(uri, "max", 1..=u64::from(BATCH_MAX))?.unwrap_or(BATCH_MAX.into());
     let lease = query::number(uri, "lease", LEASE_MIN..=LEASE_MAX)?.unwrap_or(LEASE);
-    let acknowledge = query::text(uri, "ack");
-    let acknowledge = acknowledge.map(|id| BatchId::parse(&id).ok_or(Refusal::Gone(STALE)));
     Ok(PullRequest {
-        acknowledge: acknowledge.transpose()?,
+        acknowledge: None,
         max: u32::try_from(max).unwrap_or(BATCH_MAX),
         lease: Duration::from_millis(lease),
     })
@@ -129,7 +127,9 @@ async fn next(api: &Api, caller: &Caller, uri: &Uri) -> Result<Response, Refusal
     let subscriber = caller.client()?;
     let wait = query::number(uri, "wait", 0..=WAIT_MAX)?.unwrap_or(0);
     let until = Instant::now() + Duration::from_millis(wait);
-    let mut puller = Puller::new(api, subscriber, asked(uri)?);
+    let request = asked(uri)?;
+    let acknowledge = query::text(uri, "ack").map(|id| given_out(&id)).transpose()?;
+    let mut puller = Puller::new(api, subscriber, PullRequest { acknowledge, ..request });
     loop {
         let came = puller.arrival.next();
         match puller.pull(api).await? {
@@ -154,6 +154,18 @@ async fn next(api: &Api, caller: &Caller, uri: &Uri) -> Result<Response, Refusal
 
 const STALE: &str =
     "this is not the batch that was given out, or not any more: ask for the next one";
+
+/// The batch that a request names.
+fn given_out(id: &str) -> Result<BatchId, Refusal> {
+    BatchId::parse(id).ok_or(Refusal::Gone(STALE))
+}
+
+fn finished(batch: PulledBatch) -> Result<StatusCode, Refusal> {
+    match batch {
+        PulledBatch::Done { .. } => Ok(StatusCode::NO_CONTENT),
+        PulledBatch::Stale => Err(Refusal::Gone(STALE)),
+    }
+}
 
 fn refusal(pulled: Pulled) -> Refusal {
     match pulled {
@@ -211,11 +223,7 @@ pub async fn acknowledge(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let subscriber = caller.client()?;
-    let id = BatchId::parse(&id).ok_or(Refusal::Gone(STALE))?;
-    match api.store.acknowledge_pulled(subscriber, &id).await? {
-        PulledBatch::Done { .. } => Ok(StatusCode::NO_CONTENT),
-        PulledBatch::Stale => Err(Refusal::Gone(STALE)),
-    }
+    finished(api.store.acknowledge_pulled(subscriber, &given_out(&id)?).await?)
 }
 
 /// Give a batch back: it is due again at once.
@@ -238,11 +246,7 @@ pub async fn release(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let subscriber = caller.client()?;
-    let id = BatchId::parse(&id).ok_or(Refusal::Gone(STALE))?;
-    match api.store.release_pulled(subscriber, &id).await? {
-        PulledBatch::Done { .. } => Ok(StatusCode::NO_CONTENT),
-        PulledBatch::Stale => Err(Refusal::Gone(STALE)),
-    }
+    finished(api.store.release_pulled(subscriber, &given_out(&id)?).await?)
 }
 
 /// Receive batches over one held connection.
@@ -287,17 +291,12 @@ pub async fn stream(
         Some("last-event-id") => headers.get("last-event-id").and_then(|id| id.to_str().ok()),
         Some(_) => return Err(Refusal::bad_request("`ack` must be last-event-id")),
     };
-    let max = query::number(&uri, "max", 1..=u64::from(BATCH_MAX))?.unwrap_or(BATCH_MAX.into());
-    let lease = query::number(&uri, "lease", LEASE_MIN..=LEASE_MAX)?.unwrap_or(LEASE);
+    let acknowledge = last_event.and_then(BatchId::parse);
+    let request = PullRequest { acknowledge, ..asked(&uri)? };
     let status = api.store.subscription(subscriber).await?;
     if !status.is_some_and(|status| status.subscription.terms.target.is_pull()) {
         return Err(refusal(Pulled::NoPullQueue));
     }
-    let request = PullRequest {
-        acknowledge: last_event.and_then(BatchId::parse),
-        max: u32::try_from(max).unwrap_or(BATCH_MAX),
-        lease: Duration::from_millis(lease),
-    };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let form = match accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         true => Form::EventStream,

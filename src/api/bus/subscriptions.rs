@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
-use super::keep::begin_in_the_past;
 use super::subscription_view::SubscriptionRow;
 use super::topics::{TOO_MANY, unknown_topic};
 use crate::api::openapi::schemas;
 use crate::api::openapi::tags::{MONITORING, SUBSCRIBING};
 use crate::api::state::{Api, Shared};
+use crate::bus::position::EventPosition;
 use crate::bus::subscription::{SubscriptionRequest, Target};
 use crate::bus::token::{ClientToken, NEWS_CLIENT};
 use crate::bus::topic::{NEWS_TOPIC, TopicName};
@@ -19,7 +19,7 @@ use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
-use crate::store::{Publication, Subscribed};
+use crate::store::{Caught, Publication, Subscribed};
 
 /// Subscribe to topics.
 ///
@@ -127,7 +127,14 @@ async fn subscribe_from(
         refused => return Err(refusal(refused)),
     }
     let topics: Vec<_> = request.topics.iter().cloned().collect();
-    begin_in_the_past(api, subscriber, &topics, since_ms).await?;
+    let mut after = EventPosition::before_time(since_ms);
+    loop {
+        match api.store.subscribe_from(subscriber, &topics, after).await? {
+            Caught::UpTo(position) => after = position,
+            Caught::Up => break,
+            Caught::Gone => return Err(no_subscriber()),
+        }
+    }
     actor.did("subscribed", format_args!("{} topics from {since_ms} on", topics.len()));
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use crate::bus::json::parse_object;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::{NEWS_TOPIC, TopicName};
 use crate::http::audit::Actor;
-use crate::http::authentication::{Caller, MONITOR_ONLY};
+use crate::http::authentication::Caller;
 use crate::http::body::Body;
 use crate::http::refusal::Refusal;
 use crate::store::TopicDeleted;
@@ -44,12 +44,7 @@ pub async fn delete(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let topic = api.topic_name(&name)?;
-    let owner = match &actor.caller {
-        Caller::Client(token) => Some(token),
-        Caller::Root => None,
-        Caller::Monitor => return Err(Refusal::Forbidden(MONITOR_ONLY)),
-    };
-    match api.store.delete_topic(&topic, owner).await? {
+    match api.store.delete_topic(&topic, actor.caller.owner()?).await? {
         TopicDeleted::Done => {
             actor.did("deleted a topic", &topic);
             Ok(StatusCode::NO_CONTENT)

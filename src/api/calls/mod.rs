@@ -15,7 +15,6 @@ use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dead_letters;
 use super::state::Shared;
 pub use accept::{check_url, made_id};
 pub use filter::FilterParams;
@@ -33,21 +32,17 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(one::retry))
 }
 
-/// All routes about calls and dead letters, with the shape that their errors have.
-pub fn router() -> Router<Shared> {
-    shaped(routes().merge(dead_letters::routes()))
-}
-
 /// The routes that the original's clients use.
 pub fn accepting_router() -> Router<Shared> {
-    shaped(
+    refusing(
         OpenApiRouter::default()
             .routes(routes!(accept::as_the_original))
             .routes(routes!(accept::accept)),
     )
 }
 
-fn shaped(routes: OpenApiRouter<Shared>) -> Router<Shared> {
+/// Routes whose errors have the shape that those of calls have.
+pub fn refusing(routes: OpenApiRouter<Shared>) -> Router<Shared> {
     Router::from(routes).method_not_allowed_fallback(async || {
         CallRefusal::status(
             StatusCode::METHOD_NOT_ALLOWED,
