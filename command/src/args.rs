@@ -25,6 +25,7 @@ use routemaster::cli::subscribe::SubscribeArgs;
 use routemaster::cli::subscriptions::SubscriptionsArgs;
 use routemaster::cli::token::TokenArgs;
 use routemaster::cli::topics::TopicsArgs;
+use routemaster::cli::trace::TraceArgs;
 use routemaster::cli::unsubscribe::UnsubscribeArgs;
 use routemaster::config::{
     Role, SETTINGS, SettingError, Settings, Sources, Survey, environment, unknown_names,
@@ -85,6 +86,8 @@ pub enum Chore {
     Subscriptions(SubscriptionsArgs),
     /// Look at what waits for a subscriber
     Queue(QueueArgs),
+    /// Tell what became of one event
+    Trace(TraceArgs),
     /// Hold a queue: nothing is sent, everything is kept
     Pause(PauseArgs),
     /// End a pause

@@ -94,6 +94,7 @@ async fn run_chore(chore: Chore) -> anyhow::Result<()> {
         Chore::MessagePublishers(args) => cli::message_publishers::run(args).await,
         Chore::DeadLetters(args) => cli::dead_letters::run(args).await,
         Chore::Queue(args) => cli::queue::run(args).await,
+        Chore::Trace(args) => cli::trace::run(args).await,
         Chore::Pause(args) => cli::control::pause(args).await,
         Chore::Resume(args) => cli::control::resume(args).await,
         Chore::Retry(args) => cli::control::retry(args).await,

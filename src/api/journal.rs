@@ -226,5 +226,6 @@ fn read(api: &Api, uri: &Uri, caller: &Caller) -> Result<JournalQuery, Refusal> 
         text: query::text(uri, "text").filter(|text| !text.is_empty()),
         since_ms: time("since")?,
         until_ms: time("until")?,
+        event: None,
     })
 }

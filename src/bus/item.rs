@@ -50,6 +50,13 @@ impl<'a> ItemParts<'a> {
         parts
     }
 
+    /// The topic of the event, which stands at the beginning of all that is stored.
+    pub fn topic(&self) -> Option<&'a str> {
+        let name = self.json.strip_prefix(b"{\"topic\":\"")?;
+        let end = name.iter().position(|byte| *byte == b'"')?;
+        std::str::from_utf8(&name[..end]).ok()
+    }
+
     pub fn to_item(self) -> Item {
         let mut item = Vec::with_capacity(self.json.len() + 80);
         if let Some(trace) = self.trace {
@@ -99,6 +106,8 @@ mod tests {
         }
         assert_eq!(ItemParts::of(br#"xnewer;{"a":1}"#).json, br#"{"a":1}"#);
         assert_eq!(ItemParts::of(b"damaged").json, b"damaged");
+        assert_eq!(ItemParts::of(br#"r17;{"topic":"widgets","a":1}"#).topic(), Some("widgets"));
+        assert_eq!(ItemParts::of(br#"{"topic"}"#).topic(), None);
     }
 
     #[test]

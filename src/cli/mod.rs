@@ -37,6 +37,7 @@ pub mod subscriptions;
 pub mod table;
 pub mod token;
 pub mod topics;
+pub mod trace;
 pub mod trouble;
 pub mod unsubscribe;
 pub mod words;

@@ -126,7 +126,9 @@ async fn publish_one(
     if !answer.status.is_success() {
         return Err(refusal(&bus, &answer, Some(topic.as_str())));
     }
-    report(&format!("published {kind} {url} to `{topic}`"))?;
+    let position = answer.headers.get("routemaster-event").and_then(|value| value.to_str().ok());
+    let named = position.map(|position| format!(" as event {position}")).unwrap_or_default();
+    report(&format!("published {kind} {url} to `{topic}`{named}"))?;
     Ok(())
 }
 

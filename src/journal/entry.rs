@@ -4,6 +4,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::CarriedEvents;
 use crate::bus::hex::hex;
 use crate::bus::token::ClientToken;
 
@@ -35,7 +36,7 @@ impl EntryKind {
 }
 
 /// Whose an entry is: a hash of a token, so that the journal holds none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner(String);
 
 impl Owner {
@@ -85,4 +86,16 @@ pub struct Entry {
     pub answer: String,
     /// When the next attempt is made, in milliseconds since the epoch, if there is one.
     pub next_ms: Option<u64>,
+    /// Of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<CarriedEvents>,
+}
+
+impl Entry {
+    /// What it takes in memory, about, in bytes.
+    pub fn size(&self) -> usize {
+        let texts = [&self.id, &self.client, &self.target, &self.title, &self.error, &self.answer];
+        let events = self.events.as_ref().map_or(0, |events| events.list.len());
+        size_of::<Self>() + texts.map(String::len).iter().sum::<usize>() + events
+    }
 }

@@ -4,6 +4,7 @@
 //! beside the road, by a [`Recorder`] that nobody waits for. What it holds of secrets is nothing: a token is
 //! known by its [`Owner`], which is a hash.
 
+mod carried;
 mod entry;
 mod query;
 mod recorder;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use carried::CarriedEvents;
 pub use entry::{Entry, EntryKind, Owner};
 pub use query::{JournalPage, JournalQuery};
 pub use recorder::{JournalMode, Recorder};

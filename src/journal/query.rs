@@ -1,6 +1,7 @@
 //! Which entries somebody looks for.
 
 use super::entry::{Entry, EntryKind, Owner};
+use crate::bus::position::EventPosition;
 
 /// What is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +19,8 @@ pub struct JournalQuery {
     pub since_ms: Option<u64>,
     /// Before then.
     pub until_ms: Option<u64>,
+    /// Batches among whose events this one may be: see [`CarriedEvents`](super::CarriedEvents).
+    pub event: Option<EventPosition>,
 }
 
 /// Entries that match.
@@ -47,6 +50,9 @@ impl JournalQuery {
             && self.failed.is_none_or(|failed| failed == entry.failed)
             && self.since_ms.is_none_or(|since| entry.at_ms >= since)
             && self.until_ms.is_none_or(|until| entry.at_ms < until)
+            && self.event.is_none_or(|event| {
+                entry.events.as_ref().is_some_and(|events| events.may_have(event))
+            })
             && text.as_ref().is_none_or(has)
     }
 }

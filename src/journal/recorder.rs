@@ -2,7 +2,7 @@
 //! take is counted and left out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,6 +13,8 @@ use super::{Entry, Journal, JournalBounds};
 
 /// How many entries wait at most.
 const WAITING_MAX: usize = 8_192;
+/// And how many bytes of them, about.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How many are written at once, and how long they wait for company: a crash costs no more.
 const GROUP_MAX: usize = 500;
 const GROUP_TIME: Duration = Duration::from_millis(250);
@@ -34,6 +36,7 @@ pub enum JournalMode {
 pub struct Recorder {
     mode: JournalMode,
     waiting: mpsc::Sender<Entry>,
+    waiting_bytes: Arc<AtomicUsize>,
     left_out: Arc<AtomicU64>,
 }
 
@@ -48,9 +51,11 @@ impl Recorder {
     ) -> Self {
         let (waiting, entries) = mpsc::channel(WAITING_MAX);
         let left_out = Arc::new(AtomicU64::new(0));
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let entries = Waiting { entries, bytes: waiting_bytes.clone() };
         let writer = Writer { journal, bounds, left_out: left_out.clone(), count };
         tasks.spawn(writer.run(entries));
-        Self { mode, waiting, left_out }
+        Self { mode, waiting, waiting_bytes, left_out }
     }
 
     /// Whether an attempt is recorded that came to this.
@@ -64,9 +69,27 @@ impl Recorder {
 
     /// Takes an entry, if there is room for it.
     pub fn record(&self, entry: Entry) {
-        if self.waiting.try_send(entry).is_err() {
+        let size = entry.size();
+        let has_room = self.waiting_bytes.load(Ordering::Relaxed) + size <= WAITING_BYTES_MAX;
+        self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        if !has_room || self.waiting.try_send(entry).is_err() {
+            self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Entries that nobody has taken yet.
+struct Waiting {
+    entries: mpsc::Receiver<Entry>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    async fn next(&mut self) -> Option<Entry> {
+        let entry = self.entries.recv().await?;
+        self.bytes.fetch_sub(entry.size(), Ordering::Relaxed);
+        Some(entry)
     }
 }
 
@@ -78,9 +101,9 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, mut entries: mpsc::Receiver<Entry>) {
+    async fn run(self, mut entries: Waiting) {
         let (mut told, mut untold) = (Instant::now(), 0);
-        while let Some(first) = entries.recv().await {
+        while let Some(first) = entries.next().await {
             let group = gather(first, &mut entries).await;
             let count = group.len() as u64;
             if let Err(error) = self.journal.append(group, self.bounds).await {
@@ -99,11 +122,11 @@ impl Writer {
     }
 }
 
-async fn gather(first: Entry, entries: &mut mpsc::Receiver<Entry>) -> Vec<Entry> {
+async fn gather(first: Entry, entries: &mut Waiting) -> Vec<Entry> {
     let until = Instant::now() + GROUP_TIME;
     let mut group = vec![first];
     while group.len() < GROUP_MAX {
-        match tokio::time::timeout_at(until, entries.recv()).await {
+        match tokio::time::timeout_at(until, entries.next()).await {
             Ok(Some(entry)) => group.push(entry),
             Ok(None) | Err(_) => break,
         }

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params_from_iter};
 
 use super::{
-    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, Owner,
+    CarriedEvents, Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage,
+    JournalQuery, Owner,
 };
 use crate::files::create_private_file;
 
@@ -29,7 +30,8 @@ const TABLES: &str = "
         at_ms INTEGER NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL,
         client TEXT NOT NULL, target TEXT NOT NULL, attempt INTEGER NOT NULL, failed INTEGER NOT NULL,
         status INTEGER, took_ms INTEGER NOT NULL, bytes INTEGER NOT NULL, next_ms INTEGER,
-        title TEXT NOT NULL, error TEXT NOT NULL, answer TEXT NOT NULL
+        title TEXT NOT NULL, error TEXT NOT NULL, answer TEXT NOT NULL,
+        first_event INTEGER, last_event INTEGER, events TEXT
     );
     CREATE INDEX IF NOT EXISTS entries_by_id ON entries (id);
     CREATE INDEX IF NOT EXISTS entries_by_owner ON entries (owner);
@@ -53,7 +55,18 @@ const TABLES: &str = "
 
 const COLUMNS: &str =
     "number, at_ms, kind, id, owner, client, target, attempt, failed, status, took_ms,
-    bytes, next_ms, title, error, answer";
+    bytes, next_ms, title, error, answer, first_event, last_event, events";
+
+/// What came later than the table, and the index that needs it.
+const EVENTS: &str = "
+    ALTER TABLE entries ADD COLUMN first_event INTEGER;
+    ALTER TABLE entries ADD COLUMN last_event INTEGER;
+    ALTER TABLE entries ADD COLUMN events TEXT;
+";
+const EVENTS_INDEX: &str = "
+    CREATE INDEX IF NOT EXISTS entries_by_event ON entries (last_event, first_event)
+        WHERE last_event IS NOT NULL;
+";
 
 /// The journal of those who share a data directory.
 pub struct SqliteJournal {
@@ -68,15 +81,25 @@ impl SqliteJournal {
         let path = directory.join(FILE);
         let what = || format!("failed to open the journal {}", path.display());
         create_private_file(directory, &path).with_context(what)?;
-        let writer = Connection::open(&path).with_context(what)?;
+        let mut writer = Connection::open(&path).with_context(what)?;
         writer.busy_timeout(BUSY_TIMEOUT)?;
         // What the last second wrote may be lost with the machine.
         writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;")?;
-        writer.execute_batch(TABLES).with_context(what)?;
+        make_tables(&mut writer).with_context(what)?;
         let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         reader.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Self { writer: Arc::new(Mutex::new(writer)), reader: Arc::new(Mutex::new(reader)) })
     }
+}
+
+fn make_tables(db: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    if !transaction.column_exists(None, "entries", "events")? {
+        transaction.execute_batch(EVENTS)?;
+    }
+    transaction.execute_batch(EVENTS_INDEX)?;
+    transaction.commit()
 }
 
 #[async_trait]
@@ -135,8 +158,8 @@ async fn on<T: Send + 'static>(
 fn insert(db: &Connection, entry: &Entry) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO entries (at_ms, kind, id, owner, client, target, attempt, failed, status, took_ms,
-             bytes, next_ms, title, error, answer)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             bytes, next_ms, title, error, answer, first_event, last_event, events)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?
     .execute(rusqlite::params![
         entry.at_ms,
@@ -154,6 +177,9 @@ fn insert(db: &Connection, entry: &Entry) -> rusqlite::Result<()> {
         entry.title,
         entry.error,
         entry.answer,
+        entry.events.as_ref().map(|events| events.first),
+        entry.events.as_ref().map(|events| events.last),
+        entry.events.as_ref().map(|events| &events.list),
     ])?;
     Ok(())
 }
@@ -214,6 +240,10 @@ fn find(
     if let Some(until) = query.until_ms {
         require("at_ms < ?", number(until));
     }
+    if let Some(event) = query.event {
+        require("last_event >= ?", number(event.number()));
+        require("first_event <= ?", number(event.number()));
+    }
     if let Some(text) = &query.text {
         if text.chars().count() >= INDEXED {
             let parts = Value::Text(parts_of(text));
@@ -273,6 +303,10 @@ fn entry_from_row(row: &Row<'_>) -> rusqlite::Result<(i64, Entry)> {
         title: row.get(13)?,
         error: row.get(14)?,
         answer: row.get(15)?,
+        events: match row.get(16)? {
+            Some(first) => Some(CarriedEvents { first, last: row.get(17)?, list: row.get(18)? }),
+            None => None,
+        },
     };
     Ok((row.get(0)?, entry))
 }

@@ -77,6 +77,13 @@ pub trait Control: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Option<Vec<WaitingEvent>>>;
 
+    /// The event that waits at a position, if it is there.
+    async fn waiting_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<WaitingEvent>>;
+
     /// Takes what stands at the head of a queue out of it, [`SKIP_STEP`] events at most, and keeps it as dead
     /// letters. A batch that is in flight loses its lease; what comes behind it is due
     /// [`BROKEN_OFF_AFTER`](super::BROKEN_OFF_AFTER).

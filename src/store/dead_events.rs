@@ -89,6 +89,13 @@ pub trait DeadEvents: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<DeadEventsPage>;
 
+    /// The newest that a subscriber has of this position.
+    async fn dead_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<DeadEvent>>;
+
     /// Puts one at the end of its subscriber's queue, marked as a replay; `false` if there is none such, or the
     /// subscriber is gone.
     async fn retry_dead_event(

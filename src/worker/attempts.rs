@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::bus::batch::Batch;
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
 use crate::bus::subscription::Target;
 use crate::bus::token::ClientToken;
-use crate::journal::{Entry, EntryKind, Owner, Recorder};
+use crate::journal::{CarriedEvents, Entry, EntryKind, Owner, Recorder};
 use crate::store::{LeasedBatch, LeasedCall};
 
 /// Stands in the place of a secret that an answer repeats.
@@ -55,6 +56,7 @@ impl Attempts {
                 Target::Pull => "pull".to_owned(),
             },
             attempt: leased.batch.attempt,
+            carried: Some(&leased.batch),
         };
         self.record(subject, ended);
     }
@@ -79,6 +81,7 @@ impl Attempts {
             target: leased.destination.clone(),
             title: title.to_owned(),
             attempt: leased.attempt,
+            carried: None,
         };
         self.record(subject, ended);
     }
@@ -87,7 +90,7 @@ impl Attempts {
         if !self.recorder.wants(ended.error.is_some()) {
             return;
         }
-        let Subject { kind, id, client, target, title, attempt } = subject;
+        let Subject { kind, id, client, target, title, attempt, carried } = subject;
         let now_ms = self.clock.now_ms();
         let answer = &ended.answer[..ended.answer.len().min(self.beginning)];
         self.recorder.record(Entry {
@@ -106,6 +109,7 @@ impl Attempts {
             bytes: ended.bytes as u64,
             answer: without(&String::from_utf8_lossy(answer), ended.secrets),
             next_ms: ended.next_in.map(|next_in| now_ms + next_in.as_millis() as u64),
+            events: carried.and_then(CarriedEvents::of),
         });
     }
 }
@@ -118,6 +122,7 @@ struct Subject<'a> {
     target: String,
     title: String,
     attempt: u32,
+    carried: Option<&'a Batch>,
 }
 
 /// Blanks what must not be seen. What is so short that it stands anywhere is no secret.

@@ -43,6 +43,7 @@ mod failures;
 mod outbound_proxy;
 mod pulling;
 mod replay;
+mod trace;
 mod trust;
 
 mod autodrop;

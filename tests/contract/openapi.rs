@@ -156,6 +156,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("post", "/topics/widgets", "demo", Some(&event(5)), 204),
         ("post", "/subscriptions/alice/skip", "alice", Some(&everything), 200),
         ("get", "/dead_letters", "alice", None, 200),
+        ("get", "/events/{dead}", "alice", None, 200),
         ("delete", "/dead_letters/{dead}", "alice", None, 204),
         ("put", "/client/secret", "demo", Some(&secret), 204),
         ("get", "/client/secret", "demo", None, 200),

@@ -6,7 +6,17 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Every day", &["publish", "listen", "subscribe", "unsubscribe", "replay"]),
     (
         "What waits, and what went wrong",
-        &["subscriptions", "queue", "pause", "resume", "retry", "skip", "dead-letters", "journal"],
+        &[
+            "subscriptions",
+            "queue",
+            "pause",
+            "resume",
+            "retry",
+            "skip",
+            "dead-letters",
+            "trace",
+            "journal",
+        ],
     ),
     ("Calls and messages", &["call", "calls", "messages", "message-topics", "message-publishers"]),
     (

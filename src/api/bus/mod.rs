@@ -15,6 +15,7 @@ mod router;
 mod subscription_view;
 mod subscriptions;
 mod topics;
+mod trace;
 
 pub use health::is_asked_for as is_health;
 pub use publish::PublishWay;

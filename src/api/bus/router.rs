@@ -6,7 +6,7 @@ use utoipa_axum::routes;
 
 use super::{
     api_tokens, client_secret, control, description, health, keep, metrics, processes, publish,
-    pull, pulse, subscriptions, topics,
+    pull, pulse, subscriptions, topics, trace,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -44,6 +44,7 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(topics::set_publisher))
         .routes(routes!(keep::set))
         .routes(also_at("/subscriber/replay", routes!(keep::replay)))
+        .routes(routes!(trace::show))
         .routes(routes!(client_secret::show, client_secret::set))
         .routes(routes!(processes::list))
         .routes(routes!(pulse::pulse))

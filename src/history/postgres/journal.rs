@@ -11,7 +11,8 @@ use tokio_postgres::{Client, Row};
 use super::days::{self, day_of};
 use super::link::{LinkState, PostgresHistory, Use};
 use crate::journal::{
-    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, Owner,
+    CarriedEvents, Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage,
+    JournalQuery, Owner,
 };
 
 const TABLE: &str = "entries";
@@ -20,7 +21,7 @@ const CLEANING: Duration = Duration::from_secs(60);
 
 const COLUMNS: &str =
     "number, at_ms, kind, id, owner, client, target, attempt, failed, status, took_ms,
-    bytes, next_ms, title, error, answer";
+    bytes, next_ms, title, error, answer, first_event, last_event, events";
 
 #[async_trait]
 impl Journal for PostgresHistory {
@@ -77,10 +78,10 @@ async fn insert(client: &Client, entries: &[Entry]) -> Result<(), tokio_postgres
     }
     let statement = "
         INSERT INTO routemaster.entries (day, at_ms, kind, id, owner, client, target, attempt, failed, status,
-            took_ms, bytes, next_ms, title, error, answer)
+            took_ms, bytes, next_ms, title, error, answer, first_event, last_event, events)
         SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::text[], $8::bigint[], $9::boolean[], $10::integer[], $11::bigint[], $12::bigint[],
-            $13::bigint[], $14::text[], $15::text[], $16::text[])";
+            $13::bigint[], $14::text[], $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::text[])";
     client
         .execute(
             statement,
@@ -101,6 +102,9 @@ async fn insert(client: &Client, entries: &[Entry]) -> Result<(), tokio_postgres
                 &column(entries, |entry| text(&entry.title)),
                 &column(entries, |entry| text(&entry.error)),
                 &column(entries, |entry| text(&entry.answer)),
+                &column(entries, |entry| entry.events.as_ref().map(|events| signed(events.first))),
+                &column(entries, |entry| entry.events.as_ref().map(|events| signed(events.last))),
+                &column(entries, |entry| entry.events.as_ref().map(|events| text(&events.list))),
             ],
         )
         .await?;
@@ -162,6 +166,9 @@ async fn find(
     }
     if let Some(until) = query.until_ms {
         conditions.require("at_ms < ?", signed(until));
+    }
+    if let Some(event) = query.event {
+        conditions.require("last_event >= ? AND first_event <= ?", signed(event.number()));
     }
     if let Some(wanted) = &query.text {
         // The index knows all three as one text, in which parts of two may stand side by side.
@@ -246,6 +253,14 @@ fn entry(row: &Row) -> Result<(i64, Entry), tokio_postgres::Error> {
         title: row.try_get(13)?,
         error: row.try_get(14)?,
         answer: row.try_get(15)?,
+        events: match row.try_get::<_, Option<i64>>(16)? {
+            Some(_) => Some(CarriedEvents {
+                first: unsigned(16)?,
+                last: unsigned(17)?,
+                list: row.try_get(18)?,
+            }),
+            None => None,
+        },
     };
     Ok((row.try_get(0)?, entry))
 }

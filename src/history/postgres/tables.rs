@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 /// What makes each version of the tables out of the one before. A day is counted from 1970-01-01.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
     CREATE SEQUENCE routemaster.entry_numbers;
@@ -40,6 +40,14 @@ const VERSION_1: &str = "
     CREATE INDEX deliveries_by_message ON routemaster.deliveries (message);
     CREATE INDEX deliveries_by_publisher ON routemaster.deliveries (publisher, message);
     CREATE INDEX deliveries_by_state ON routemaster.deliveries (state, message);
+";
+
+/// Which events a batch carried.
+const VERSION_2: &str = "
+    ALTER TABLE routemaster.entries
+        ADD COLUMN first_event bigint, ADD COLUMN last_event bigint, ADD COLUMN events text;
+    CREATE INDEX entries_by_event ON routemaster.entries (last_event, first_event)
+        WHERE last_event IS NOT NULL;
 ";
 
 /// For parts of words, by an extension that comes with PostgreSQL; a text of a length that nobody searches for is left

@@ -175,6 +175,13 @@ async fn a_queue_is_looked_into_from_any_position(f: &Fixture) {
             let behind = f.store.peek(&client(subscriber), event.position, 3).await.unwrap();
             let behind = behind.expect("the subscriber is known");
             assert_eq!(events(&behind), events(&all[index + 1..(index + 4).min(9)]));
+            let at = f.store.waiting_event(&client(subscriber), event.position).await.unwrap();
+            assert_eq!(at.as_ref(), Some(event));
+        }
+        let before = EventPosition::new(all[0].position.number() - 1);
+        for nowhere in [before, EventPosition::MAX] {
+            let at = f.store.waiting_event(&client(subscriber), nowhere).await.unwrap();
+            assert_eq!(at, None, "no event stands there");
         }
         let last = f.store.peek(&client(subscriber), EventPosition::MAX, 3).await.unwrap();
         assert_eq!(last, Some(vec![]));
@@ -212,6 +219,9 @@ async fn what_is_skipped_is_kept_and_can_be_put_back(f: &Fixture) {
         let dead: Vec<_> = dead.into_iter().map(|(_, dead)| dead).collect();
         assert_eq!(dead.iter().map(|dead| text(&dead.item)).collect::<Vec<_>>(), ["3", "2", "1"]);
         assert_eq!((dead[0].position, dead[0].cause), (third, DeadCause::Skipped));
+        let one = f.store.dead_event(&client(subscriber), third).await.unwrap();
+        assert_eq!(one.as_ref(), dead.iter().find(|event| event.position == third));
+        assert_eq!(f.store.dead_event(&client(subscriber), before).await.unwrap(), None);
         assert!(f.store.retry_dead_event(&client(subscriber), third).await.unwrap());
         assert!(!f.store.retry_dead_event(&client(subscriber), third).await.unwrap());
         let deleted = f.store.delete_dead_event(&client(subscriber), dead[1].position).await;

@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use super::fixture::client;
 use super::redis_server::RedisServer;
+use crate::bus::position::EventPosition;
 use crate::journal::{
-    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalQuery, Owner, SqliteJournal,
+    CarriedEvents, Entry, EntryKind, Journal, JournalBounds, JournalError, JournalQuery, Owner,
+    SqliteJournal,
 };
 use crate::store::redis::{RedisOptions, RedisStore};
 
@@ -114,6 +116,7 @@ pub fn entry(id: &str) -> Entry {
         bytes: 3,
         answer: "all is well".into(),
         next_ms: None,
+        events: None,
     }
 }
 
@@ -135,10 +138,11 @@ async fn each_filter_finds_what_it_is_for(journal: &dyn Journal) {
         kind: EntryKind::Batch,
         owner: Owner::of(&client("bob")),
         target: "bob".into(),
+        events: Some(CarriedEvents { first: 100, last: 200, list: "widgets 100 50 50".into() }),
         ..entry("batch")
     };
     let early = Entry { at_ms: now_ms() - 100_000, status: Some(503), ..entry("early") };
-    let all = vec![early.clone(), entry("one"), failed.clone(), batch];
+    let all = vec![early.clone(), entry("one"), failed.clone(), batch.clone()];
     journal.append(all, PLENTY).await.unwrap();
     let any = JournalQuery::default;
     for (query, expected) in [
@@ -153,11 +157,17 @@ async fn each_filter_finds_what_it_is_for(journal: &dyn Journal) {
         (JournalQuery { until_ms: Some(now_ms() - 50_000), ..any() }, &["early"]),
         (JournalQuery { since_ms: Some(now_ms() - 50_000), ..any() }, &["batch", "failed", "one"]),
         (JournalQuery { id: Some("one".into()), failed: Some(true), ..any() }, &[]),
+        (JournalQuery { event: Some(EventPosition::new(100)), ..any() }, &["batch"]),
+        (JournalQuery { event: Some(EventPosition::new(200)), ..any() }, &["batch"]),
+        (JournalQuery { event: Some(EventPosition::new(99)), ..any() }, &[]),
+        (JournalQuery { event: Some(EventPosition::new(201)), ..any() }, &[]),
     ] {
         assert_eq!(ids(journal, query.clone()).await, expected, "{query:?}");
     }
     let query = JournalQuery { id: Some("failed".into()), ..any() };
     assert_eq!(journal.find(&query, None, 1).await.unwrap().entries, [failed]);
+    let query = JournalQuery { id: Some("batch".into()), ..any() };
+    assert_eq!(journal.find(&query, None, 1).await.unwrap().entries, [batch]);
 }
 
 async fn pages_follow_each_other_without_a_gap(journal: &dyn Journal) {

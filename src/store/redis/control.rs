@@ -49,24 +49,17 @@ impl Control for RedisStore {
         after: EventPosition,
         limit: usize,
     ) -> StoreResult<Option<Vec<WaitingEvent>>> {
-        let lane = self.lane_of(subscriber).await?;
-        let args =
-            vec![subscriber.reveal().into(), after.to_string().into(), (limit as i64).into()];
-        let mut reply = self.run(&self.scripts.peek, lane, args).await?;
-        if !reply.is_list() {
-            return Ok(None);
-        }
-        let in_batch = reply.part()?.unsigned()?;
-        let waiting = reply.zip(0..).map(|(entry, index)| {
-            let queued = entry.queued_item()?;
-            Ok(WaitingEvent {
-                position: queued.position,
-                since_ms: queued.position.at_ms(),
-                is_in_batch: index < in_batch,
-                item: queued.item,
-            })
-        });
-        waiting.collect::<StoreResult<_>>().map(Some)
+        self.peek_from("behind", subscriber, after, limit).await
+    }
+
+    async fn waiting_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<WaitingEvent>> {
+        let found = self.peek_from("at", subscriber, position, 1).await?;
+        let first = found.and_then(|mut found| found.pop());
+        Ok(first.filter(|event| event.position == position))
     }
 
     async fn skip(&self, subscriber: &ClientToken, skip: Skip) -> StoreResult<Skipped> {
@@ -94,5 +87,39 @@ impl Control for RedisStore {
             "unknown" => Skipped::Unknown,
             _ => Skipped::NotThisBatch,
         })
+    }
+}
+
+impl RedisStore {
+    /// What waits `behind` a position, or `at` it and behind.
+    async fn peek_from(
+        &self,
+        from: &str,
+        subscriber: &ClientToken,
+        position: EventPosition,
+        limit: usize,
+    ) -> StoreResult<Option<Vec<WaitingEvent>>> {
+        let lane = self.lane_of(subscriber).await?;
+        let args = vec![
+            subscriber.reveal().into(),
+            position.to_string().into(),
+            (limit as i64).into(),
+            from.into(),
+        ];
+        let mut reply = self.run(&self.scripts.peek, lane, args).await?;
+        if !reply.is_list() {
+            return Ok(None);
+        }
+        let in_batch = reply.part()?.unsigned()?;
+        let waiting = reply.zip(0..).map(|(entry, index)| {
+            let queued = entry.queued_item()?;
+            Ok(WaitingEvent {
+                position: queued.position,
+                since_ms: queued.position.at_ms(),
+                is_in_batch: index < in_batch,
+                item: queued.item,
+            })
+        });
+        waiting.collect::<StoreResult<_>>().map(Some)
     }
 }

@@ -37,6 +37,18 @@ impl DeadEvents for RedisStore {
         Ok(page)
     }
 
+    async fn dead_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<DeadEvent>> {
+        let lane = self.lane_of(subscriber).await?;
+        let args = vec![subscriber.reveal().into(), position.to_string().into()];
+        let mut found = self.run(&self.scripts.dead_event, lane, args).await?;
+        let row = found.next().map(|row| dead_event(row, lane)).transpose()?;
+        Ok(row.map(|(_, event)| event))
+    }
+
     async fn retry_dead_event(
         &self,
         subscriber: &ClientToken,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::link::Resend;
 use super::reply::Reply;
 use super::{RedisStore, ms};
+use crate::bus::position::EventPosition;
 use crate::journal::{
     Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, PAGE_TIME,
 };
@@ -46,6 +47,8 @@ impl Journal for RedisStore {
         limit: usize,
     ) -> Result<JournalPage, JournalError> {
         let mut place = after.map(before).transpose()?.unwrap_or_else(|| "+".into());
+        // No batch carried an event before there was one.
+        let since_ms = query.since_ms.max(query.event.map(EventPosition::at_ms));
         let (started, mut page) = (Instant::now(), JournalPage::default());
         loop {
             let found = self.entries_before(&place).await?;
@@ -53,8 +56,7 @@ impl Journal for RedisStore {
             let mut last = None;
             for (at, entry) in found {
                 let at_ms = entry.at_ms;
-                let is_over =
-                    query.since_ms.is_some_and(|since| at_ms < since.saturating_sub(60_000));
+                let is_over = since_ms.is_some_and(|since| at_ms < since.saturating_sub(60_000));
                 if query.matches(&entry) {
                     page.entries.push(entry);
                 }

@@ -42,6 +42,7 @@ pub struct Scripts {
     pub peek: Script,
     pub skip: Script,
     pub list_dead: Script,
+    pub dead_event: Script,
     pub take_dead: Script,
     pub forget_dead: Script,
     pub due_batches: Script,
@@ -176,7 +177,8 @@ impl Scripts {
                 "dead_events/dead",
                 "control/skip"
             ),
-            list_dead: script!(" flags=no-writes", "dead_events/list_dead"),
+            list_dead: script!(" flags=no-writes", "dead_events/dead", "dead_events/list_dead"),
+            dead_event: script!(" flags=no-writes", "dead_events/dead", "dead_events/dead_event"),
             take_dead: script!(
                 " flags=allow-oom",
                 "queues/due",

@@ -62,6 +62,16 @@ impl Control for SqliteStore {
         self.reader.run(move |db| peek(db, &subscriber, after, limit)).await
     }
 
+    async fn waiting_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<WaitingEvent>> {
+        let before = EventPosition::new(position.number().saturating_sub(1));
+        let first = self.peek(subscriber, before, 1).await?.and_then(|mut found| found.pop());
+        Ok(first.filter(|event| event.position == position))
+    }
+
     async fn skip(&self, subscriber: &ClientToken, skip_to: Skip) -> StoreResult<Skipped> {
         let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
         let skipped = self.write(move |db| skip(db, &subscriber, skip_to, now_ms)).await?;

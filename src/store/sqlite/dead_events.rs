@@ -29,6 +29,15 @@ impl DeadEvents for SqliteStore {
         self.reader.run(move |db| page(db, subscriber.as_deref(), before, limit)).await
     }
 
+    async fn dead_event(
+        &self,
+        subscriber: &ClientToken,
+        position: EventPosition,
+    ) -> StoreResult<Option<DeadEvent>> {
+        let subscriber = subscriber.clone();
+        self.reader.run(move |db| find(db, &subscriber, position)).await
+    }
+
     async fn retry_dead_event(
         &self,
         subscriber: &ClientToken,
@@ -147,19 +156,37 @@ fn page(
     rows.query_map(params![before, limit as i64, subscriber], from_row)?.collect()
 }
 
+/// The newest of a subscriber's that has this position.
+const NEWEST: &str = "number =
+    (SELECT max(number) FROM dead_events WHERE subscriber = ?1 AND event = ?2)";
+
+fn find(
+    db: &Connection,
+    subscriber: &ClientToken,
+    position: EventPosition,
+) -> rusqlite::Result<Option<DeadEvent>> {
+    let sql = format!("SELECT {COLUMNS} FROM dead_events WHERE {NEWEST}");
+    newest(db, &sql, subscriber, position)
+}
+
 fn take(
     db: &Connection,
     subscriber: &ClientToken,
     position: EventPosition,
 ) -> rusqlite::Result<Option<DeadEvent>> {
-    let sql = format!(
-        "DELETE FROM dead_events WHERE number =
-             (SELECT max(number) FROM dead_events WHERE subscriber = ?1 AND event = ?2)
-         RETURNING {COLUMNS}"
-    );
-    let mut taken = db.prepare_cached(&sql)?;
-    let taken = taken.query_row(params![subscriber.reveal(), position.number()], from_row);
-    Ok(taken.optional()?.map(|(_, event)| event))
+    let sql = format!("DELETE FROM dead_events WHERE {NEWEST} RETURNING {COLUMNS}");
+    newest(db, &sql, subscriber, position)
+}
+
+fn newest(
+    db: &Connection,
+    sql: &str,
+    subscriber: &ClientToken,
+    position: EventPosition,
+) -> rusqlite::Result<Option<DeadEvent>> {
+    let mut found = db.prepare_cached(sql)?;
+    let found = found.query_row(params![subscriber.reveal(), position.number()], from_row);
+    Ok(found.optional()?.map(|(_, event)| event))
 }
 
 fn retry(

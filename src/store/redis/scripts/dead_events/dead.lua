@@ -41,3 +41,12 @@ local function find_dead(token, position)
   local found = redis.call('ZRANGEBYSCORE', P .. 'dead_of:' .. token, position, position)
   return found[#found]
 end
+
+-- One as it is returned: { number, token, position, ms, cause, status or '-', reason, item }; nil if there is none such.
+local function dead_row(dead)
+  local kept = redis.call('HGET', P .. 'dead_items', dead)
+  if not kept then return nil end
+  local token, position, ms, cause, status, reason, item =
+    string.match(kept, '^(%S+) (%d+) (%d+) (%S+) (%S+)\n([^\n]*)\n(.*)$')
+  return { dead, token, position, ms, cause, status, reason, item }
+end

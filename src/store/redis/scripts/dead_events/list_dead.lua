@@ -11,13 +11,8 @@ local latest = number(ARGV[4]) or math.huge
 local reply = {}
 
 local function take(dead)
-  local kept = redis.call('HGET', P .. 'dead_items', dead)
-  if not kept then return end
-  local owner, position, ms, cause, status, reason, item =
-    string.match(kept, '^(%S+) (%d+) (%d+) (%S+) (%S+)\n([^\n]*)\n(.*)$')
-  if tonumber(ms) <= latest then
-    reply[#reply + 1] = { dead, owner, position, ms, cause, status, reason, item }
-  end
+  local row = dead_row(dead)
+  if row and tonumber(row[4]) <= latest then reply[#reply + 1] = row end
 end
 
 if token ~= '' then
