@@ -5,6 +5,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY bench bench
+COPY client client
 COPY command command
 RUN cargo build --profile dist --locked --package routemaster-command
 

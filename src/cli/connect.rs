@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use clap::Args;
-use reqwest::header::{self, HeaderMap};
-use reqwest::{Method, StatusCode};
-use serde::de::DeserializeOwned;
+use reqwest::Method;
+pub use routemaster_client::Answer;
 use url::Url;
 
 use crate::bus::token::{ClientToken, InvalidToken, UserName};
@@ -153,8 +152,6 @@ impl BusAddress {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a request from its start to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes.
-const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// What the environment, else the table of settings, says for a name of that table.
 fn setting(name: &str) -> String {
@@ -195,8 +192,7 @@ fn base_url(text: &str) -> Result<String, UsageError> {
 /// A running bus, and the client that this process is to it. Cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
-    client: reqwest::Client,
-    url: String,
+    bus: routemaster_client::Bus,
     user: UserName,
     token_from: &'static str,
     /// Whom it is trusted by, beside the system's authorities.
@@ -219,28 +215,30 @@ impl Bus {
         token_from: &'static str,
         ca_files: Vec<PathBuf>,
     ) -> anyhow::Result<Self> {
-        let client = client::build(&ClientOptions {
+        let http = client::build(&ClientOptions {
             ca_files: ca_files.clone(),
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
             plain: false,
         })?;
-        Ok(Self { client, url, user, token_from, ca_files })
+        let bus = routemaster_client::Bus::over(http, url, user.reveal());
+        Ok(Self { bus, user, token_from, ca_files })
     }
 
     /// The same bus, for another client of it.
     pub fn with_token(&self, token: ClientToken) -> Self {
-        Self { user: UserName::Client(token), token_from: "this command", ..self.clone() }
+        let bus = self.bus.with_token(token.reveal());
+        Self { bus, user: UserName::Client(token), token_from: "this command", ..self.clone() }
     }
 
     /// Its address, without a slash at the end.
     pub fn url(&self) -> &str {
-        &self.url
+        self.bus.url()
     }
 
     /// Whether it is on this machine, as far as its address tells.
     pub fn is_local(&self) -> bool {
-        Url::parse(&self.url).is_ok_and(|url| match url.host() {
+        Url::parse(self.url()).is_ok_and(|url| match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
@@ -303,80 +301,17 @@ impl Bus {
         path: &str,
         json: Option<Bytes>,
     ) -> Result<Answer, Trouble> {
-        let trouble = |error: reqwest::Error| Trouble::new(&self.url, &error, TIMEOUT);
-        let mut request = self.client.request(method, format!("{}{path}", self.url));
-        request = request.basic_auth(self.user.reveal(), None::<&str>);
-        if let Some(json) = json {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(json);
-        }
-        let mut response = request.send().await.map_err(trouble)?;
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(trouble)? {
-            if body.len() + part.len() > ANSWER_MAX {
-                let reason = format!("the answer is longer than {ANSWER_MAX} bytes");
-                return Err(Trouble::Lost { url: self.url.clone(), reason });
-            }
-            body.extend_from_slice(&part);
-        }
-        let retry_after = response.headers().get(header::RETRY_AFTER);
-        let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let retry_after = seconds.map(Duration::from_secs);
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, retry_after, headers, body })
-    }
-}
-
-/// What the bus answered.
-#[derive(Clone)]
-pub struct Answer {
-    pub status: StatusCode,
-    /// How long to wait before the next try, if the bus says so.
-    pub retry_after: Option<Duration>,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
-}
-
-impl Answer {
-    /// The first line of the body, fit to be shown; the status's name if there is none.
-    pub fn reason(&self) -> String {
-        #[derive(serde::Deserialize)]
-        struct Told {
-            message: String,
-        }
-        // Calls are refused with JSON, and messages with another one.
-        let told = serde_json::from_slice(&self.body).map(|Told { message }| message).ok();
-        let told = told.map(|message| message.replace('\n', "; "));
-        let told = told.or_else(|| errors_of_messages(&self.body));
-        let text = told.unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned());
-        let line = text.lines().next().unwrap_or_default().trim();
-        if line.is_empty() {
-            let name = self.status.canonical_reason().unwrap_or("no reason given");
-            return format!("{} {name}", self.status.as_u16());
-        }
-        line.chars().filter(|c| !c.is_control()).take(300).collect()
+        self.bus.send(method, path, json).await.map_err(|error| self.trouble(error))
     }
 
-    /// Reads the body, for a route that answers JSON.
-    pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body).context("failed to understand the bus's answer")
+    /// The bus as the library has it.
+    pub fn api(&self) -> &routemaster_client::Bus {
+        &self.bus
     }
-}
 
-/// What is wrong with which field.
-fn errors_of_messages(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    match &body["data"]["errors"] {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Object(fields) => {
-            let field = |(name, what): (&String, &serde_json::Value)| {
-                let what: Vec<&str> =
-                    what.as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
-                let name = if name == "detail" { String::new() } else { format!("`{name}` ") };
-                format!("{name}{}", what.join(", "))
-            };
-            Some(fields.iter().map(field).collect::<Vec<_>>().join("; "))
-        }
-        _ => None,
+    /// What went wrong with a request that got no answer.
+    pub fn trouble(&self, error: routemaster_client::Error) -> Trouble {
+        Trouble::of(self.url(), error, TIMEOUT)
     }
 }
 
@@ -398,19 +333,6 @@ mod tests {
         for bad in ["bus.example", "http://bus.example", "https://a:b@bus.example", "https://b?x"] {
             assert!(base_url(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_reason_is_one_line() {
-        let answer = |body: &str| Answer {
-            status: StatusCode::BAD_REQUEST,
-            retry_after: None,
-            headers: HeaderMap::new(),
-            body: body.into(),
-        };
-        assert_eq!(answer("no\u{1b}\nmore").reason(), "no");
-        assert_eq!(answer("").reason(), "400 Bad Request");
-        assert_eq!(answer(r#"{"error":true,"message":"a\nb"}"#).reason(), "a; b");
     }
 
     #[test]

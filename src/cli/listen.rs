@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use routemaster_client::{SigningSecret, Verifier};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::cli::listen::render::Output;
 use crate::cli::listen::subscribing::{Subscriber, Wish};
 use crate::cli::outcome::UsageError;
 use crate::cli::refusals::refusal_of_root;
+use crate::cli::secret;
 use crate::note;
 use crate::signals::stop_on_signal;
 use crate::tls::development::{DevelopmentCa, Identity};
@@ -70,6 +72,10 @@ pub struct ListenArgs {
     /// the bus can reach.
     #[arg(long, conflicts_with_all = ["port", "callback", "cert", "key", "timeout"])]
     pull: bool,
+    /// Have deliveries signed with the secret in the first line of a file, or of standard input (-), and refuse
+    /// what is not: whsec_ and the base64 of 24 to 64 bytes.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Make a token of this name for the time that this runs, and receive with it. Needs the root key.
     #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["keep", "replace"])]
     name: Option<String>,
@@ -113,6 +119,7 @@ Examples:
   routemaster listen widgets --fail 50     half fail, and are sent again
   routemaster listen widgets --max 1000 --timeout 2000
   routemaster listen widgets --as second   beside another: both receive
+  routemaster listen widgets --secret-file secret.txt
   routemaster listen widgets --pull --url https://bus.example \\
       --token search--5f0c…
   routemaster listen widgets --url https://bus.example --token search--5f0c… \\
@@ -128,6 +135,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
     let names = args.topics.iter().map(|name| TopicName::parse(name, TopicName::MAX));
     let topics = names.collect::<Result<Vec<_>, _>>().map_err(UsageError::from)?;
+    let secret = args.secret_file.as_deref().map(secret::read).transpose()?;
+    let secret = secret.map(|text| SigningSecret::parse(&text)).transpose();
+    let secret = secret.map_err(|error| UsageError(format!("--secret-file: {error}")))?;
     let stop = stop_on_signal(SAME_SIGNAL)?;
     let subscribing::Waited::Up(bus) = subscribing::wait_for_bus(&args.bus, &stop).await? else {
         return Ok(());
@@ -137,7 +147,7 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
         None => None,
     };
     let bus = guest.as_ref().map_or(bus, |guest| guest.bus.clone());
-    let listened = listen(&args, topics, bus, &stop).await;
+    let listened = listen(&args, topics, secret, bus, &stop).await;
     if let Some(guest) = guest {
         guest.leave().await;
     }
@@ -147,11 +157,17 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
 async fn listen(
     args: &ListenArgs,
     topics: Vec<TopicName>,
+    secret: Option<SigningSecret>,
     bus: Bus,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let trial = Trial { fail_percent: args.fail, delay: Duration::from_millis(args.delay) };
-    let inbox = Arc::new(Inbox::new(trial, Output::new(args.json), stop.clone()));
+    let inbox = Arc::new(Inbox::new(
+        trial,
+        secret.clone().map(|secret| Verifier::new([secret])),
+        Output::new(args.json),
+        stop.clone(),
+    ));
     let (receiver, uuid) = match args.pull {
         true => (None, None),
         false => {
@@ -181,6 +197,7 @@ async fn listen(
         uuid,
         max: args.max,
         timeout_ms: args.timeout,
+        secret,
         options: args.bus.to_paste(),
     };
     let mut subscriber = Subscriber::new(bus.clone(), wish);

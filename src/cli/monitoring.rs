@@ -136,7 +136,7 @@ async fn list<T: DeserializeOwned>(bus: &Bus, path: &str) -> anyhow::Result<Vec<
     if !answer.status.is_success() {
         return Err(refusal(bus, &answer, None));
     }
-    answer.json()
+    Ok(answer.json()?)
 }
 
 impl Topic {

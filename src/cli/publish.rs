@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use serde::Serialize;
+use routemaster_client::{Event, EventKind, Position};
 use serde_json::value::RawValue;
 
-use crate::bus::event::EventType;
 use crate::bus::json::check_https_url;
 use crate::bus::topic::TopicName;
 use crate::cli::connect::BusOptions;
 use crate::cli::outcome::UsageError;
-use crate::cli::refusals::refusal;
+use crate::cli::refusals::failure;
 use crate::cli::table::print;
 
 /// Publish one event, or many from standard input.
@@ -63,18 +62,6 @@ refused ends it: all lines before it are published, nothing from it on. A reques
 lost is sent again, so that after trouble with the connection some events may arrive twice; none is
 left out.";
 
-/// An event as `POST /topics/:name` takes it.
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-}
-
 /// Publishes what the arguments say.
 ///
 /// # Errors
@@ -112,23 +99,26 @@ async fn publish_one(
     kind: &str,
     url: &str,
 ) -> anyhow::Result<()> {
-    if EventType::parse(kind).is_none() {
+    let Ok(known) = kind.parse::<EventKind>() else {
         let reason = "is not a type of event: it must be create, update, delete or noop";
         return Err(UsageError(format!("`{kind}` {reason}")).into());
-    }
+    };
     check_https_url(url).map_err(|reason| UsageError(format!("`{url}` {reason}")))?;
     let data = args.data.as_deref().map(serde_json::from_str::<&RawValue>);
     let data =
         data.transpose().map_err(|error| UsageError(format!("--data is not JSON: {error}")))?;
-    let event = Event { kind, url, timestamp: args.timestamp, data };
-    let bus = args.bus.connect()?;
-    let answer = bus.post(&path(topic), serde_json::to_vec(&event)?.into()).await?;
-    if !answer.status.is_success() {
-        return Err(refusal(&bus, &answer, Some(topic.as_str())));
+    let mut event = Event::new(known, url);
+    if let Some(timestamp) = args.timestamp {
+        event = event.at(timestamp);
     }
-    let position = answer.headers.get("routemaster-event").and_then(|value| value.to_str().ok());
-    let named = position.map(|position| format!(" as event {position}")).unwrap_or_default();
-    report(&format!("published {kind} {url} to `{topic}`{named}"))?;
+    if let Some(data) = data {
+        event = event.with_data(data);
+    }
+    let bus = args.bus.connect()?;
+    let published = bus.api().publish(topic.as_str(), &event).await;
+    let position = published.map_err(|error| failure(&bus, error, Some(topic.as_str())))?;
+    let named = position.map(|Position(position)| format!(" as event {position}"));
+    report(&format!("published {kind} {url} to `{topic}`{}", named.unwrap_or_default()))?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use reqwest::StatusCode;
+use routemaster_client::Error;
 
 use super::connect::{Answer, Bus};
 use super::trouble::Trouble;
@@ -10,13 +11,7 @@ use crate::config::COMMANDS_TOKEN;
 /// Whether the same request may well get another answer a little later.
 pub fn may_pass(result: &Result<Answer, Trouble>) -> bool {
     match result {
-        Ok(answer) => matches!(
-            answer.status,
-            StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::BAD_GATEWAY
-                | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::GATEWAY_TIMEOUT
-        ),
+        Ok(answer) => answer.may_pass(),
         Err(trouble) => trouble.may_pass(),
     }
 }
@@ -53,7 +48,7 @@ pub fn refusal(bus: &Bus, answer: &Answer, topic: Option<&str>) -> anyhow::Error
             _ => anyhow!("the bus forbids this to the token {token}: {reason}"),
         },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            let when = match answer.retry_after {
+            let when = match answer.retry_after() {
                 Some(pause) => format!("in {} s", pause.as_secs().max(1)),
                 None => "later".into(),
             };
@@ -64,5 +59,13 @@ pub fn refusal(bus: &Bus, answer: &Answer, topic: Option<&str>) -> anyhow::Error
             anyhow!("the bus failed with {}: {reason}", status.as_u16())
         }
         status => anyhow!("{} answered {}: is it a bus?", bus.url(), status.as_u16()),
+    }
+}
+
+/// Turns what the library says into an error. `topic` is the topic the request was about, if it was about one.
+pub fn failure(bus: &Bus, error: Error, topic: Option<&str>) -> anyhow::Error {
+    match error {
+        Error::Refused(answer) => refusal(bus, &answer, topic),
+        other => bus.trouble(other).into(),
     }
 }

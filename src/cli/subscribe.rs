@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Args;
 use reqwest::StatusCode;
-use serde::Serialize;
+use routemaster_client::{Error, OnRefusal};
 
 use super::confirm::confirm;
 use super::connect::{Bus, BusOptions};
 use super::monitoring::{self, Subscription, veil};
 use super::outcome::UsageError;
-use super::refusals::refusal;
+use super::refusals::failure;
 use super::secret;
 use super::table::{print, print_json};
 use super::words::moment;
@@ -90,34 +90,6 @@ Examples:
 
 To try a topic out without a callback of your own: routemaster listen --help";
 
-/// The body of `POST /subscription`.
-#[derive(Serialize)]
-struct Body<'a> {
-    topics: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    callback: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pull: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    on_refusal: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retention: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_queued: Option<u64>,
-}
-
 /// # Errors
 /// Why it was not done, and what to do.
 pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
@@ -126,23 +98,26 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
         (None, Some(file)) => Some(secret::read(file)?),
         (None, None) => None,
     };
-    let body = serde_json::to_vec(&Body {
-        topics: &args.topics,
-        callback: args.callback.as_deref(),
-        pull: args.pull,
+    let subscription = match &args.callback {
+        Some(callback) => routemaster_client::Subscription::to(callback, &args.topics),
+        None => routemaster_client::Subscription::pull(&args.topics),
+    };
+    let subscription = routemaster_client::Subscription {
         secret: args.secret_file.as_ref().map(|file| secret::read_lines(file)).transpose()?,
-        format: args.format.as_deref(),
+        format: args.format,
         on_refusal: args.on_refusal.map(|attempts| match attempts {
-            0 => "hold".into(),
-            attempts => serde_json::json!({ "attempts": attempts }),
+            0 => OnRefusal::Hold,
+            attempts => OnRefusal::Attempts(attempts),
         }),
         since: args.since,
-        uuid: uuid.as_deref(),
+        uuid,
         timeout: args.timeout,
         max: args.max,
         retention: args.retention,
         max_queued: args.max_queued,
-    })?;
+        ..subscription
+    };
+    let body = serde_json::to_vec(&subscription)?;
     // What no bus would take is a wrong command line.
     let wish = Wish::parse(&body, TopicName::MAX);
     let wish = wish.map_err(|error| UsageError::new(error.to_string()))?;
@@ -157,17 +132,16 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
             )?;
         }
     }
-    let answer = bus.post("/subscription", body.into()).await?;
-    match answer.status {
-        StatusCode::NO_CONTENT => {}
-        StatusCode::NOT_FOUND => {
+    match bus.api().subscribe(&subscription).await {
+        Ok(()) => {}
+        Err(Error::Refused(answer)) if answer.status == StatusCode::NOT_FOUND => {
             return Err(anyhow!(
                 "{}: the first publish to a topic creates it; a bus with \
                  ROUTEMASTER_SUBSCRIBE_CREATES_TOPICS=true creates it here",
                 answer.reason()
             ));
         }
-        _ => return Err(refusal(&bus, &answer, None)),
+        Err(error) => return Err(failure(&bus, error, None)),
     }
     if args.json {
         let made = own(&bus).await?;

@@ -58,7 +58,7 @@ impl Subscriber {
     pub async fn get(&self, bus: &Bus, what: &str) -> anyhow::Result<Value> {
         let answer = bus.get(&self.path(what)).await?;
         match answer.status.is_success() {
-            true => answer.json(),
+            true => Ok(answer.json()?),
             false => Err(self.refusal(bus, &answer)),
         }
     }

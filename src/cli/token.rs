@@ -263,7 +263,7 @@ async fn rows(bus: &Bus) -> anyhow::Result<Vec<Row>> {
     let answer = bus.get("/api_tokens").await?;
     match answer.status {
         StatusCode::NO_CONTENT => Ok(vec![]),
-        StatusCode::OK => answer.json(),
+        StatusCode::OK => Ok(answer.json()?),
         _ => Err(refusal_of_root(bus, &answer)),
     }
 }

@@ -30,6 +30,14 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What the client of the bus reports of a request without an answer.
+    pub fn of(url: &str, error: routemaster_client::Error, after: Duration) -> Self {
+        match error {
+            routemaster_client::Error::Unanswered(error) => Self::new(url, &error, after),
+            other => Self::Lost { url: url.to_owned(), reason: other.to_string() },
+        }
+    }
+
     /// Sorts what the HTTP client reports. `after` is how long a request may take in all.
     pub fn new(url: &str, error: &reqwest::Error, after: Duration) -> Self {
         let url = url.to_owned();

@@ -80,6 +80,7 @@ mod import_postoffice;
 mod operator;
 
 mod bad_requests;
+mod client_library;
 mod clients;
 mod trouble;
 

@@ -8,7 +8,7 @@ use url::Url;
 use super::params::{NotTaken, Params};
 use super::topic::{MessageTopicName, address};
 use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
-use crate::bus::signature::{InvalidSecret, SigningSecrets};
+use crate::bus::signature::{InvalidSecrets, SigningSecrets};
 use crate::bus::subscription::Change;
 use crate::bus::subscription::options::secret_change;
 
@@ -196,7 +196,7 @@ impl PublisherChange {
 fn secrets(params: &mut Params) -> Change<SigningSecrets> {
     let value = params.get("secret").and_then(|value| serde_json::from_str(value.get()).ok());
     secret_change(value).unwrap_or_else(|_| {
-        params.fault("secret", InvalidSecret);
+        params.fault("secret", InvalidSecrets);
         Change::Keep
     })
 }

@@ -156,7 +156,7 @@ async fn count(bus: &Bus, filter: &Filter, after: Option<&str>) -> anyhow::Resul
     if !answer.status.is_success() {
         return Err(refusal(bus, &answer, None));
     }
-    answer.json()
+    Ok(answer.json()?)
 }
 
 fn bar(count: u64) -> ProgressBar {

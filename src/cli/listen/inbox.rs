@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
+use routemaster_client::Verifier;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ pub struct Totals {
 /// Shows batches, one at a time.
 pub struct Inbox {
     pub trial: Trial,
+    /// What tells the bus from others, if deliveries are signed.
+    verifier: Option<Verifier>,
     /// Locked while a batch is written, so that two never mix.
     output: Mutex<Output>,
     pub totals: Totals,
@@ -56,8 +59,14 @@ pub struct Inbox {
 pub type Reply = (StatusCode, &'static str);
 
 impl Inbox {
-    pub fn new(trial: Trial, output: Output, stop: CancellationToken) -> Self {
+    pub fn new(
+        trial: Trial,
+        verifier: Option<Verifier>,
+        output: Output,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
+            verifier,
             trial,
             output: Mutex::new(output),
             totals: Totals::default(),
@@ -68,6 +77,11 @@ impl Inbox {
 
     /// Shows a delivery and decides on its answer.
     pub fn show(&self, headers: &HeaderMap, body: &[u8]) -> Reply {
+        let verified = self.verifier.as_ref().map(|verifier| verifier.verify(headers, body));
+        if let Some(Err(error)) = verified {
+            note!("refused a delivery whose signature is not the bus's (401): {error}");
+            return (StatusCode::UNAUTHORIZED, "the signature is not the bus's\n");
+        }
         let Ok(events) = serde_json::from_slice::<Vec<&RawValue>>(body) else {
             note!("refused a delivery that is not a JSON array (400)");
             return (StatusCode::BAD_REQUEST, "a JSON array is expected\n");

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::StatusCode;
+use routemaster_client::{Batch, Batches, Error, Pull};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::connect::{Answer, Bus};
+use crate::cli::connect::Bus;
 use crate::cli::listen::inbox::Inbox;
-use crate::cli::refusals::{may_pass, refusal};
+use crate::cli::refusals::refusal;
 use crate::note;
 
-/// How long one request waits for an event, in milliseconds.
-const WAIT_MS: u64 = 5_000;
+/// How long one request waits for an event.
+const WAIT: Duration = Duration::from_secs(5);
 /// The pause after a request that came to nothing, or a batch that was refused on request.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,57 +22,53 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// If the bus refuses; while it is away, it is waited for.
 pub async fn run(bus: &Bus, inbox: &Arc<Inbox>, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut acknowledge = String::new();
+    let mut batches = Batches::new(bus.api().clone(), Pull { wait: WAIT, ..Pull::default() });
     let mut told = false;
     while !stop.is_cancelled() {
-        let path = format!("/subscription/batch?wait={WAIT_MS}{acknowledge}");
         let asked = tokio::select! {
-            asked = bus.get(&path) => asked,
+            asked = batches.ask() => asked,
             () = stop.cancelled() => break,
         };
-        let answer = match asked {
-            Ok(answer) => answer,
-            Err(trouble) if !trouble.may_pass() => return Err(trouble.into()),
-            Err(trouble) => {
+        match asked {
+            Ok(Some(batch)) => show(&mut batches, batch, inbox, stop).await,
+            Ok(None) => {}
+            // It is out somewhere.
+            Err(Error::Refused(answer)) if answer.status == StatusCode::CONFLICT => {
+                pause(stop).await
+            }
+            Err(Error::Refused(answer)) if answer.may_pass() => pause(stop).await,
+            Err(Error::Refused(answer)) => return Err(refusal(bus, &answer, None)),
+            Err(error) => {
+                let trouble = bus.trouble(error);
+                if !trouble.may_pass() {
+                    return Err(trouble.into());
+                }
                 if !std::mem::replace(&mut told, true) {
                     note!("{trouble}; waiting for it…");
                 }
                 pause(stop).await;
                 continue;
             }
-        };
-        told = false;
-        match answer.status {
-            StatusCode::OK => acknowledge = show(bus, inbox, answer, stop).await,
-            StatusCode::NO_CONTENT => acknowledge.clear(),
-            // What was acknowledged was acknowledged before, or its lease is another's by now.
-            StatusCode::GONE => acknowledge.clear(),
-            StatusCode::CONFLICT => pause(stop).await,
-            _ if may_pass(&Ok(answer.clone())) => pause(stop).await,
-            _ => return Err(refusal(bus, &answer, None)),
         }
+        told = false;
     }
-    if let Some(id) = acknowledge.strip_prefix("&ack=") {
-        let _ = bus.delete(&format!("/subscription/batch/{id}")).await;
-    }
+    // Else it comes once more.
+    let _ = batches.end().await;
     Ok(())
 }
 
-/// Shows a batch; returns how the next request acknowledges it.
-async fn show(bus: &Bus, inbox: &Arc<Inbox>, answer: Answer, stop: &CancellationToken) -> String {
-    let id = answer.headers.get("webhook-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let shared = inbox.clone();
+async fn show(batches: &mut Batches, batch: Batch, inbox: &Arc<Inbox>, stop: &CancellationToken) {
+    let (shared, shown) = (inbox.clone(), batch.clone());
     // Writing waits for whoever reads the output, which must not hold up anything else.
-    let shown = tokio::task::spawn_blocking(move || shared.show(&answer.headers, &answer.body));
+    let shown = tokio::task::spawn_blocking(move || shared.show(&shown.headers, &shown.body));
     let is_taken = shown.await.is_ok_and(|(status, _)| status.is_success());
     tokio::time::sleep(inbox.trial.delay).await;
-    let Some(id) = id else { return String::new() };
     if is_taken {
-        return format!("&ack={id}");
+        return batches.acknowledge(&batch);
     }
-    let _ = bus.post(&format!("/subscription/batch/{id}/release"), Bytes::new()).await;
+    // Else it comes when its lease is over.
+    let _ = batches.release(&batch).await;
     pause(stop).await;
-    String::new()
 }
 
 async fn pause(stop: &CancellationToken) {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::bail;
 use bytes::Bytes;
 use reqwest::StatusCode;
+use routemaster_client::{SigningSecret, Subscription};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -68,25 +69,10 @@ pub struct Wish {
     /// Events in a batch, at most.
     pub max: u32,
     pub timeout_ms: u64,
+    /// What deliveries are signed with, if they are.
+    pub secret: Option<SigningSecret>,
     /// The options that reach the same bus, for a command to paste.
     pub options: String,
-}
-
-/// The body of `POST /subscription`.
-#[derive(Serialize)]
-struct Body<'a> {
-    topics: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    callback: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
-    max: u32,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pull: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<&'static str>,
 }
 
 /// An entry of `GET /subscriptions`, as far as it matters here.
@@ -184,17 +170,21 @@ impl Subscriber {
 
     /// Makes these topics the subscription. `false` if one of them does not exist.
     async fn subscribe_to(&mut self, topics: &[TopicName]) -> anyhow::Result<bool> {
-        let body = Body {
-            topics: topics.iter().map(TopicName::as_str).collect(),
-            callback: self.wish.callback.as_ref().map(CallbackUrl::as_str),
-            uuid: self.wish.uuid.as_deref(),
-            timeout: self.wish.callback.as_ref().map(|_| self.wish.timeout_ms),
-            max: self.wish.max,
-            pull: self.wish.callback.is_none(),
-            // What is shown here is the original's.
-            format: self.had_format.then_some("routemaster"),
+        let topics = || topics.iter().map(TopicName::as_str);
+        let subscription = match &self.wish.callback {
+            Some(callback) => Subscription::to(callback.as_str(), topics()),
+            None => Subscription::pull(topics()),
         };
-        let body = Bytes::from(serde_json::to_vec(&body)?);
+        let subscription = Subscription {
+            uuid: self.wish.uuid.clone(),
+            timeout: self.wish.callback.as_ref().map(|_| self.wish.timeout_ms),
+            max: Some(self.wish.max),
+            secret: self.wish.secret.as_ref().map(|secret| vec![secret.reveal()]),
+            // What is shown here is the original's.
+            format: self.had_format.then(|| "routemaster".to_owned()),
+            ..subscription
+        };
+        let body = Bytes::from(serde_json::to_vec(&subscription)?);
         self.asked = true;
         let answer = insist(async || self.bus.post("/subscription", body.clone()).await).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -203,7 +193,7 @@ impl Subscriber {
         if !answer.status.is_success() {
             return Err(refusal(&self.bus, &answer, None));
         }
-        let (names, who) = (join(topics), self.bus.user());
+        let (names, who) = (topics().collect::<Vec<_>>().join(", "), self.bus.user());
         match &self.wish.callback {
             Some(callback) => {
                 note!("{} is subscribed to {names} as {who}; Ctrl-C ends", callback.as_str());
@@ -236,7 +226,7 @@ impl Subscriber {
         if !answer.status.is_success() {
             return Err(refusal(&self.bus, &answer, None));
         }
-        answer.json()
+        Ok(answer.json()?)
     }
 
     /// Refuses to take over what somebody else may need; says what it takes over, and returns whether that is to be
@@ -365,10 +355,6 @@ fn tell_missing(topic: &TopicName, options: &str) {
          too early to be seen here. To publish it:\n\n    \
          {program} publish {topic} create https://example.com/{topic}/1{options}\n"
     );
-}
-
-fn join(topics: &[TopicName]) -> String {
-    topics.iter().map(TopicName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

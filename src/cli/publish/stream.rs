@@ -156,7 +156,7 @@ impl Sender<'_> {
                 return result;
             }
             let left = self.retry_for.saturating_sub(start.elapsed());
-            let asked = result.as_ref().ok().and_then(|answer| answer.retry_after);
+            let asked = result.as_ref().ok().and_then(Answer::retry_after);
             // The last try comes when the time is over, unless the bus says that it is no use.
             let this_pause = asked.unwrap_or(pause.min(left));
             if left.is_zero() || this_pause > left {
