@@ -39,6 +39,12 @@ pub struct Subscription {
     pub format: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_refusal: Option<OnRefusal>,
+    /// `queue`, or `entity` to have the order of the events of each URL kept, and several batches on their way at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// How many these are at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
     /// From when on a new subscription gets what its topics have kept, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,

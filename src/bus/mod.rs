@@ -9,6 +9,7 @@ pub mod batch;
 pub mod call;
 pub mod clock;
 pub mod cloudevents;
+pub mod entity;
 pub mod event;
 pub mod health;
 pub mod hex;

@@ -21,7 +21,8 @@ use crate::bus::pubsub::{PUBSUB_TOPIC_RULE, is_pubsub_topic};
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
 use options::{
-    BatchFormat, DeliveryOptions, OptionsRequest, format_change, on_refusal_change, secret_change,
+    BatchFormat, DeliveryOptions, OptionsRequest, format_change, on_refusal_change, order_change,
+    secret_change,
 };
 
 /// Where a subscriber's batches go: an `https://` URL without query, fragment or user info.
@@ -319,6 +320,8 @@ struct SubscriptionBody {
     secret: Option<serde_json::Value>,
     format: Option<String>,
     on_refusal: Option<serde_json::Value>,
+    order: Option<String>,
+    parallel: Option<u32>,
     since: Option<u64>,
 }
 
@@ -353,7 +356,15 @@ impl SubscriptionRequest {
             return Err(Rejection::new(format!("`max` must be 1 to {BATCH_MAX} events")));
         }
         let retention = body.retention(timeout)?;
+        let mut parallel = order_change(body.order.as_deref(), body.parallel)?;
+        if !matches!(target, Target::Callback(_)) {
+            if matches!(parallel, Change::Set(_)) {
+                return Err(Rejection::new("`order` \"entity\" needs a `callback`"));
+            }
+            parallel = Change::Clear;
+        }
         let options = OptionsRequest {
+            parallel,
             secrets: secret_change(body.secret)?,
             format: format_change(body.format.as_deref())?,
             refusals_max: on_refusal_change(body.on_refusal.as_ref())?,

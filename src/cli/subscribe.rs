@@ -61,6 +61,13 @@ pub struct SubscribeArgs {
     /// Make a dead letter of an event that was refused so often; 0: try for ever [default: as it is].
     #[arg(long, value_name = "ATTEMPTS")]
     on_refusal: Option<u32>,
+    /// Whose order is kept: queue, one batch after the other, or entity, that of the events of each URL, with several
+    /// batches on their way at once [default: as it is].
+    #[arg(long, value_name = "ORDER")]
+    order: Option<String>,
+    /// With --order entity: how many batches are on their way at once, at most [1..32, default: 8].
+    #[arg(long, value_name = "N", requires = "order")]
+    parallel: Option<u32>,
     /// Begin then, with what the topics have kept, if the subscription is new: milliseconds since 1970, or how
     /// long ago, such as 30m, 12h or 7d.
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -78,13 +85,16 @@ pub struct SubscribeArgs {
 
 const AFTER_HELP: &str = "\
 A token has one subscription: the topics that are given are all of it, and what is left out has its
-default; --retention, --max-queued, --secret-file, --format and --on-refusal stay as they are. If one that exists would lose something by it, this says so, and asks.
+default; --retention, --max-queued, --secret-file, --format, --on-refusal and --order stay as they are.
+If one that exists would lose something by it, this says so, and asks.
 
 Examples:
   routemaster subscribe widgets orders --callback https://search.example/events
   routemaster subscribe widgets --callback https://search.example/events \\
       --uuid-file uuid.txt --max 1000 --timeout 2000 --secret-file secret.txt
   routemaster subscribe widgets --pull --since 12h
+  routemaster subscribe orders --callback https://search.example/events \\
+      --order entity --parallel 16
   pass search/uuid | routemaster subscribe widgets --uuid-file - --yes \\
       --callback https://search.example/events
 
@@ -109,6 +119,8 @@ pub async fn run(args: SubscribeArgs) -> anyhow::Result<()> {
             0 => OnRefusal::Hold,
             attempts => OnRefusal::Attempts(attempts),
         }),
+        order: args.order,
+        parallel: args.parallel,
         since: args.since,
         uuid,
         timeout: args.timeout,

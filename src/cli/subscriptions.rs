@@ -144,6 +144,10 @@ fn shown(status: &Value, now_ms: u64) -> String {
         line("signed with", text(secret));
     }
     line("format", text(&status["format"]));
+    if let Some(parallel) = status["parallel"].as_u64() {
+        let batches = counted(parallel, "batch", "batches");
+        line("order", format!("of each entity, up to {batches} at once"));
+    }
     if let Some(attempts) = status["on_refusal"]["attempts"].as_u64() {
         line(
             "on refusal",

@@ -26,6 +26,7 @@ mod dead_events;
 mod directory;
 mod drops;
 mod duties;
+mod entity_order;
 mod error;
 mod held_duty;
 mod imports;
@@ -59,6 +60,10 @@ pub use dead_events::{
 pub use directory::{Directory, Subscribed, TopicDeleted};
 pub use drops::{Dropped, Drops};
 pub use duties::{Duties, Duty};
+pub use entity_order::{
+    AsideEntity, AsideProgress, BYTES_ASIDE_MAX, ENTITIES_ASIDE_MAX, EVENTS_ASIDE_MAX, EntityOrder,
+    Window, WindowStep,
+};
 pub use error::{StoreError, StoreResult};
 pub use held_duty::HeldDuty;
 pub use imports::{
@@ -90,6 +95,7 @@ pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 #[async_trait]
 pub trait Store:
     Queues
+    + EntityOrder
     + Pulls
     + Control
     + DeadEvents

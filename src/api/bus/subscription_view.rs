@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::api::state::Api;
 use crate::bus::attempt::FailedAttempt;
 use crate::bus::pause::{Pause, PausedBy};
-use crate::bus::subscription::options::BatchFormat;
+use crate::bus::subscription::options::{BatchFormat, ENTITY_ORDER};
 use crate::bus::subscription::{OpenBatch, Subscription, SubscriptionStatus};
 use crate::bus::topic::TopicName;
 use crate::http::authentication::Caller;
@@ -65,6 +65,14 @@ pub struct SubscriptionRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     on_refusal: Option<OnRefusal>,
+    /// `entity` if the order of the events of each URL is kept; left out if that of the queue is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    order: Option<&'static str>,
+    /// How many batches are on their way at once at most, in the order of entities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    parallel: Option<u32>,
     /// What batches are signed with; left out without, and for others than root and the subscriber itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -204,6 +212,8 @@ impl SubscriptionRow {
                 .filter(|format| *format != BatchFormat::default())
                 .map(BatchFormat::as_str),
             on_refusal: options.refusals_max.map(|attempts| OnRefusal { attempts }),
+            order: options.parallel.map(|_| ENTITY_ORDER),
+            parallel: options.parallel,
             secret: if is_own { options.secrets.reveal() } else { vec![] },
             status: None,
             health: None,

@@ -14,7 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::bus::event::{EVENTS_MAX, EventType, URL_MAX};
 use crate::bus::signature::SigningSecrets;
-use crate::bus::subscription::options::REFUSALS_MAX;
+use crate::bus::subscription::options::{PARALLEL_DEFAULT, PARALLEL_MAX, REFUSALS_MAX};
 use crate::bus::subscription::{
     BATCH_DEFAULT, BATCH_MAX, CALLBACK_MAX, MAX_QUEUED, RETENTION_MS, TIMEOUT_DEFAULT_MS,
     TIMEOUT_MAX_MS, UUID_MAX,
@@ -120,6 +120,10 @@ macro_rules! subscription_to {
             format: String,
             #[schema(schema_with = on_refusal, required = false)]
             on_refusal: String,
+            #[schema(schema_with = order, required = false)]
+            order: String,
+            #[schema(schema_with = parallel, required = false)]
+            parallel: u32,
             #[schema(schema_with = since, required = false)]
             since: u64,
         }
@@ -338,6 +342,23 @@ fn since() -> Object {
     const MEANING: &str = "When a new subscription begins, in milliseconds since the epoch: it gets what its topics have \
         kept since then, and then what comes. One that is there already does not begin again.";
     nullable(integer(0..=u64::MAX), Type::Integer).description(Some(MEANING)).build()
+}
+
+fn order() -> RefOr<Schema> {
+    let meaning = "Whose order is kept: `queue`, one batch after the other, or `entity`, that of the events of each URL, with \
+        several batches on their way at once; an entity that fails holds up itself alone. Left out, it stays as it is; needs a \
+        `callback`.";
+    kept_text(&["", "queue", "entity"]).description(Some(meaning)).build().into()
+}
+
+fn parallel() -> RefOr<Schema> {
+    let meaning = format!(
+        "With `order` `entity`: how many batches are on their way at once at most, {PARALLEL_DEFAULT} if it is left out."
+    );
+    nullable(integer(1..=PARALLEL_MAX.into()), Type::Integer)
+        .description(Some(meaning))
+        .build()
+        .into()
 }
 
 fn on_refusal() -> RefOr<Schema> {

@@ -41,6 +41,8 @@ pub struct DeliveryOptions {
     /// After how many refusals of a batch the event is looked for that is refused; `None` if a batch is sent
     /// for ever.
     pub refusals_max: Option<u32>,
+    /// How many batches may be out at once, in the order of each entity; `None` for one, in that of the queue.
+    pub parallel: Option<u32>,
 }
 
 /// What a subscriber asks for of its [`DeliveryOptions`].
@@ -49,6 +51,7 @@ pub struct OptionsRequest {
     pub secrets: Change<SigningSecrets>,
     pub format: Change<BatchFormat>,
     pub refusals_max: Change<u32>,
+    pub parallel: Change<u32>,
 }
 
 impl OptionsRequest {
@@ -58,6 +61,7 @@ impl OptionsRequest {
             secrets: self.secrets.clone().apply(Some(old.secrets)).unwrap_or_default(),
             format: self.format.apply(Some(old.format)).unwrap_or_default(),
             refusals_max: self.refusals_max.apply(old.refusals_max),
+            parallel: self.parallel.apply(old.parallel),
         }
     }
 }
@@ -69,6 +73,7 @@ impl From<DeliveryOptions> for OptionsRequest {
             secrets: Change::Set(options.secrets),
             format: Change::Set(options.format),
             refusals_max: options.refusals_max.map_or(Change::Clear, Change::Set),
+            parallel: options.parallel.map_or(Change::Clear, Change::Set),
         }
     }
 }
@@ -113,6 +118,35 @@ pub fn on_refusal_change(field: Option<&Value>) -> Result<Change<u32>, Rejection
             "`on_refusal` must be \"hold\", or {{\"attempts\": n}} with n from 1 to {REFUSALS_MAX}"
         ))
     })
+}
+
+/// The order that is not the queue's.
+pub const ENTITY_ORDER: &str = "entity";
+
+/// How many batches may be out at once at most, and how many are unless it is said.
+pub const PARALLEL_MAX: u32 = 32;
+pub const PARALLEL_DEFAULT: u32 = 8;
+
+/// `order`: `"queue"`, or `"entity"` with `parallel` batches out at once.
+///
+/// # Errors
+/// If there is no such order, or `parallel` is not for it.
+pub fn order_change(order: Option<&str>, parallel: Option<u32>) -> Result<Change<u32>, Rejection> {
+    match (order, parallel) {
+        (None, None) => Ok(Change::Keep),
+        (Some("" | "queue"), None) => Ok(Change::Clear),
+        (Some(ENTITY_ORDER), None) => Ok(Change::Set(PARALLEL_DEFAULT)),
+        (Some(ENTITY_ORDER), Some(parallel)) if (1..=PARALLEL_MAX).contains(&parallel) => {
+            Ok(Change::Set(parallel))
+        }
+        (Some(ENTITY_ORDER), Some(_)) => {
+            Err(Rejection::new(format!("`parallel` must be 1 to {PARALLEL_MAX} batches")))
+        }
+        (None | Some("" | "queue"), Some(_)) => {
+            Err(Rejection::new("`parallel` goes with `\"order\": \"entity\"` only"))
+        }
+        (Some(_), _) => Err(Rejection::new("`order` must be \"queue\" or \"entity\"")),
+    }
 }
 
 /// `format`.

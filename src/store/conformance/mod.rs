@@ -9,6 +9,7 @@ mod calls;
 mod calls_model;
 mod control;
 mod directory;
+mod entity_order;
 pub(crate) mod fixture;
 #[cfg(feature = "postgres")]
 mod history;

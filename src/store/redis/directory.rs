@@ -159,6 +159,7 @@ async fn put<'a>(
     args.push(change_arg(options.secrets.clone(), |secrets| secrets.to_stored().into()));
     args.push(change_arg(options.format, |format| format.as_str().into()));
     args.push(change_arg(options.refusals_max, |max| i64::from(max).into()));
+    args.push(change_arg(options.parallel, |batches| i64::from(batches).into()));
     args.extend(topics.map(Value::from));
     let lane = store.lane_of(subscriber).await?;
     let mut reply = store.change(&store.scripts.subscribe, lane, args).await?;

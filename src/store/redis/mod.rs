@@ -11,6 +11,7 @@ mod control;
 mod dead_events;
 mod directory;
 mod duties;
+mod entity_order;
 mod imports;
 mod journal;
 mod kept_events;

@@ -115,16 +115,19 @@ impl Reply {
         Ok(QueuedItem { position, item })
     }
 
-    /// The secrets, the format and the limit of refusals of a subscription.
+    /// The secrets, the format, the limit of refusals and the order of a subscription.
     fn options(&mut self) -> StoreResult<DeliveryOptions> {
         let secrets = self.part()?.optional_text()?;
         let format = self.part()?.optional_text()?;
         let refusals_max = self.part()?.optional_number()?;
+        let parallel = self.part()?.optional_number()?;
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(DeliveryOptions {
             secrets: secrets
                 .map_or_else(SigningSecrets::default, |text| SigningSecrets::from_stored(&text)),
             format: format.as_deref().and_then(BatchFormat::parse).unwrap_or_default(),
-            refusals_max: refusals_max.map(|max| max.min(u64::from(u32::MAX)) as u32),
+            refusals_max: refusals_max.map(small),
+            parallel: parallel.map(small),
         })
     }
 
@@ -188,7 +191,8 @@ impl Reply {
         let (number, events) = (self.part()?.optional_number()?, self.part()?.unsigned()?);
         let (attempts, is_in_flight) = (self.part()?.unsigned()?, self.part()?.unsigned()? > 0);
         let queue = self.part()?.text()?;
-        let batch = number.map(|number| OpenBatch {
+        let is_window = options.parallel.is_some();
+        let batch = number.filter(|_| !is_window).map(|number| OpenBatch {
             id: BatchId { queue, number },
             events,
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),

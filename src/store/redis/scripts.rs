@@ -23,6 +23,11 @@ pub struct Scripts {
     pub claim: Script,
     pub settle: Script,
     pub renew: Script,
+    pub step_window: Script,
+    pub close_window: Script,
+    pub behind_window: Script,
+    pub entities_aside: Script,
+    pub events_aside: Script,
     pub subscribe: Script,
     pub unsubscribe: Script,
     pub unsubscribe_topic: Script,
@@ -118,15 +123,37 @@ impl Scripts {
                 "queues/settle"
             ),
             renew: script!(" flags=allow-oom", "queues/renew"),
+            step_window: script!(
+                " flags=allow-oom",
+                "queues/queue",
+                "dead_events/dead",
+                "entity_order/aside",
+                "entity_order/step"
+            ),
+            close_window: script!(
+                " flags=allow-oom",
+                "queues/due",
+                "entity_order/aside",
+                "entity_order/close"
+            ),
+            behind_window: script!(" flags=no-writes", "entity_order/behind"),
+            entities_aside: script!(
+                " flags=no-writes",
+                "entity_order/aside",
+                "entity_order/entities"
+            ),
+            events_aside: script!(" flags=no-writes", "entity_order/aside", "entity_order/events"),
             subscribe: script!(
                 "",
                 "queues/due",
+                "control/find",
+                "entity_order/aside",
                 "directory/births",
                 "directory/subscribed",
                 "directory/unknown_topic",
                 "directory/subscribe"
             ),
-            unsubscribe: script!(" flags=allow-oom", "directory/unsubscribe"),
+            unsubscribe: script!(" flags=allow-oom", "entity_order/aside", "directory/unsubscribe"),
             unsubscribe_topic: script!(
                 " flags=allow-oom",
                 "directory/subscribed",
@@ -140,7 +167,11 @@ impl Scripts {
                 "directory/delete_topic"
             ),
             topics: script!(" flags=no-writes", "directory/topics"),
-            subscriptions: script!(" flags=no-writes", "directory/subscriptions"),
+            subscriptions: script!(
+                " flags=no-writes",
+                "entity_order/aside",
+                "directory/subscriptions"
+            ),
             set_keep: script!("", "kept_events/set_keep"),
             kept_events: script!(
                 " flags=no-writes",
@@ -169,12 +200,13 @@ impl Scripts {
             pause: script!(" flags=allow-oom", "control/pause"),
             resume: script!(" flags=allow-oom", "queues/due", "control/resume"),
             retry_now: script!(" flags=allow-oom", "control/retry_now"),
-            peek: script!(" flags=no-writes", "control/find", "control/peek"),
+            peek: script!(" flags=no-writes", "control/find", "entity_order/aside", "control/peek"),
             skip: script!(
                 " flags=allow-oom",
                 "queues/due",
                 "control/find",
                 "dead_events/dead",
+                "entity_order/aside",
                 "control/skip"
             ),
             list_dead: script!(" flags=no-writes", "dead_events/dead", "dead_events/list_dead"),

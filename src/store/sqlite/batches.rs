@@ -29,16 +29,19 @@ pub struct Queue {
     pub terms: Terms,
     health: Health,
     pub head: i64,
-    next: i64,
+    pub next: i64,
     /// Number and last item of the batch that was given out and is not acknowledged.
     pub batch: Option<(u64, i64)>,
     pub attempts: u32,
     options: DeliveryOptions,
     pub is_paused: bool,
     suspects: Suspects,
+    /// How many events are set aside.
+    aside: u64,
 }
 
 /// Events of which one may be such that its subscriber refuses it.
+#[derive(Default)]
 struct Suspects {
     /// How often the batch was refused.
     refusals: u32,
@@ -52,7 +55,7 @@ impl Queue {
     pub const COLUMNS: &str =
         "id, subscriber, name, fence, callback, uuid, timeout_ms, max, health,
         head, next, batch_number, batch_last, attempts, secrets, format, refusals_max,
-        paused_ms IS NOT NULL, refusals, suspect_last, next_max";
+        parallel, paused_ms IS NOT NULL, refusals, suspect_last, next_max, aside";
 
     pub fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let batch_number: Option<u64> = row.get(11)?;
@@ -71,16 +74,18 @@ impl Queue {
             batch: batch_number.zip(batch_last),
             attempts: row.get(13)?,
             options: options_from_row(row, 14)?,
-            is_paused: row.get(17)?,
+            is_paused: row.get(18)?,
             suspects: Suspects {
-                refusals: row.get(18)?,
-                last: row.get(19)?,
-                next_max: row.get(20)?,
+                refusals: row.get(19)?,
+                last: row.get(20)?,
+                next_max: row.get(21)?,
             },
+            aside: row.get(22)?,
         })
     }
 
-    /// Leases the queue and gives out its batch, the same one as long as it is not acknowledged.
+    /// Leases the queue and gives out its batch, the same one as long as it is not acknowledged; or a window, if its
+    /// order is that of entities.
     /// `None`, and nothing is due any more, if the queue is empty or paused.
     pub fn give_out(
         mut self,
@@ -92,14 +97,20 @@ impl Queue {
             self.release(db, None)?;
             return Ok(None);
         }
-        if self.head == self.next {
+        if self.head == self.next && self.aside == 0 {
             db.prepare_cached(
                 "UPDATE queues SET leased = 0, keeps_pause = 0, due_ms = NULL WHERE id = ?1",
             )?
             .execute([self.id])?;
             return Ok(None);
         }
+        let max = self.terms.max;
+        if let Some(parallel) = self.options.parallel {
+            (self.batch, self.suspects) = (None, Suspects::default());
+            self.terms.max = max.saturating_mul(parallel);
+        }
         let (items, oldest_ms) = self.read_batch(db)?;
+        self.terms.max = max;
         let last = self.head + items.len() as i64 - 1;
         self.attempts += 1;
         self.lease.fence = (self.lease.fence + 1).max(now_ms * 1000);
@@ -259,7 +270,7 @@ impl Queue {
     }
 }
 
-/// Reads `secrets, format, refusals_max`, which start at this column.
+/// Reads `secrets, format, refusals_max, parallel`, which start at this column.
 pub fn options_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<DeliveryOptions> {
     let (secrets, format): (Option<String>, Option<String>) =
         (row.get(start)?, row.get(start + 1)?);
@@ -268,6 +279,7 @@ pub fn options_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Deliver
             .map_or_else(SigningSecrets::default, |text| SigningSecrets::from_stored(&text)),
         format: format.as_deref().and_then(BatchFormat::parse).unwrap_or_default(),
         refusals_max: row.get(start + 2)?,
+        parallel: row.get(start + 3)?,
     })
 }
 
@@ -320,6 +332,7 @@ pub fn claim(
 fn follow_clock(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     if let Some(seen) = clock_was_set_back(db, "clock", now_ms)? {
         db.execute("UPDATE queues SET due_ms = due_ms - ?1", [seen - now_ms])?;
+        db.execute("UPDATE aside_entities SET due_ms = due_ms - ?1", [seen - now_ms])?;
     }
     Ok(())
 }
@@ -344,7 +357,7 @@ pub(super) fn clock_was_set_back(
 }
 
 /// Finds the queue of a lease, if the lease still holds.
-fn leased_queue(db: &Connection, lease: &QueueLease) -> rusqlite::Result<Option<Queue>> {
+pub fn leased_queue(db: &Connection, lease: &QueueLease) -> rusqlite::Result<Option<Queue>> {
     let sql =
         format!("SELECT {} FROM queues WHERE name = ?1 AND fence = ?2 AND leased", Queue::COLUMNS);
     db.prepare_cached(&sql)?
@@ -408,7 +421,9 @@ fn settle(
                 .as_ref()
                 .filter(|failure| failure.status.is_some_and(is_refusal));
             let goes_on = match (queue.options.refusals_max, refusal) {
-                (Some(max), Some(failure)) => queue.refused(db, max, failure, now_ms)?,
+                (Some(max), Some(failure)) if queue.options.parallel.is_none() => {
+                    queue.refused(db, max, failure, now_ms)?
+                }
                 _ => true,
             };
             goes_on.then(|| now_ms + retry_in.as_millis() as u64)

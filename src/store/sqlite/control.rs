@@ -10,6 +10,7 @@ use super::batches;
 use super::dead_events::{Death, bury};
 use super::directory::failed_attempt_from_row;
 use super::due::{broken_off_ms, let_go, reschedule};
+use super::entity_order;
 use super::items::queued_item;
 use crate::bus::pause::PausedBy;
 use crate::bus::position::EventPosition;
@@ -89,13 +90,14 @@ struct Queue {
     is_leased: bool,
     is_paused: bool,
     is_pulled: bool,
+    aside: i64,
 }
 
 impl Queue {
     fn find(db: &Connection, subscriber: &ClientToken) -> rusqlite::Result<Option<Self>> {
         db.prepare_cached(
-            "SELECT id, head, next, batch_number, batch_last, leased, paused_ms IS NOT NULL,
-                 callback = 'pull:'
+            "SELECT id, head, next, iif(parallel IS NULL, batch_number, NULL), batch_last, leased, paused_ms IS NOT NULL,
+                 callback = 'pull:', aside
              FROM queues WHERE subscriber = ?1",
         )?
         .query_row([subscriber.reveal()], |row| {
@@ -108,6 +110,7 @@ impl Queue {
                 is_leased: row.get(5)?,
                 is_paused: row.get(6)?,
                 is_pulled: row.get(7)?,
+                aside: row.get(8)?,
             })
         })
         .optional()
@@ -137,9 +140,10 @@ fn retry_now(db: &Connection, subscriber: &ClientToken, now_ms: u64) -> rusqlite
     if queue.is_paused {
         return Ok(Retried::Paused);
     }
-    if queue.is_leased || queue.head == queue.next || queue.is_pulled {
+    if queue.is_leased || queue.head == queue.next && queue.aside == 0 || queue.is_pulled {
         return Ok(Retried::Nothing);
     }
+    entity_order::hurry(db, queue.id, now_ms)?;
     db.prepare_cached("UPDATE queues SET due_ms = ?2 WHERE id = ?1")?
         .execute(params![queue.id, now_ms])?;
     Ok(Retried::Due)
@@ -171,7 +175,13 @@ fn peek(
             item: queued.item,
         })
     })?;
-    waiting.collect::<rusqlite::Result<_>>().map(Some)
+    let mut waiting = waiting.collect::<rusqlite::Result<Vec<_>>>()?;
+    if queue.aside > 0 {
+        waiting.extend(entity_order::peek(&db, queue.id, after, limit)?);
+        waiting.sort_by_key(|event| event.position);
+        waiting.truncate(limit);
+    }
+    Ok(Some(waiting))
 }
 
 fn skip(
@@ -193,7 +203,7 @@ fn skip(
         Skip::Through(_) => last.min(queue.head + SKIP_STEP as i64 - 1),
         Skip::Batch(_) => last,
     };
-    if step_last < queue.head {
+    if step_last < queue.head && queue.aside == 0 {
         return Ok(Skipped::Done { events: 0, has_more: false });
     }
     let failure = db
@@ -203,7 +213,16 @@ fn skip(
         )?
         .query_row([queue.id], |row| failed_attempt_from_row(row, 0))?;
     let death = Death::of_skipped(failure.map(|failed| failed.failure), now_ms);
-    let events = bury(db, queue.id, subscriber.reveal(), queue.head, step_last, &death)?;
+    let aside = match skip {
+        Skip::Through(position) if queue.aside > 0 => {
+            entity_order::skip(db, queue.id, subscriber, position, &death)?
+        }
+        _ => 0,
+    };
+    if step_last < queue.head && aside == 0 {
+        return Ok(Skipped::Done { events: 0, has_more: false });
+    }
+    let events = bury(db, queue.id, subscriber.reveal(), queue.head, step_last, &death)? + aside;
     // An attempt that is on its way is broken off when its lease is not renewed; what comes behind must not
     // overtake it.
     db.prepare_cached(
@@ -217,5 +236,5 @@ fn skip(
     )?
     .execute(params![queue.id, step_last + 1, broken_off_ms(now_ms)])?;
     reschedule(db, queue.id, now_ms)?;
-    Ok(Skipped::Done { events: events as u64, has_more: step_last < last })
+    Ok(Skipped::Done { events: events as u64, has_more: step_last < last || aside == SKIP_STEP })
 }

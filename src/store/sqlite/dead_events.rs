@@ -90,6 +90,30 @@ impl Death {
     pub fn of_skipped(failure: Option<Failure>, at_ms: u64) -> Self {
         Self { at_ms, cause: DeadCause::Skipped, failure }
     }
+
+    /// Makes a dead letter of an event that is set aside.
+    pub fn bury_aside(
+        &self,
+        db: &Connection,
+        subscriber: &str,
+        number: i64,
+    ) -> rusqlite::Result<()> {
+        let failure = self.failure.as_ref();
+        db.prepare_cached(
+            "INSERT INTO dead_events (subscriber, event, dead_ms, cause, status, reason, payload)
+             SELECT ?2, event, ?3, ?4, ?5, ?6, payload FROM aside_events WHERE number = ?1",
+        )?
+        .execute(params![
+            number,
+            subscriber,
+            self.at_ms,
+            self.cause.as_str(),
+            failure.and_then(|failure| failure.status),
+            failure.map(|failure| &failure.reason),
+        ])?;
+        db.prepare_cached("DELETE FROM aside_events WHERE number = ?1")?.execute([number])?;
+        Ok(())
+    }
 }
 
 /// Makes dead letters of the items of a queue from one number to another. Its head is the caller's business.

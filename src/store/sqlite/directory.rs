@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::batches::{options_from_row, terms_from_row};
 use super::due::{AFTER_SUBSCRIBING, broken_off_ms, let_go, reschedule};
+use super::entity_order;
 use super::publish::topic_count;
 use crate::bus::attempt::{FailedAttempt, Failure};
 use crate::bus::batch::BatchId;
@@ -132,6 +133,7 @@ fn subscribe(
 ) -> rusqlite::Result<Subscribed> {
     let SubscriptionRequest { topics, terms, .. } = request;
     let (retention, options) = what_is_ours(db, subscriber)?.unwrap_or_default();
+    let was_parallel = options.parallel.is_some();
     let (retention, options) = (request.retention.apply(retention), request.options.apply(options));
     if let Some(age) = retention.age.filter(|age| *age <= terms.timeout) {
         return Ok(Subscribed::KeptRetentionTooShort(age));
@@ -157,12 +159,15 @@ fn subscribe(
         db.prepare_cached("INSERT INTO topics (name, made_by) VALUES (?1, ?2)")?
             .execute([topic.as_str(), subscriber.reveal()])?;
     }
+    if was_parallel && options.parallel.is_none() {
+        entity_order::end(db, subscriber, now_ms)?;
+    }
     let (queue_id, paused_by): (i64, Option<String>) = db
         .prepare_cached(&format!(
             "INSERT INTO queues
                  (name, subscriber, callback, uuid, timeout_ms, max, retention_ms, max_queued,
-                  secrets, format, refusals_max)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10, ?12, ?13, ?14)
+                  secrets, format, refusals_max, parallel)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?9, ?10, ?12, ?13, ?14, ?15)
              ON CONFLICT (subscriber) DO UPDATE SET
                  health = iif(callback IS ?3 AND uuid IS ?4, health, 100),
                  health_restored = health_restored OR NOT (callback IS ?3 AND uuid IS ?4),
@@ -171,7 +176,7 @@ fn subscribe(
                  callback = ?3, uuid = ?4, timeout_ms = ?5, max = ?6,
                  retention_ms = ?9, max_queued = ?10,
                  pull_until_ms = iif(callback IS ?3, pull_until_ms, NULL),
-                 secrets = ?12, format = ?13, refusals_max = ?14
+                 secrets = ?12, format = ?13, refusals_max = ?14, parallel = ?15
              RETURNING id, paused_by"
         ))?
         .query_row(
@@ -191,7 +196,8 @@ fn subscribe(
                 Some(options.format)
                     .filter(|format| *format != BatchFormat::default())
                     .map(BatchFormat::as_str),
-                options.refusals_max
+                options.refusals_max,
+                options.parallel
             ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
@@ -214,7 +220,7 @@ fn what_is_ours(
     subscriber: &ClientToken,
 ) -> rusqlite::Result<Option<(Retention, DeliveryOptions)>> {
     db.prepare_cached(
-        "SELECT retention_ms, max_queued, secrets, format, refusals_max FROM queues
+        "SELECT retention_ms, max_queued, secrets, format, refusals_max, parallel FROM queues
          WHERE subscriber = ?1",
     )?
     .query_row([subscriber.reveal()], |row| {
@@ -335,12 +341,16 @@ fn subscription(
 
 /// What [`status_from_row`] reads, of all queues.
 const STATUS: &str = "
-    SELECT id, subscriber, sent, next - head,
-        (SELECT at_ms FROM items WHERE position = (id << 40) + head),
+    SELECT id, subscriber, sent, next - head + aside,
+        (SELECT min(at_ms) FROM (
+            SELECT at_ms FROM items WHERE position = (id << 40) + head
+            UNION ALL SELECT at_ms FROM (
+                SELECT at_ms FROM aside_events WHERE aside > 0 AND queue_id = id
+                ORDER BY event LIMIT 1))),
         callback, uuid, timeout_ms, max, retention_ms, max_queued, autodropped, expired, health,
         failed_at_ms, failed_attempt, failed_status, failed_reason,
-        secrets, format, refusals_max, paused_ms, paused_by,
-        batch_number, batch_last - head + 1, attempts, leased, due_ms, name
+        secrets, format, refusals_max, parallel, paused_ms, paused_by,
+        iif(parallel IS NULL, batch_number, NULL), batch_last - head + 1, attempts, leased, due_ms, name
     FROM queues";
 
 fn status_from_row(
@@ -362,8 +372,8 @@ fn status_from_row(
         expired: row.get(12)?,
         health: Health::new(row.get(13)?),
         last_failure: failed_attempt_from_row(row, 14)?,
-        pause: pause_from_row(row, 21)?,
-        progress: progress_from_row(row, 23)?,
+        pause: pause_from_row(row, 22)?,
+        progress: progress_from_row(row, 24)?,
     })
 }
 

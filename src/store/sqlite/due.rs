@@ -52,7 +52,9 @@ pub fn after_append(
         return Some(due_ms.map_or(now_ms, |due_ms| due_ms.min(now_ms)));
     }
     // Behind others, an item does not change when the oldest one has waited for long enough.
-    if was_empty { Some(now_ms + waiting.timeout_ms) } else { due_ms }
+    let of_this = now_ms + waiting.timeout_ms;
+    // What is set aside may be due before.
+    if was_empty { Some(due_ms.map_or(of_this, |due_ms| due_ms.min(of_this))) } else { due_ms }
 }
 
 /// Works out anew when a queue is due of which no batch is in a worker's hands: its items, or how they
@@ -68,6 +70,10 @@ pub fn reschedule(db: &Connection, queue_id: i64, now_ms: u64) -> rusqlite::Resu
         waiting => waiting?,
     };
     let due_ms = waiting.due_ms(now_ms as i64, || oldest_ms(db, queue_id))?;
+    let aside_ms: Option<i64> = db
+        .prepare_cached("SELECT min(due_ms) FROM aside_entities WHERE queue_id = ?1")?
+        .query_row([queue_id], |row| row.get(0))?;
+    let due_ms = due_ms.into_iter().chain(aside_ms).min();
     db.prepare_cached("UPDATE queues SET due_ms = ?2 WHERE id = ?1")?
         .execute(params![queue_id, due_ms])?;
     Ok(())

@@ -14,6 +14,7 @@ mod destinations;
 mod directory;
 mod due;
 mod duties;
+mod entity_order;
 mod housekeeping;
 mod imports;
 mod items;

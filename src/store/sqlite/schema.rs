@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     VERSION_1,
     FROM_1_TO_2,
     FROM_2_TO_3,
@@ -19,6 +19,7 @@ const MIGRATIONS: [&str; 9] = [
     FROM_6_TO_7,
     FROM_7_TO_8,
     FROM_8_TO_9,
+    FROM_9_TO_10,
 ];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -388,6 +389,38 @@ const FROM_8_TO_9: &str = "
     ALTER TABLE api_tokens ADD COLUMN until_ms INTEGER;
     ALTER TABLE message_publishers ADD COLUMN secrets TEXT;
     CREATE TABLE client_secrets (client TEXT PRIMARY KEY, secrets TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// What version 10 adds. A queue with `parallel` keeps the order of each entity: so many of its batches are out at once. What
+/// an entity that fails has is `aside`, in the order of its numbers.
+const FROM_9_TO_10: &str = "
+    ALTER TABLE queues ADD COLUMN parallel INTEGER;
+    ALTER TABLE queues ADD COLUMN aside INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE aside_entities (
+        queue_id INTEGER NOT NULL,
+        entity TEXT NOT NULL,
+        due_ms INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (queue_id, entity)
+    ) WITHOUT ROWID;
+    CREATE TABLE aside_events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue_id INTEGER NOT NULL,
+        entity TEXT NOT NULL,
+        event INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE INDEX aside_events_by_entity ON aside_events (queue_id, entity, number);
+    CREATE INDEX aside_events_by_position ON aside_events (queue_id, event);
+    CREATE TRIGGER aside_events_come AFTER INSERT ON aside_events
+    BEGIN UPDATE queues SET aside = aside + 1 WHERE id = new.queue_id; END;
+    CREATE TRIGGER aside_events_go AFTER DELETE ON aside_events
+    BEGIN UPDATE queues SET aside = aside - 1 WHERE id = old.queue_id; END;
+    CREATE TRIGGER queues_end_asides AFTER DELETE ON queues BEGIN
+        DELETE FROM aside_entities WHERE queue_id = old.id;
+        DELETE FROM aside_events WHERE queue_id = old.id;
+    END;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

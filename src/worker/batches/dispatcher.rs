@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Answer, Courier, DeliveryError};
+use super::windows::Windows;
 use crate::bus::attempt::Failure;
 use crate::bus::basic;
 use crate::bus::health::BackOff;
@@ -41,14 +42,14 @@ const CLAIM_MAX: usize = 32;
 
 /// Delivers from the store's queues until it is stopped.
 pub struct BatchWorker {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     courier: Courier,
-    back_off: BackOff,
-    places: Places,
+    pub(super) back_off: BackOff,
+    pub(super) places: Places,
     failures: FailureLog<ClientToken>,
     attempts: Attempts,
     news: NewsDesk,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// Works off the queues of one lane.
@@ -102,7 +103,7 @@ impl BatchWorker {
     }
 
     /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
-    async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> BatchSettlement {
+    pub(super) async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> BatchSettlement {
         let settlement = |outcome, health| BatchSettlement {
             lease: leased.lease.clone(),
             outcome,
@@ -127,10 +128,6 @@ impl BatchWorker {
             Ok(status) => {
                 self.tell_journal(leased, Some(status), None, took, &answer.beginning, None);
                 self.log_recovery(&leased.lease.subscriber);
-                if leased.batch.attempt > 1 {
-                    let (subscriber, attempts) = (name(leased), leased.batch.attempt);
-                    self.news.tell(News::SubscriberRecovered { subscriber, attempts });
-                }
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
             }
             Err(DeliveryError::NoFiles) => {
@@ -157,13 +154,6 @@ impl BatchWorker {
                     status.map(|status| status.as_u16()),
                     &with_beginning(reason, beginning),
                 ));
-                if is_news(leased.batch.attempt) {
-                    self.news.tell(News::SubscriberStalled {
-                        subscriber: name(leased),
-                        status: status.map(|status| status.as_u16()),
-                        attempts: leased.batch.attempt,
-                    });
-                }
                 let outcome = if is_gone {
                     self.news.tell(News::SubscriberPaused { subscriber: name(leased) });
                     tracing::warn!(%subscriber, "paused a subscription: its callback answered 410 Gone");
@@ -174,6 +164,25 @@ impl BatchWorker {
                 BatchSettlement { failure, ..settlement(outcome, health) }
             }
         }
+    }
+
+    /// Tells the news of a subscriber that fails, and of one that does no more.
+    pub(super) fn tell_news(&self, leased: &LeasedBatch, settlement: &BatchSettlement) {
+        let (subscriber, attempts) = (name(leased), leased.batch.attempt);
+        match (&settlement.failure, settlement.outcome) {
+            (Some(Failure { status, .. }), _) if is_news(attempts) => {
+                let status = *status;
+                self.news.tell(News::SubscriberStalled { subscriber, status, attempts });
+            }
+            (None, BatchOutcome::Acknowledged) if attempts > 1 => {
+                self.recovered(subscriber, attempts);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn recovered(&self, subscriber: String, attempts: u32) {
+        self.news.tell(News::SubscriberRecovered { subscriber, attempts });
     }
 
     fn tell_journal(
@@ -235,6 +244,11 @@ impl Work for Dispatcher {
     /// Delivers a queue's batches, one after the other, as long as one is due.
     async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
         loop {
+            if leased.options.parallel.is_some() {
+                let windows =
+                    Windows { worker: &self.worker, leases: &self.leases, lane: self.lane };
+                return windows.work_off(leased, asked).await;
+            }
             let held = self.leases.hold(&leased.lease, asked);
             let settlement = tokio::select! {
                 settlement = self.worker.deliver(&leased, asked) => settlement,
@@ -244,6 +258,7 @@ impl Work for Dispatcher {
                     return;
                 }
             };
+            self.worker.tell_news(&leased, &settlement);
             // A full batch, as a rule, was not the last one.
             let is_urgent = leased.batch.items.len() >= leased.terms.max as usize;
             let settling = Settling { settlement, is_urgent };

@@ -68,7 +68,7 @@ impl Attempt {
     }
 
     /// Whether the bus may take the batch as delivered.
-    fn acknowledged(&self) -> bool {
+    pub fn acknowledged(&self) -> bool {
         !matches!(self.answer, Answer::Redirect(_) | Answer::RetryAfter(..) | Answer::Hang)
             && !matches!(self.answer, Answer::Status(status) if status != 200 && status != 204)
     }
@@ -87,8 +87,8 @@ struct Plan {
     always: Answer,
     /// The share of requests that fail, and by which dice.
     failing: Option<(f64, fastrand::Rng)>,
-    /// The number of an event that is refused with 422, whatever it comes with.
-    refused: Option<u64>,
+    /// The numbers of events that are refused with 422, whatever they come with.
+    refused: BTreeSet<u64>,
 }
 
 pub struct Receiver {
@@ -119,7 +119,7 @@ impl Receiver {
                 next: VecDeque::new(),
                 always: Answer::Status(200),
                 failing: None,
-                refused: None,
+                refused: BTreeSet::new(),
             }),
             attempts: watch::channel(Vec::new()).0,
             released: watch::channel(false).0,
@@ -162,9 +162,14 @@ impl Receiver {
         self.shared.plan.lock().unwrap().failing = Some((share, dice));
     }
 
-    /// Refuses each batch that holds the event with this number.
+    /// Refuses each batch that holds an event with one of these numbers, and no other.
+    pub fn refuse_numbers(&self, numbers: impl IntoIterator<Item = u64>) {
+        self.shared.plan.lock().unwrap().refused = numbers.into_iter().collect();
+    }
+
+    /// As [`Receiver::refuse_numbers`].
     pub fn refuse_number(&self, number: u64) {
-        self.shared.plan.lock().unwrap().refused = Some(number);
+        self.refuse_numbers([number]);
     }
 
     /// Lets everything go that is answered with [`Answer::Held`].
@@ -266,8 +271,11 @@ async fn receive(
     let body = String::from_utf8_lossy(&body).into_owned();
     let answer = {
         let mut plan = shared.plan.lock().unwrap();
-        let holds = |number| body.contains(&format!("/{number}\""));
-        let is_refused = plan.refused.is_some_and(holds);
+        let refused = |end: (usize, &str)| {
+            let start = body[..end.0].rfind('/').map_or(0, |slash| slash + 1);
+            body[start..end.0].parse().is_ok_and(|number| plan.refused.contains(&number))
+        };
+        let is_refused = !plan.refused.is_empty() && body.match_indices('"').any(refused);
         let failing = plan.failing.as_mut();
         if is_refused {
             Answer::Status(422)

@@ -52,12 +52,16 @@
 --                                  fence leased batch_number batch_last attempts keeps_pause
 --                                  health_restored
 --                                  secrets format refusals_max
+--                                  parallel: how many batches are out at once, in the order of entities
+--                                  aside: how many events are set aside
 --                                  paused: '<ms> <by>'
 --                                  callback is 'pull:' where the subscriber asks for its batches: such a queue is
 --                                  never in `due`
 --                                  refusals: of the batch; suspect_last, next_max: while the event is looked for
 --                                  that is refused, as on SQLite
 --                                  last_failure: '<ms> <attempt> <status or -> <reason>'
+-- <p>entities:<token>      hash    entity that is set aside -> '<ms when it is due> <attempts>'
+-- <p>aside:<token>:<entity> list   its entries
 -- <p>topics_of:<token>     set     topics of a subscription
 -- <p>queue:<token>         list    entries: 16 digits of the event's position, which is its time in microseconds,
 --                                  a colon, and the item; in what is older, or was imported, 13 digits of

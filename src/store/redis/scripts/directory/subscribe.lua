@@ -5,16 +5,16 @@
 --       is a uuid, timeout, max, retention in ms, max_queued ('' is none, 'keep' what there is),
 --       origin of the wake-up, ms after which a delivery to an old callback has been broken off,
 --       how many topics one client may have, ms after which a failed batch is due with a new uuid, secrets, format,
---       refusals_max (as retention), topics…, where known each with its birth.
+--       refusals_max, parallel (as retention), topics…, where known each with its birth.
 -- Returns { 'done' }, { 'unknown', topic }, { 'too many' }, or { 'too short', the retention that is kept }.
 
 local token, callback, uuid, has_uuid = ARGV[1], ARGV[4], ARGV[5], ARGV[6] == '1'
 local timeout, max = ARGV[7], ARGV[8]
-local FIRST_TOPIC = 18
+local FIRST_TOPIC = 19
 
 local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
 local s = redis.call('HMGET', key, 'queue', 'callback', 'uuid', 'leased', 'batch_number',
-  'keeps_pause', 'retention', 'max_queued', 'secrets', 'format', 'refusals_max', 'paused')
+  'keeps_pause', 'retention', 'max_queued', 'secrets', 'format', 'refusals_max', 'paused', 'parallel')
 local function changed(wanted, old)
   if wanted == 'keep' then return old end
   return wanted ~= '' and wanted
@@ -45,6 +45,30 @@ set_or_clear('max_queued', max_queued)
 set_or_clear('secrets', changed(ARGV[15], s[9]))
 set_or_clear('format', changed(ARGV[16], s[10]))
 set_or_clear('refusals_max', changed(ARGV[17], s[11]))
+local parallel = changed(ARGV[18], s[13])
+set_or_clear('parallel', parallel)
+if s[13] and not parallel then
+  -- What is set aside goes back to where it stood, before what came later.
+  local aside = all_aside(token)
+  local newest = #aside > 0 and position_of(aside[#aside]) or 0
+  local older = count_to(list, newest)
+  local window = older > 0 and redis.call('LRANGE', list, 0, older - 1) or {}
+  for _, entry in ipairs(window) do aside[#aside + 1] = entry end
+  table.sort(aside, function(one, other) return position_of(one) < position_of(other) end)
+  redis.call('LTRIM', list, older, -1)
+  push_front(list, aside)
+  redis.call('HINCRBY', key, 'head', older - #aside)
+  forget_aside(token)
+  redis.call('HDEL', key, 'aside', 'leased', 'batch_number', 'batch_last', 'attempts')
+  -- Deliveries that are on their way are broken off when their lease is not renewed.
+  if s[4] then
+    redis.call('HSET', key, 'keeps_pause', 1)
+    redis.call('ZADD', DUE, text(now_ms() + tonumber(ARGV[12])), token)
+  else
+    redis.call('HDEL', key, 'keeps_pause')
+    redis.call('ZREM', DUE, token)
+  end
+end
 redis.call((retention or max_queued) and 'SADD' or 'SREM', P .. 'limited', token)
 
 for _, topic in ipairs(redis.call('SMEMBERS', P .. 'topics_of:' .. token)) do
@@ -80,7 +104,7 @@ if s[12] and not is_paused then
 elseif (is_paused and not s[4]) or callback == PULL then
   due = nil
 elseif not in_hand(token) then
-  due = next_due(list, now, max, timeout)
+  due = next_due(token, now, max, timeout)
 end
 if due then
   redis.call('ZADD', DUE, text(due), token)

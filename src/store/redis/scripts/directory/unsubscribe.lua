@@ -7,6 +7,7 @@ end
 redis.call('ZREM', DUE, token)
 redis.call('ZREM', P .. 'pulls_out', token)
 redis.call('SREM', P .. 'limited', token)
+forget_aside(token)
 redis.call('UNLINK', P .. 'topics_of:' .. token, P .. 'queue:' .. token, P .. 'subscriber:' .. token,
   P .. 'imported:' .. token)
 return redis.call('SREM', P .. 'subscribers', token)

@@ -45,7 +45,7 @@ local due_in = -1
 if appended then
   redis.call('PEXPIRE', taken, ARGV[3])
   if not in_hand(token) then
-    local due = next_due(list, now, s[2], s[3])
+    local due = next_due(token, now, s[2], s[3])
     if due then
       -- Not later than it was: a queue that has been due for long is the next one's turn.
       redis.call('ZADD', DUE, 'LT', text(due), token)

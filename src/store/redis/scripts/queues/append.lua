@@ -12,7 +12,7 @@ local function append_items(token, items, max, timeout, origin)
   if before == 0 then redis.pcall('PUBLISH', P .. 'arrivals', origin .. ' ' .. token) end
   local due = due_after_append(token, before, before + #items, now, tonumber(max), tonumber(timeout))
   if due then
-    redis.call('ZADD', DUE, text(due), token)
+    redis.call('ZADD', DUE, 'LT', text(due), token)
     redis.pcall('PUBLISH', P .. 'wake', origin .. ':' .. text(due - now))
   end
 end

@@ -14,14 +14,20 @@ local function in_hand(token)
   return s[1] or s[2] or s[3] or s[4] or s[5] == PULL
 end
 
--- When the next batch of a queue that no worker has in hand is to leave; nil if it is empty.
-local function next_due(list, now, max, timeout)
+-- When the next batch of a queue that no worker has in hand is to leave, what is set aside included; nil if nothing waits.
+local function next_due(token, now, max, timeout)
+  local list, first = P .. 'queue:' .. token, nil
+  for _, state in ipairs(redis.call('HVALS', P .. 'entities:' .. token)) do
+    local due = tonumber(string.match(state, '^%d+'))
+    first = math.min(first or due, due)
+  end
   local length = redis.call('LLEN', list)
-  if length == 0 then return nil end
+  if length == 0 then return first end
   if length >= tonumber(max) then return now end
   local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, STAMP))
   -- Not from a time to come, if the clock was set back meanwhile.
-  return math.min(oldest, now) + tonumber(timeout)
+  local due = math.min(oldest, now) + tonumber(timeout)
+  return math.min(first or due, due)
 end
 
 -- What entries that were appended change of when a queue is due, given how many it held before and holds
@@ -39,6 +45,6 @@ local function let_go(token, now)
   redis.call('HDEL', key, 'paused')
   local s = redis.call('HMGET', key, 'leased', 'batch_number', 'keeps_pause', 'max', 'timeout', 'callback')
   if s[1] or s[6] == PULL then return end
-  local due = (s[2] or s[3]) and now or next_due(P .. 'queue:' .. token, now, s[4], s[5])
+  local due = (s[2] or s[3]) and now or next_due(token, now, s[4], s[5])
   if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end

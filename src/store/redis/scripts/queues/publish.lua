@@ -166,7 +166,7 @@ for _, token in ipairs(order) do
   local due = max ~= '0' and due_after_append(token, before[token], after[token], now, tonumber(max),
     tonumber(timeout))
   if due then
-    redis.call('ZADD', DUE, text(due), token)
+    redis.call('ZADD', DUE, 'LT', text(due), token)
     if not earliest or due < earliest then earliest = due end
   end
 end

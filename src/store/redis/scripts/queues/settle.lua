@@ -41,7 +41,7 @@ end
 local function settle(token, queue, fence, outcome, health, take_next, status, reason, is_refusal)
   local key, list = P .. 'subscriber:' .. token, P .. 'queue:' .. token
   local s = redis.call('HMGET', key, 'queue', 'fence', 'leased', 'head', 'batch_last', 'max',
-    'timeout', 'attempts', 'health_restored', 'paused', 'refusals_max', 'suspect_last')
+    'timeout', 'attempts', 'health_restored', 'paused', 'refusals_max', 'suspect_last', 'parallel')
   if s[1] ~= queue or s[2] ~= fence or not s[3] then return 'stale' end
   -- What the delivery says of a health that was restored meanwhile is out of date.
   if not s[9] then redis.call('HSET', key, 'health', health) end
@@ -53,7 +53,7 @@ local function settle(token, queue, fence, outcome, health, take_next, status, r
         table.concat({ text(now), s[8] or 1, status, reason }, ' '))
     end
     local waits = true
-    if is_refusal and s[11] then
+    if is_refusal and s[11] and not s[13] then
       waits = refused(token, key, list, tonumber(s[4]), tonumber(s[5]), tonumber(s[11]), now, status, reason)
     end
     if outcome == 'gone' then
@@ -79,7 +79,7 @@ local function settle(token, queue, fence, outcome, health, take_next, status, r
     'health_restored', 'refusals', 'next_max')
   if s[12] and tonumber(s[12]) < head + acknowledged then redis.call('HDEL', key, 'suspect_last') end
 
-  local due = not s[10] and next_due(list, now, s[6], s[7])
+  local due = not s[10] and next_due(token, now, s[6], s[7])
   if not due then
     redis.call('ZREM', DUE, token)
     return -1

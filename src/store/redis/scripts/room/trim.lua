@@ -30,6 +30,6 @@ local function drop(token, flying, n, field, now)
   redis.call('HINCRBY', key, field, n)
   local s = redis.call('HMGET', key, 'max', 'timeout')
   if in_hand(token) then return end
-  local due = next_due(list, now, s[1], s[2])
+  local due = next_due(token, now, s[1], s[2])
   if due then redis.call('ZADD', DUE, text(due), token) else redis.call('ZREM', DUE, token) end
 end

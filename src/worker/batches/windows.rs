@@ -1,0 +1,458 @@
+//! Delivers from a queue in the order of entities: holds its window, sends what [`HeldWindow`] says, several batches at
+//! once, and records what became of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::dispatcher::BatchWorker;
+use super::window::{Aside, BatchRules, HeldWindow, Next};
+use crate::bus::attempt::{Failure, is_refusal};
+use crate::bus::batch::{Batch, BatchId};
+use crate::bus::clock::Clock;
+use crate::bus::entity::Entity;
+use crate::bus::health::Health;
+use crate::bus::item::QueuedItem;
+use crate::store::{
+    AsideProgress, BatchOutcome, BatchSettlement, Lane, LeasedBatch, QueueLease, StoreResult,
+    Window, WindowStep,
+};
+use crate::worker::leases::{HeldLease, LEASE, Leases};
+use crate::worker::pause::Pause;
+
+/// How many events are held at least, if they are there: behind those of an entity that is busy are others.
+const HELD_MIN: usize = 1_000;
+/// How many bytes of events are held: with more, the window does not grow.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// After so many refusals in a row, it is not this or that entity that is refused.
+const FAILURES_MAX: usize = 250;
+/// How often is looked for what has come while all that is here is on its way.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How many failures of what is set aside wait to be recorded at most.
+const PROGRESS_MAX: usize = 50;
+/// The pause before an entity is looked at again whose events could not be had.
+const READ_PAUSE_MS: u64 = 200;
+
+/// What works off windows of a lane.
+pub struct Windows<'a> {
+    pub worker: &'a Arc<BatchWorker>,
+    pub leases: &'a Arc<Leases<QueueLease>>,
+    pub lane: Lane,
+}
+
+/// A queue that is worked off.
+struct Work<'a> {
+    worker: &'a Arc<BatchWorker>,
+    leases: &'a Arc<Leases<QueueLease>>,
+    lane: Lane,
+    clock: Clock,
+    opened: LeasedBatch,
+    /// How its batches are called, with their numbers: no other window's are.
+    name: String,
+    lease: QueueLease,
+    held: HeldLease<QueueLease>,
+    window: HeldWindow,
+    rules: BatchRules,
+    parallel: usize,
+    health: Health,
+    out: JoinSet<Delivered>,
+    /// Since the last step.
+    progress: Vec<AsideProgress>,
+    failure: Option<Failure>,
+    /// Nothing more goes out: the queue is paused, or this process stops.
+    is_ending: bool,
+    /// How the window ends if not as it should: its receiver is away, or gone.
+    held_up: Option<BatchSettlement>,
+    /// Whether anything was taken, and failures since then.
+    has_success: bool,
+    failures_in_a_row: usize,
+}
+
+/// Whose batch was sent.
+enum Sent {
+    Window,
+    Aside { entity: Entity, events: usize },
+}
+
+/// A delivery that has ended.
+struct Delivered {
+    number: u64,
+    sent: Sent,
+    attempt: u32,
+    settlement: BatchSettlement,
+}
+
+impl Windows<'_> {
+    /// Sees a window through that was given out.
+    pub async fn work_off(&self, opened: LeasedBatch, asked: Instant) {
+        let lease = opened.lease.clone();
+        let subscriber = lease.subscriber.clone();
+        let held = self.leases.hold(&lease, asked);
+        let store = &self.worker.store;
+        let aside = tokio::select! {
+            aside = insist(|| store.entities_aside(self.lane, &lease)) => aside,
+            () = held.lost() => return,
+        };
+        let clock = Clock::system();
+        let parallel = opened.options.parallel.unwrap_or(1) as usize;
+        let mut work = Work {
+            worker: self.worker,
+            leases: self.leases,
+            lane: self.lane,
+            name: format!("{}.{}", lease.queue, lease.fence),
+            window: HeldWindow::new(opened.batch.items.clone(), aside, clock.now_ms()),
+            rules: BatchRules {
+                max: opened.terms.max as usize,
+                timeout_ms: opened.terms.timeout.as_millis() as u64,
+                aside_max: (parallel / 4).max(1),
+            },
+            parallel,
+            health: opened.health,
+            out: JoinSet::new(),
+            progress: Vec::new(),
+            failure: None,
+            is_ending: false,
+            held_up: None,
+            has_success: false,
+            failures_in_a_row: 0,
+            clock,
+            opened,
+            lease,
+            held,
+        };
+        if work.run().await.is_none() {
+            // What is on its way is broken off with the tasks.
+            tracing::warn!(%subscriber, "broke off deliveries: their lease was lost");
+        }
+    }
+}
+
+impl Work<'_> {
+    /// `None` if the lease was lost.
+    async fn run(&mut self) -> Option<()> {
+        // What a window holds already of entities that are set aside has to go there first.
+        self.record().await?;
+        loop {
+            self.send_what_may_go().await?;
+            if self.out.is_empty() {
+                if self.progress.is_empty() {
+                    return self.end().await;
+                }
+                self.record().await?;
+                continue;
+            }
+            let now_ms = self.clock.now_ms();
+            let wakes_at_ms = self.window.wakes_at_ms(self.rules).filter(|at| *at > now_ms);
+            let wakes_at_ms = wakes_at_ms.filter(|_| self.may_send());
+            let wake = async move {
+                match wakes_at_ms {
+                    Some(at) => tokio::time::sleep(Duration::from_millis(at - now_ms)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let stop = self.worker.stop.clone();
+            let looks = self.may_send()
+                && self.window.is_all_out()
+                && self.may_grow()
+                && self.window.len() < self.size();
+            tokio::select! {
+                Some(delivered) = self.out.join_next() => {
+                    // One that panicked has taken its batch with it: the lease runs out.
+                    let mut is_progress = self.took(delivered.ok()?);
+                    while let Some(delivered) = self.out.try_join_next() {
+                        is_progress |= self.took(delivered.ok()?);
+                    }
+                    // That something failed once more can wait for company.
+                    if is_progress || self.progress.len() >= PROGRESS_MAX {
+                        self.record().await?;
+                    }
+                }
+                () = wake => {}
+                () = tokio::time::sleep(LOOK_INTERVAL), if looks => {
+                    let store = &self.worker.store;
+                    // One that cannot be asked is asked again.
+                    if store.is_behind_window(self.lane, &self.lease).await.unwrap_or(false) {
+                        self.record().await?;
+                    }
+                }
+                () = self.held.lost() => return None,
+                () = stop.cancelled(), if !self.is_ending => self.is_ending = true,
+            }
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        !self.is_ending && self.held_up.is_none() && self.out.len() < self.parallel
+    }
+
+    /// How many events are held at most.
+    fn size(&self) -> usize {
+        (2 * self.parallel * self.rules.max).max(HELD_MIN)
+    }
+
+    fn may_grow(&self) -> bool {
+        !self.is_ending && self.window.bytes() < HELD_BYTES_MAX
+    }
+
+    async fn send_what_may_go(&mut self) -> Option<()> {
+        while self.may_send() {
+            // The first delivery has the place of the task.
+            let place = if self.out.is_empty() { None } else { self.worker.places.take_now() };
+            if place.is_none() && !self.out.is_empty() {
+                break;
+            }
+            let Some(next) = self.window.next(self.rules, self.clock.now_ms()) else { break };
+            let (number, items, sent, attempt) = match next {
+                Next::Window { number, items } => (number, items, Sent::Window, 1),
+                Next::Aside { entity, number, limit, attempt } => {
+                    let items = self.read_aside(&entity, limit).await?;
+                    if items.is_empty() {
+                        continue;
+                    }
+                    let events = items.len();
+                    (number, items, Sent::Aside { entity, events }, attempt)
+                }
+            };
+            self.send(number, items, sent, attempt, place);
+        }
+        Some(())
+    }
+
+    /// The first events of an entity that is set aside; none if they are not there yet.
+    async fn read_aside(&mut self, entity: &Entity, limit: usize) -> Option<Vec<QueuedItem>> {
+        let store = &self.worker.store;
+        let items = tokio::select! {
+            items = insist(|| store.events_aside(self.lane, &self.lease, entity, limit)) => items,
+            () = self.held.lost() => return None,
+        };
+        if items.is_empty()
+            && let Some(aside) = self.window.aside(entity)
+        {
+            aside.is_out = false;
+            aside.due_ms = self.clock.now_ms() + READ_PAUSE_MS;
+        }
+        Some(items)
+    }
+
+    fn send(
+        &mut self,
+        number: u64,
+        items: Vec<QueuedItem>,
+        sent: Sent,
+        attempt: u32,
+        place: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) {
+        let oldest_ms = items.iter().map(|item| item.position.at_ms()).min();
+        let now_ms = self.clock.now_ms();
+        let waited = Duration::from_millis(now_ms.saturating_sub(oldest_ms.unwrap_or(now_ms)));
+        let leased = LeasedBatch {
+            lease: self.lease.clone(),
+            terms: self.opened.terms.clone(),
+            options: self.opened.options.clone(),
+            // What an entity fails with is not the subscriber's health: its pauses grow with its own attempts.
+            health: Health::MAX,
+            waited,
+            batch: Batch { id: BatchId { queue: self.name.clone(), number }, attempt, items },
+        };
+        let worker = self.worker.clone();
+        self.out.spawn(async move {
+            let settlement = worker.deliver(&leased, Instant::now()).await;
+            if settlement.failure.is_some() {
+                worker.tell_news(&leased, &settlement);
+            }
+            drop(place);
+            Delivered { number, sent, attempt, settlement }
+        });
+    }
+
+    /// Takes note of a delivery that has ended. Whether something is to be recorded now.
+    fn took(&mut self, delivered: Delivered) -> bool {
+        let Delivered { number, sent, attempt, settlement } = delivered;
+        let is_progress = match (&sent, settlement.outcome) {
+            (_, BatchOutcome::Acknowledged | BatchOutcome::Gone) => true,
+            (sent, _) => matches!(sent, Sent::Window),
+        };
+        match settlement.outcome {
+            BatchOutcome::Acknowledged => {
+                (self.has_success, self.failures_in_a_row) = (true, 0);
+                self.health = self.worker.back_off.after_success(self.health);
+                match sent {
+                    Sent::Window => self.window.acknowledged(number),
+                    Sent::Aside { entity, events } => self.aside_taken(&entity, events),
+                }
+            }
+            // It was not sent.
+            BatchOutcome::Returned => match sent {
+                Sent::Window => self.window.returned(number),
+                Sent::Aside { entity, .. } => {
+                    if let Some(aside) = self.window.aside(&entity) {
+                        aside.is_out = false;
+                    }
+                }
+            },
+            BatchOutcome::Failed { retry_in } => {
+                self.failures_in_a_row += 1;
+                self.failure = settlement.failure.clone();
+                let status = settlement.failure.as_ref().and_then(|failure| failure.status);
+                let due_ms = self.clock.now_ms() + retry_in.as_millis() as u64;
+                match sent {
+                    Sent::Window => self.window_failed(number, status, due_ms, settlement),
+                    Sent::Aside { entity, events } => {
+                        self.aside_failed(&entity, number, events, attempt, status, retry_in);
+                    }
+                }
+            }
+            BatchOutcome::Gone => {
+                self.window.returned(number);
+                self.held_up = Some(settlement);
+            }
+        }
+        is_progress
+    }
+
+    fn window_failed(
+        &mut self,
+        number: u64,
+        status: Option<u16>,
+        due_ms: u64,
+        settlement: BatchSettlement,
+    ) {
+        // Whoever takes nothing at all, or cannot be reached, is not the fault of an entity.
+        let is_away = match status {
+            Some(status) => !is_refusal(status) || self.failures_in_a_row >= FAILURES_MAX,
+            None => !self.has_success || self.failures_in_a_row >= self.parallel,
+        };
+        if is_away {
+            self.window.returned(number);
+        } else if self.window.refused(number, due_ms) {
+            return;
+        }
+        self.health = self.worker.back_off.after_failure(self.health);
+        let pause = self.worker.back_off.pause(
+            self.health,
+            self.opened.batch.attempt,
+            self.opened.terms.timeout,
+            fastrand::f64(),
+        );
+        let outcome = BatchOutcome::Failed { retry_in: pause };
+        self.held_up = Some(BatchSettlement { outcome, ..settlement });
+    }
+
+    fn aside_taken(&mut self, entity: &Entity, events: usize) {
+        if let Some(aside) = self.window.aside(entity) {
+            (aside.is_out, aside.attempts, aside.batch) = (false, 0, None);
+            (aside.due_ms, aside.is_narrowed) = (self.clock.now_ms(), false);
+        }
+        self.window.aside_went(entity, events);
+        self.progress.push(AsideProgress {
+            entity: entity.clone(),
+            done: events,
+            is_dead: false,
+            attempts: 0,
+            due_in: Duration::ZERO,
+        });
+        if !self.window.has_aside() {
+            let subscriber = self.lease.subscriber.label();
+            self.worker.recovered(subscriber, self.opened.batch.attempt.max(2));
+        }
+    }
+
+    fn aside_failed(
+        &mut self,
+        entity: &Entity,
+        number: u64,
+        events: usize,
+        attempt: u32,
+        status: Option<u16>,
+        retry_in: Duration,
+    ) {
+        let Some(aside) = self.window.aside(entity) else { return };
+        let refusals_max = self.opened.options.refusals_max;
+        let is_too_often = status.is_some_and(is_refusal)
+            && refusals_max.is_some_and(|refusals_max| attempt >= refusals_max);
+        let is_dead = is_too_often && events == 1;
+        *aside = Aside {
+            is_out: false,
+            due_ms: self.clock.now_ms() + retry_in.as_millis() as u64,
+            // What was refused with others is not guilty yet.
+            attempts: if is_too_often { 0 } else { attempt },
+            batch: (!is_too_often).then_some((number, events)),
+            is_narrowed: (aside.is_narrowed || is_too_often) && !is_dead,
+            ..aside.clone()
+        };
+        self.progress.push(AsideProgress {
+            entity: entity.clone(),
+            done: 0,
+            is_dead,
+            attempts: aside.attempts,
+            due_in: retry_in,
+        });
+        if is_dead {
+            self.window.aside_went(entity, 1);
+        }
+    }
+
+    /// Tells the store what has happened since the last time, and takes what has come.
+    async fn record(&mut self) -> Option<()> {
+        let gone = self.window.gone();
+        let left = self.window.len() - gone.done.len() - gone.aside.len();
+        let step = WindowStep {
+            lease: self.lease.clone(),
+            done: gone.done,
+            aside: gone.aside,
+            entities: std::mem::take(&mut self.progress),
+            health: self.health,
+            failure: self.failure.take(),
+            more: if self.may_grow() { self.size().saturating_sub(left) } else { 0 },
+        };
+        let (store, asked) = (&self.worker.store, Instant::now());
+        let recorded = tokio::select! {
+            recorded = insist(|| store.step_window(self.lane, step.clone(), LEASE)) => recorded,
+            () = self.held.lost() => return None,
+        };
+        let Window { lease, items, is_paused } = recorded?;
+        self.window.recorded();
+        self.window.extend(items);
+        self.is_ending |= is_paused;
+        self.held = self.leases.hold(&lease, asked);
+        self.lease = lease;
+        Some(())
+    }
+
+    /// Gives the queue back.
+    async fn end(&mut self) -> Option<()> {
+        let store = &self.worker.store;
+        let Some(settlement) = &self.held_up else {
+            return tokio::select! {
+                () = insist(|| store.close_window(self.lane, &self.lease)) => Some(()),
+                () = self.held.lost() => None,
+            };
+        };
+        let settlement = BatchSettlement {
+            lease: self.lease.clone(),
+            health: self.health,
+            take_next: false,
+            ..settlement.clone()
+        };
+        tokio::select! {
+            _ = insist(|| store.settle_batches(self.lane, vec![settlement.clone()], LEASE)) => Some(()),
+            () = self.held.lost() => None,
+        }
+    }
+}
+
+/// Asks the store until it answers.
+async fn insist<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> T {
+    let mut pause = Pause::default();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                pause.log_first(&error, "failed to work off a queue; trying on");
+                pause.sleep().await;
+            }
+        }
+    }
+}
