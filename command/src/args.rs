@@ -10,6 +10,7 @@ use routemaster::cli::completions::CompletionsArgs;
 use routemaster::cli::control::{PauseArgs, ResumeArgs, RetryArgs, SkipArgs};
 use routemaster::cli::dead_letters::DeadLettersArgs;
 use routemaster::cli::doctor::DoctorArgs;
+use routemaster::cli::drain::DrainArgs;
 use routemaster::cli::import::ImportArgs;
 use routemaster::cli::journal::JournalArgs;
 use routemaster::cli::listen::ListenArgs;
@@ -114,6 +115,8 @@ pub enum Chore {
     Journal(JournalArgs),
     /// List the processes of the bus, and how busy they are
     Ps(PsArgs),
+    /// Let a worker finish what it does, and begin nothing more
+    Drain(DrainArgs),
     /// Tell whether the bus works, as a health check
     Pulse(PulseArgs),
     /// Make, list and remove the tokens of clients

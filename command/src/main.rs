@@ -101,6 +101,7 @@ async fn run_chore(chore: Chore) -> anyhow::Result<()> {
         Chore::Skip(args) => cli::control::skip(args).await,
         Chore::Replay(args) => cli::replay::run(args).await,
         Chore::Journal(args) => cli::journal::run(args).await,
+        Chore::Drain(args) => cli::drain::run(args).await,
         Chore::Ps(args) => cli::ps::run(args).await,
         Chore::Pulse(args) => cli::pulse::run(args).await,
         Chore::Token(args) => cli::token::run(args).await,

@@ -23,6 +23,10 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub calls: Option<PlacesInUse>,
+    /// Whether it delivers nothing more, because somebody wants that; left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub draining: bool,
 }
 
 /// How many places are in use, of how many.

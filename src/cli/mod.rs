@@ -14,6 +14,7 @@ pub mod control;
 pub mod credentials;
 pub mod dead_letters;
 pub mod doctor;
+pub mod drain;
 pub mod import;
 pub mod journal;
 pub mod listen;

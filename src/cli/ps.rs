@@ -11,10 +11,14 @@ use crate::bus::clock::Clock;
 use crate::bus::process::{PlacesInUse, Process};
 use crate::note;
 
+/// How much of an id is shown: enough to tell processes apart.
+const ID_SHOWN: usize = 8;
+
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct PsArgs {
-    /// Print a JSON array of {"id", "role", "host", "pid", "version", "since", "deliveries", "calls"}.
+    /// Print a JSON array of {"id", "role", "host", "pid", "version", "since", "deliveries", "calls",
+    /// "draining"}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -37,18 +41,19 @@ pub async fn run(args: PsArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&processes);
     }
-    let columns = ["ROLE", "HOST", "PID", "VERSION", "UP", "BUSY", "CALLS"];
-    let mut table = Table::new(Screen::stdout(), &columns, &[2, 4, 5, 6]);
+    let columns = ["ID", "ROLE", "HOST", "PID", "VERSION", "UP", "BUSY", "CALLS"];
+    let mut table = Table::new(Screen::stdout(), &columns, &[3, 5, 6, 7]);
     let now_ms = Clock::system().now_ms();
     for process in &processes {
-        let Process { role, host, pid, version, since, deliveries, calls, .. } = process;
+        let Process { id, role, host, pid, version, since, deliveries, calls, draining } = process;
         let busy = |places: &Option<PlacesInUse>| {
             places.map_or("-".into(), |places| format!("{} of {}", places.used, places.max))
         };
         let (deliveries, calls) = (busy(deliveries), busy(calls));
         let up = age(now_ms.saturating_sub(*since) as i64);
         table.row([
-            role.clone(),
+            id.chars().take(ID_SHOWN).collect(),
+            if *draining { format!("{role}, draining") } else { role.clone() },
             host.clone(),
             pid.to_string(),
             version.clone(),

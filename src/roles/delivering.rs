@@ -54,6 +54,12 @@ impl Delivering {
         })
     }
 
+    /// Begins nothing any more, or again; what is in flight is finished.
+    pub fn drain(&self, is_draining: bool) {
+        self.batches.drain(is_draining);
+        self.calls.drain(is_draining);
+    }
+
     pub fn run(self, parts: &mut JoinSet<anyhow::Result<()>>) {
         parts.spawn(super::always_well(self.batches.run()));
         parts.spawn(super::always_well(self.calls.run()));

@@ -13,7 +13,7 @@ use crate::config::Role;
 use crate::store::Store;
 use crate::telemetry::host_name;
 
-/// How often, and for how long that holds.
+/// How often, and for how long that holds. It is also how long it takes until a process hears that it is drained.
 const INTERVAL: Duration = Duration::from_secs(5);
 const TERM: Duration = Duration::from_secs(15);
 /// How long the farewell may take.
@@ -43,6 +43,7 @@ impl Presence {
             since: Clock::system().now_ms(),
             deliveries: None,
             calls: None,
+            draining: false,
         };
         Ok(Self { store, process, delivering })
     }
@@ -61,10 +62,34 @@ impl Presence {
     }
 
     async fn tell(&mut self, term: Duration) {
+        // Who hears that it is drained says so at once.
+        while self.told(term).await {}
+    }
+
+    /// Whether something has changed by that which others are to know.
+    async fn told(&mut self, term: Duration) -> bool {
         self.process.deliveries = self.delivering.as_ref().map(|all| all.batches.deliveries());
         self.process.calls = self.delivering.as_ref().map(|all| all.calls.calls());
-        if let Err(error) = self.store.announce(&self.process, term).await {
-            tracing::debug!(%error, "failed to say that this process is there; trying again");
+        match self.store.announce(&self.process, term).await {
+            Ok(is_draining) => self.drain(is_draining),
+            Err(error) => {
+                tracing::debug!(%error, "failed to say that this process is there; trying again");
+                false
+            }
         }
+    }
+
+    /// Delivers nothing more, or again, as somebody wants it; whether that is new.
+    fn drain(&mut self, is_draining: bool) -> bool {
+        let Some(delivering) = &self.delivering else { return false };
+        if is_draining == std::mem::replace(&mut self.process.draining, is_draining) {
+            return false;
+        }
+        delivering.drain(is_draining);
+        match is_draining {
+            true => tracing::info!("delivers nothing more: somebody drains this process"),
+            false => tracing::info!("delivers again"),
+        }
+        true
     }
 }

@@ -13,8 +13,13 @@ pub const PROCESSES_MAX: usize = 10_000;
 /// Who runs.
 #[async_trait]
 pub trait Processes: Send + Sync + 'static {
-    /// Says that a process is there, from now on for `term`; a term of zero is its farewell.
-    async fn announce(&self, process: &Process, term: Duration) -> StoreResult<()>;
+    /// Says that a process is there, from now on for `term`; a term of zero is its farewell. Returns whether somebody
+    /// wants it to deliver nothing more.
+    async fn announce(&self, process: &Process, term: Duration) -> StoreResult<bool>;
+
+    /// Asks a process to deliver nothing more, or to deliver again; `false` if it is not there. It hears of it when it
+    /// says next that it is there.
+    async fn drain(&self, process: &str, is_draining: bool) -> StoreResult<bool>;
 
     /// Those that are there, by role, host and the time of their start.
     async fn processes(&self) -> StoreResult<Vec<Process>>;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::bus::process::PlacesInUse;
 
@@ -11,27 +11,51 @@ use crate::bus::process::PlacesInUse;
 pub struct Places {
     free: Arc<Semaphore>,
     max: usize,
+    /// Nobody comes in any more, for now.
+    closed: watch::Sender<bool>,
     /// A place is also held by who looks for work.
     in_flight: AtomicUsize,
 }
 
 impl Places {
     pub fn new(max: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(max)), max, in_flight: AtomicUsize::new(0) }
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            max,
+            closed: watch::Sender::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
     }
 
-    /// A place as soon as there is one.
+    /// Lets nobody in any more, or again; what is in flight is not touched.
+    pub fn close(&self, is_closed: bool) {
+        self.closed.send_replace(is_closed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// A place as soon as there is one, and somebody may come in.
     pub async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        // The semaphore is never closed.
-        self.free.clone().acquire_owned().await.ok()
+        let mut closed = self.closed.subscribe();
+        loop {
+            // Neither the sender nor the semaphore ever goes before this does.
+            closed.wait_for(|is_closed| !is_closed).await.ok()?;
+            let place = self.free.clone().acquire_owned().await.ok()?;
+            if !*closed.borrow() {
+                return Some(place);
+            }
+        }
     }
 
     pub fn take_now(&self) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_owned().ok()
+        self.free.clone().try_acquire_owned().ok().filter(|_| !self.is_closed())
     }
 
+    /// How many may come in now.
     pub fn free(&self) -> usize {
-        self.free.available_permits()
+        if self.is_closed() { 0 } else { self.free.available_permits() }
     }
 
     /// How many are in use by what is in flight.

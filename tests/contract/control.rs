@@ -241,11 +241,12 @@ on_both_stores!(the_commands_tell_how_a_subscriber_does_and_hold_it, |store| asy
     let (orders, receiver) = (server.client(ORDERS), bus.receiver().await);
     orders.claims("widgets").await;
     orders.subscribes(&receiver, &["widgets"], json!({"timeout": 0})).await;
-    receiver.answer(Answer::Status(500));
+    // It waits for long, so that no attempt is on its way meanwhile.
+    receiver.answer(Answer::RetryAfter(503, "600"));
     orders.publishes("widgets", [1]).await;
     state(&orders, ORDERS, "failing").await;
     let shown = output(&bus, &server, &["subscriptions", "orders"]).await;
-    for expected in ["failing", "answered 500", "1 event", "next try"] {
+    for expected in ["failing", "answered 503", "1 event", "next try"] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     assert!(!shown.contains("0123456789abcdef"), "{shown}");

@@ -39,6 +39,7 @@ mod batches;
 mod callback_safety;
 mod control;
 mod delivery;
+mod draining;
 mod entity_order;
 mod failures;
 mod outbound_proxy;

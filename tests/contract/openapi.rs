@@ -106,6 +106,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
     let keep = json!({"ms": 3_600_000, "bytes": 100_000});
     let everything_kept = json!({"since": 0});
     let (mut dead, mut rotated, mut batch) = (String::new(), String::new(), String::new());
+    let mut process = String::new();
     let mut seen = BTreeSet::new();
     for (method, path, token, body, status) in [
         ("get", "/health", "", None, 200),
@@ -113,6 +114,8 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("get", "/health/ping.json", "", None, 200),
         ("get", "/openapi.json", "", None, 200),
         ("get", "/processes", "demo", None, 200),
+        ("post", "/processes/{process}/drain", ROOT, None, 204),
+        ("post", "/processes/{process}/resume", ROOT, None, 204),
         ("get", "/journal", "demo", None, 200),
         ("get", "/pulse", "demo", None, 204),
         ("get", "/pulse/scaling", "demo", None, 204),
@@ -227,10 +230,14 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         }
         let client = if token.is_empty() { server.anonymous() } else { server.client(token) };
         let path = path.replace("{message}", &sent.to_string()).replace("{dead}", &dead);
+        let path = path.replace("{process}", &process);
         let path = path.replace("{rotated}", &rotated).replace("{batch}", &batch);
         let reply = send(&client, method, &path, body).await.expect(status);
         if (method, &*path) == ("post", "/api/messages") {
             sent = reply.json()["message"].as_u64().unwrap();
+        }
+        if path == "/processes" {
+            process = reply.json()[0]["id"].as_str().unwrap().to_owned();
         }
         if let Some(id) = reply.header("webhook-id") {
             id.clone_into(&mut batch);

@@ -21,7 +21,18 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Calls and messages", &["call", "calls", "messages", "message-topics", "message-publishers"]),
     (
         "For its operator",
-        &["doctor", "ps", "pulse", "topics", "token", "bench", "autodrop", "import", "completions"],
+        &[
+            "doctor",
+            "ps",
+            "drain",
+            "pulse",
+            "topics",
+            "token",
+            "bench",
+            "autodrop",
+            "import",
+            "completions",
+        ],
     ),
 ];
 

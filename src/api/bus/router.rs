@@ -47,6 +47,8 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(trace::show))
         .routes(routes!(client_secret::show, client_secret::set))
         .routes(routes!(processes::list))
+        .routes(routes!(processes::drain))
+        .routes(routes!(processes::resume))
         .routes(routes!(pulse::pulse))
         .routes(routes!(pulse::scaling))
         .routes(routes!(metrics::metrics))

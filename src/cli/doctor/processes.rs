@@ -65,6 +65,7 @@ mod tests {
             since: 0,
             deliveries: deliveries.map(|(used, max)| PlacesInUse { used, max }),
             calls: None,
+            draining: false,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::bus::process::{PlacesInUse, Process};
 on_both_stores!(
     processes_are_there_until_their_term_is_over_or_they_say_farewell,
     what_a_process_says_last_is_what_holds,
+    a_process_hears_that_it_is_drained_until_it_is_not,
 );
 
 fn process(id: &str, role: &str, deliveries: Option<PlacesInUse>) -> Process {
@@ -20,6 +21,7 @@ fn process(id: &str, role: &str, deliveries: Option<PlacesInUse>) -> Process {
         since: 1_700_000_000_000,
         deliveries,
         calls: deliveries,
+        draining: false,
     }
 }
 
@@ -46,4 +48,22 @@ async fn what_a_process_says_last_is_what_holds(f: &Fixture) {
     f.store.announce(&process("1", "worker", None), HOUR).await.unwrap();
     f.store.announce(&busy, HOUR).await.unwrap();
     assert_eq!(f.store.processes().await.unwrap(), [busy]);
+}
+
+async fn a_process_hears_that_it_is_drained_until_it_is_not(f: &Fixture) {
+    let [one, other] = ["1", "2"].map(|id| process(id, "worker", None));
+    assert!(!f.store.drain("1", true).await.unwrap(), "it is not there");
+    assert!(!f.store.announce(&one, HOUR).await.unwrap());
+    assert!(!f.store.announce(&other, HOUR).await.unwrap());
+    assert!(f.open_another().drain("1", true).await.unwrap());
+    for _ in 0..2 {
+        assert!(f.store.announce(&one, HOUR).await.unwrap());
+        assert!(!f.store.announce(&other, HOUR).await.unwrap());
+    }
+    assert!(f.store.drain("1", false).await.unwrap());
+    assert!(!f.store.announce(&one, HOUR).await.unwrap());
+    assert!(f.store.drain("2", true).await.unwrap());
+    f.store.announce(&other, Duration::ZERO).await.unwrap();
+    assert!(!f.store.drain("2", true).await.unwrap(), "it has gone");
+    assert!(!f.store.announce(&other, HOUR).await.unwrap(), "another one");
 }

@@ -12,14 +12,19 @@ use crate::store::{Lane, Processes, StoreResult};
 
 #[async_trait]
 impl Processes for RedisStore {
-    async fn announce(&self, process: &Process, term: Duration) -> StoreResult<()> {
+    async fn announce(&self, process: &Process, term: Duration) -> StoreResult<bool> {
         let args = vec![
             process.id.as_str().into(),
             to_text(process).into(),
             ms(term),
             (PROCESSES_MAX as i64).into(),
         ];
-        self.run(&self.scripts.announce, Lane::HOME, args).await.map(drop)
+        Ok(self.run(&self.scripts.announce, Lane::HOME, args).await?.integer()? > 0)
+    }
+
+    async fn drain(&self, process: &str, is_draining: bool) -> StoreResult<bool> {
+        let args = vec![process.into(), i64::from(is_draining).into()];
+        Ok(self.run(&self.scripts.drain, Lane::HOME, args).await?.integer()? > 0)
     }
 
     async fn processes(&self) -> StoreResult<Vec<Process>> {

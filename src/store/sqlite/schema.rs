@@ -392,8 +392,9 @@ const FROM_8_TO_9: &str = "
 ";
 
 /// What version 10 adds. A queue with `parallel` keeps the order of each entity: so many of its batches are out at once. What
-/// an entity that fails has is `aside`, in the order of its numbers.
+/// an entity that fails has is `aside`, in the order of its numbers. A process may be asked to deliver nothing more.
 const FROM_9_TO_10: &str = "
+    ALTER TABLE processes ADD COLUMN drain INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE queues ADD COLUMN parallel INTEGER;
     ALTER TABLE queues ADD COLUMN aside INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE aside_entities (

@@ -97,6 +97,11 @@ impl BatchWorker {
         .await;
     }
 
+    /// Begins nothing any more, or again; what is in flight is finished.
+    pub fn drain(&self, is_draining: bool) {
+        self.places.close(is_draining);
+    }
+
     /// How many deliveries are in flight, and may be.
     pub fn deliveries(&self) -> PlacesInUse {
         self.places.in_use()

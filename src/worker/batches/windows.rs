@@ -184,7 +184,8 @@ impl Work<'_> {
     }
 
     fn may_send(&self) -> bool {
-        !self.is_ending && self.held_up.is_none() && self.out.len() < self.parallel
+        let may_go_on = !self.is_ending && !self.worker.places.is_closed();
+        may_go_on && self.held_up.is_none() && self.out.len() < self.parallel
     }
 
     /// How many events are held at most.

@@ -87,6 +87,11 @@ impl CallWorker {
         .await;
     }
 
+    /// Begins nothing any more, or again; what is on its way is finished.
+    pub fn drain(&self, is_draining: bool) {
+        self.places.close(is_draining);
+    }
+
     /// How many calls are on their way, and may be.
     pub fn calls(&self) -> PlacesInUse {
         self.places.in_use()

@@ -40,6 +40,7 @@
 -- <p>message_commit:<slot> string  number and result of the last commit of one committer
 -- <p>duty:<duty>           string  the process that does it, until the key expires
 -- <p>processes             hash    process -> what it says of itself, as JSON
+-- <p>draining              set     processes that are to deliver nothing more
 -- <p>present               zset    process -> until when it is there unless it says so again
 --
 -- Of each lane:
