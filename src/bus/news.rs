@@ -41,6 +41,11 @@ pub enum News {
         kind: CallKind,
         client: String,
     },
+    /// An event was refused as often as its subscriber wanted, and given up.
+    DeadEvent {
+        subscriber: String,
+        status: Option<u16>,
+    },
     /// The store ran out of room, and events were dropped.
     Autodrop {
         events: u64,
@@ -67,6 +72,7 @@ impl News {
             Self::DestinationFailing { destination, .. } => ("destination_failing", destination),
             Self::DestinationRecovered { destination } => ("destination_recovered", destination),
             Self::DeadLetter { client, .. } => ("dead_letter", client),
+            Self::DeadEvent { subscriber, .. } => ("dead_letter", subscriber),
             Self::Autodrop { .. } => ("autodrop", ""),
         }
     }
@@ -95,6 +101,10 @@ impl News {
             Self::DeadLetter { kind, .. } => {
                 ("dead_letters", json!({ "news": what, "kind": dead(*kind), "client": about }))
             }
+            Self::DeadEvent { status, .. } => (
+                "dead_letters",
+                json!({ "news": what, "kind": "event", "client": about, "status": status }),
+            ),
             Self::Autodrop { events, subscribers } => {
                 ("topics", json!({ "news": what, "events": events, "subscribers": subscribers }))
             }

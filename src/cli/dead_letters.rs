@@ -8,13 +8,16 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::connect::BusOptions;
+use super::bar::bar;
+use super::confirm::confirm;
+use super::connect::{Bus, BusOptions};
 use super::credentials::Capacity;
 use super::pages;
 use super::refusals::refusal;
 use super::table::{Screen, Table, Tone, print, print_json};
-use super::words::{age, clean};
+use super::words::{age, clean, counted};
 use crate::bus::clock::Clock;
+use crate::bus::token::UserName;
 use crate::note;
 
 /// How many are asked for at once.
@@ -52,9 +55,9 @@ struct ListArgs {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Put an event at the end of its subscriber's queue
+    /// Put an event, or all, at the end of its subscriber's queue
     Retry(OneArgs),
-    /// Forget an event
+    /// Forget an event, or all
     Delete(OneArgs),
 }
 
@@ -62,11 +65,18 @@ enum Action {
 #[command(after_help = ONE_HELP)]
 struct OneArgs {
     /// Which: as `routemaster dead-letters` shows it.
-    id: String,
+    #[arg(required_unless_present = "all")]
+    id: Option<String>,
+    /// All events that were given up, in the order in which they were published.
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
     /// Whose: the subscriber's token; the root key needs it.
     #[arg(long, value_name = "TOKEN")]
     client: Option<String>,
-    /// Print one JSON object: {"id", "done"}; done is `retried` or `deleted`.
+    /// Print one JSON object: {"id", "done"}; done is `retried` or `deleted`. With --all {"events", "done"}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -85,6 +95,7 @@ Examples:
 const ONE_HELP: &str = "\
 Examples:
   routemaster dead-letters retry 1764349212345678
+  routemaster dead-letters retry --all            once the receiver is well
   routemaster dead-letters delete 1764349212345678";
 
 #[derive(Deserialize, Serialize)]
@@ -103,8 +114,8 @@ struct Row {
 pub async fn run(args: DeadLettersArgs) -> anyhow::Result<()> {
     match args.action {
         None => list(args.list).await,
-        Some(Action::Retry(args)) => one(args, true).await,
-        Some(Action::Delete(args)) => one(args, false).await,
+        Some(Action::Retry(args)) => act(args, true).await,
+        Some(Action::Delete(args)) => act(args, false).await,
     }
 }
 
@@ -166,29 +177,74 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn one(args: OneArgs, is_retry: bool) -> anyhow::Result<()> {
+async fn act(args: OneArgs, is_retry: bool) -> anyhow::Result<()> {
     let bus = args.bus.connect_as(Capacity::Operator)?;
+    let done = if is_retry { "retried" } else { "deleted" };
+    let Some(id) = &args.id else {
+        let events = all(&bus, &args, is_retry).await?;
+        if args.json {
+            return print_json(&json!({ "events": events, "done": done }));
+        }
+        return Ok(print(&format!("{done} {}\n", counted(events, "event", "events")))?);
+    };
+    if !one(&bus, id, args.client.as_deref(), is_retry).await? {
+        bail!(
+            "{id} is no event that was given up, or its subscriber is gone; a call is retried by \
+             `routemaster calls retry`"
+        );
+    }
+    if args.json {
+        return print_json(&json!({ "id": id, "done": done }));
+    }
+    Ok(print(&match is_retry {
+        true => format!("{id} is at the end of the queue\n"),
+        false => format!("{id} is gone\n"),
+    })?)
+}
+
+/// Does it to all events; how many those were. One that is gone meanwhile does not count.
+async fn all(bus: &Bus, args: &OneArgs, is_retry: bool) -> anyhow::Result<u64> {
+    let path = |more: &pages::More| {
+        let own = [("kind", Some("event".to_owned())), ("client", args.client.clone())];
+        format!("/dead_letters?{}", pages::query(own, more))
+    };
+    let (mut rows, _) = pages::rows::<Row>(bus, 0, PAGE, path).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let events = counted(rows.len() as u64, "event", "events");
+    confirm(
+        &match is_retry {
+            true => format!("{events} will stand at the end of their queues once more."),
+            false => format!("{events} will be gone for ever."),
+        },
+        args.yes,
+    )?;
+    rows.sort_by_key(|row| row.id.parse::<u64>().unwrap_or(u64::MAX));
+    let bar = bar(rows.len() as u64, "events");
+    let mut changed = 0;
+    for row in &rows {
+        // Only root has to say whose it is, and only root is told.
+        let client = matches!(bus.user(), UserName::Root(_)).then_some(row.client.as_str());
+        changed += u64::from(one(bus, &row.id, client, is_retry).await?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(changed)
+}
+
+/// Does it to one event; `false` if there is none such.
+async fn one(bus: &Bus, id: &str, client: Option<&str>, is_retry: bool) -> anyhow::Result<bool> {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let client = args.client.as_deref().map(|client| format!("?client={}", encode(client)));
-    let (id, client) = (encode(&args.id), client.unwrap_or_default());
+    let client = client.map(|client| format!("?client={}", encode(client)));
+    let (id, client) = (encode(id), client.unwrap_or_default());
     let answer = match is_retry {
         true => bus.post(&format!("/dead_letters/{id}/retry{client}"), Bytes::new()).await?,
         false => bus.delete(&format!("/dead_letters/{id}{client}")).await?,
     };
     match answer.status {
-        status if status.is_success() => {}
-        StatusCode::NOT_FOUND => bail!(
-            "{} is no event that was given up, or its subscriber is gone; a call is retried by `routemaster calls retry`",
-            args.id
-        ),
-        _ => return Err(refusal(&bus, &answer, None)),
+        status if status.is_success() => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(refusal(bus, &answer, None)),
     }
-    let done = if is_retry { "retried" } else { "deleted" };
-    if args.json {
-        return print_json(&json!({ "id": args.id, "done": done }));
-    }
-    Ok(print(&match is_retry {
-        true => format!("{} is at the end of the queue\n", args.id),
-        false => format!("{} is gone\n", args.id),
-    })?)
 }

@@ -5,6 +5,7 @@
 //! and [`doctor`] open the store themselves.
 
 pub mod autodrop;
+mod bar;
 pub mod call;
 pub mod calls;
 pub mod completions;

@@ -46,7 +46,7 @@ pub async fn run(
     let mut duty = HeldDuty::new(store.clone(), Duty::Upkeep);
     let mut retention = Retention::new(store.clone());
     let mut old_calls = OldCalls::new(store.clone(), dead.retention);
-    let mut old_dead_events = OldDeadEvents::new(store.clone(), dead);
+    let mut old_dead_events = OldDeadEvents::new(store.clone(), dead, news.clone());
     let mut autodrops = Vec::new();
     // A look keeps its time however many refusals there are: on a full disk they come without end.
     let mut looks = tokio::time::interval(INTERVAL);
@@ -63,6 +63,7 @@ pub async fn run(
                         old_calls.forget().await;
                     }
                     if !stop.is_cancelled() {
+                        old_dead_events.tell_news().await;
                         old_dead_events.forget().await;
                     }
                     if stop.run_until_cancelled(forget_kept(store.as_ref())).await.is_none() {

@@ -209,6 +209,29 @@ on_both_stores!(what_is_skipped_is_a_dead_letter_and_can_be_put_back, |store| as
     assert_eq!(demo.delete(&gone).await.status, 404);
     let left = demo.get("/dead_letters").await.json();
     assert_eq!(left["dead_letters"].as_array().unwrap().len(), 1, "{left}");
+    // All at once, in the order in which they were published.
+    receiver.answer(Answer::Status(500));
+    demo.publishes("widgets", 21..=25).await;
+    state(&demo, "demo", "failing").await;
+    let last = waiting(&demo, "demo").await.last().unwrap().1;
+    let everything = json!({"through": last}).to_string();
+    root.post("/subscriptions/demo/skip", everything).await.expect(200);
+    receiver.answer(Answer::Status(200));
+    let arguments = ["dead-letters", "retry", "--all", "--url", server.base()];
+    let asked = bus.run(&arguments).await;
+    assert_eq!(asked.code, Some(2), "nobody can be asked: {}", asked.stderr);
+    let before = receiver.attempts_so_far().len();
+    let told = output(&bus, &server, &["dead-letters", "retry", "--all", "--yes"]).await;
+    assert_eq!(told, "retried 6 events\n");
+    let (numbers, _) = eventually("all of them come", async || {
+        let attempts = receiver.attempts_so_far().split_off(before);
+        let numbers: Vec<_> = attempts.iter().flat_map(Attempt::numbers).collect();
+        (numbers.len() >= 6).then_some(numbers)
+    })
+    .await;
+    assert_eq!(numbers, [3, 21, 22, 23, 24, 25]);
+    let nothing = output(&bus, &server, &["dead-letters", "delete", "--all"]).await;
+    assert_eq!(nothing, "deleted 0 events\n");
 });
 
 on_both_stores!(a_poison_event_is_found_and_everything_else_arrives_in_order, |store| async move {

@@ -240,3 +240,22 @@ on_both_stores!(the_bus_publishes_its_own_news, |store| async move {
     let own = topics.as_array().unwrap().iter().find(|topic| topic["name"] == "routemaster_news");
     assert_eq!(own.unwrap()["publisher"], "routemaster_news");
 });
+
+on_both_stores!(an_event_that_is_given_up_is_news, |store| async move {
+    let bus = Bus::new(&store).set("ROUTEMASTER_MAX_BACKOFF_MS", "20");
+    let server = bus.serve().await;
+    let (demo, alice) = (server.client("demo"), server.client("alice"));
+    let reader = bus.receiver().await;
+    alice.subscribes(&reader, &["routemaster_news"], json!({"timeout": 0})).await;
+    let more = json!({"timeout": 0, "on_refusal": {"attempts": 2}});
+    let receiver = subscribed(&bus, &demo, more).await;
+    receiver.refuse_number(7);
+    demo.publishes("widgets", [7]).await;
+    let is_told = |event: &Value| {
+        let data = &event["data"];
+        data["news"] == "dead_letter" && data["kind"] == "event" && data["status"] == 422
+    };
+    let told =
+        |attempts: &Vec<Attempt>| attempts.iter().flat_map(Attempt::events).any(|e| is_told(&e));
+    reader.until("it is told", told).await;
+});

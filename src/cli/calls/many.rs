@@ -1,15 +1,13 @@
 //! `routemaster calls retry` and `routemaster calls purge`: something is done to all calls that match.
 
-use std::io::IsTerminal;
-
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::filter::Filter;
 use super::one::Which;
+use crate::cli::bar::bar;
 use crate::cli::confirm::confirm;
 use crate::cli::connect::{Bus, BusOptions};
 use crate::cli::credentials::Capacity;
@@ -118,7 +116,7 @@ async fn act(act: Act, bus: &Bus, filter: Filter, yes: bool, json: bool) -> anyh
     if matching > 0 {
         confirm(&format!("This {what} {}.", counted(matching, "call", "calls")), yes)?;
     }
-    let bar = bar(matching);
+    let bar = bar(matching, "calls");
     let (mut changed, mut after, mut left) = (0, None::<String>, matching);
     while left > 0 {
         let mut more = vec![("confirm", left.to_string())];
@@ -157,18 +155,6 @@ async fn count(bus: &Bus, filter: &Filter, after: Option<&str>) -> anyhow::Resul
         return Err(refusal(bus, &answer, None));
     }
     Ok(answer.json()?)
-}
-
-fn bar(count: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(count);
-    // The template is good, as the first use shows.
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} calls") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn tell(act: Act, changed: u64, json: bool) -> anyhow::Result<()> {
