@@ -38,6 +38,7 @@ mod bad_receivers;
 mod batches;
 mod callback_safety;
 mod control;
+mod control_under_fire;
 mod delivery;
 mod draining;
 mod entity_order;
