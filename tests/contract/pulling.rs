@@ -31,7 +31,7 @@ fn id(reply: &Reply) -> String {
 on_both_stores!(
     a_batch_is_pulled_acknowledged_and_the_next_one_comes_with_it,
     |store| async move {
-        let bus = Bus::new(&store);
+        let bus = Bus::new(&store).set("METRIC_COLLECTION_SERVICE", "prometheus");
         let server = bus.serve().await;
         let demo = server.client("demo");
         demo.claims("widgets").await;
@@ -71,6 +71,21 @@ on_both_stores!(
         demo.delete(&format!("/subscription/batch/{}", id(&reply))).await.expect(204);
         let shown = demo.subscription("demo").await;
         assert_eq!((&shown["events"]["sent"], &shown["events"]["queued"]), (&json!(5), &json!(0)));
+        // Each time that one was given out counts as an attempt: 2 + 2 + 2 + 1 + 2 events.
+        let metrics = server.client(ROOT).get("/metrics").await.expect(200).body;
+        let counted = |name: &str| {
+            let mut lines =
+                metrics.lines().filter(|line| line.contains(name) && line.contains("success"));
+            lines
+                .next()
+                .unwrap_or_else(|| panic!("{name}: {metrics}"))
+                .rsplit(' ')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(counted("delivery_batches{"), "5");
+        assert_eq!(counted("delivery_events{"), "9");
         for wrong in ["wait=60001", "max=0", "lease=1", "wait=x"] {
             pull(&demo, wrong).await.expect_reason(400);
         }

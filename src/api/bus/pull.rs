@@ -23,6 +23,7 @@ use crate::http::cross_site;
 use crate::http::query;
 use crate::http::refusal::Refusal;
 use crate::store::{Arrival, LeasedBatch, PullRequest, Pulled, PulledBatch};
+use crate::telemetry::metrics::record;
 
 /// How long a request may be held at most, in milliseconds.
 const WAIT_MAX: u64 = 60_000;
@@ -198,6 +199,7 @@ impl Puller {
         let pulled = api.store.pull(&self.subscriber, &request).await?;
         if let Pulled::Batch(leased) = &pulled {
             api.attempts.of_pull(leased, request.lease);
+            record::given_out(leased);
         }
         Ok(pulled)
     }

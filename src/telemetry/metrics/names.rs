@@ -56,7 +56,7 @@ metrics! {
     /// Events dropped as the subscriber's own `retention` or `max_queued` asks for.
     EVENTS_EXPIRED: Counter = "routemaster.events.expired" ["subscriber"];
 
-    /// Batches that were sent, each attempt counted; status is success or failure.
+    /// Batches that were sent, or given out to whoever pulls them, each attempt counted; status is success or failure.
     DELIVERY_BATCHES: Counter = "routemaster.delivery.batches" ["status", "subscriber"];
     /// Events in these batches.
     DELIVERY_EVENTS: Counter = "routemaster.delivery.events" ["status", "subscriber"];

@@ -64,6 +64,16 @@ pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took:
     }
 }
 
+/// A batch was given out to a subscriber that asks for its batches: whatever it does with it, it has it.
+pub fn given_out(leased: &LeasedBatch) {
+    attempted(leased, Duration::ZERO);
+    let subscriber = labels::of_subscriber(&leased.lease.subscriber);
+    let events = leased.batch.items.len() as u64;
+    for (name, amount) in [(DELIVERY_BATCHES, 1), (DELIVERY_EVENTS, events)] {
+        counter!(name, "status" => "success", "subscriber" => subscriber.clone()).increment(amount);
+    }
+}
+
 /// A call was accepted.
 pub fn call_accepted(kind: CallKind) {
     counter!(CALLS_ACCEPTED, "kind" => kind.as_str()).increment(1);
