@@ -163,9 +163,9 @@ on_both_stores!(what_waits_goes_back_into_the_order_of_the_queue, |store| async 
     receiver.answer(Answer::Status(500));
     publish(&demo, &[event(1, 0), event(2, 0), event(1, 1)]).await;
     receiver.attempts(3).await;
-    receiver.answer(Answer::Status(200));
     let more = json!({"timeout": 0, "max": 10, "order": "queue"});
     demo.subscribes(&receiver, &["widgets"], more).await;
+    receiver.answer(Answer::Status(200));
     publish(&demo, &[event(2, 1)]).await;
     let (attempts, _) = eventually("all of it arrives", async || {
         let attempts = receiver.attempts_so_far();
@@ -174,6 +174,42 @@ on_both_stores!(what_waits_goes_back_into_the_order_of_the_queue, |store| async 
     .await;
     assert_eq!(taken(&attempts), BTreeMap::from([(1, vec![0, 1]), (2, vec![0, 1])]));
 });
+
+on_both_stores!(
+    what_is_refused_too_often_is_a_dead_letter_and_the_rest_arrives,
+    |store| async move {
+        let bus = Bus::new(&store);
+        let server = bus.serve().await;
+        let demo = server.client("demo");
+        let more =
+            json!({"timeout": 0, "max": 10, "order": "entity", "on_refusal": {"attempts": 2}});
+        let receiver = subscribed(&bus, &demo, more).await;
+        receiver.refuse_number(7);
+        let all: Vec<_> =
+            (0..3).flat_map(|round| (0..20).map(move |entity| event(entity, round))).collect();
+        publish(&demo, &all).await;
+        eventually("nothing waits", async || (demo.queued("demo").await == Some(0)).then_some(()))
+            .await;
+        let taken = taken(&receiver.attempts_so_far());
+        assert_eq!(taken.len(), 19);
+        assert!(taken.values().all(|numbers| *numbers == [0, 1, 2]), "{taken:?}");
+        let dead = demo.get("/dead_letters?kind=event").await.expect(200).json();
+        let dead = dead["dead_letters"].as_array().unwrap().iter();
+        let mut dead: Vec<_> = dead
+            .map(|letter| {
+                (
+                    letter["event"]["url"].clone(),
+                    letter["event"]["data"].as_u64(),
+                    &letter["status"],
+                )
+            })
+            .collect();
+        dead.sort_by_key(|(_, number, _)| *number);
+        let url = json!("https://a.example/7");
+        let status = json!(422);
+        assert_eq!(dead, [0, 1, 2].map(|number| (url.clone(), Some(number), &status)));
+    }
+);
 
 on_both_stores!(a_wrong_order_is_told, |store| async move {
     let bus = Bus::new(&store);

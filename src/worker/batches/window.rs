@@ -49,8 +49,6 @@ pub struct Aside {
     pub is_out: bool,
     /// The number of the batch that failed, and how many events it has: it comes again as it was.
     pub batch: Option<(u64, usize)>,
-    /// Only one event is tried at a time, to find the one that is refused.
-    pub is_narrowed: bool,
 }
 
 /// Something to send.
@@ -79,6 +77,8 @@ pub struct BatchRules {
     /// How many batches of entities that are set aside are on their way at once at most, so that those who wait for an
     /// answer leave room for the others.
     pub aside_max: usize,
+    /// After how many attempts at an entity that is set aside one event is tried alone, to find the one that is refused.
+    pub alone_after: Option<u32>,
 }
 
 impl HeldWindow {
@@ -147,10 +147,13 @@ impl HeldWindow {
             .filter(|(_, aside)| !aside.is_out && aside.events > 0 && aside.due_ms <= now_ms);
         let (entity, aside) = due.min_by_key(|(_, aside)| aside.due_ms)?;
         aside.is_out = true;
-        let (number, limit) = aside.batch.unwrap_or_else(|| {
-            self.next_batch += 1;
-            (self.next_batch - 1, if aside.is_narrowed { 1 } else { rules.max })
-        });
+        let is_alone = rules.alone_after.is_some_and(|after| aside.attempts >= after);
+        let limit = if is_alone { 1 } else { rules.max };
+        let (number, limit) =
+            aside.batch.filter(|(_, events)| *events <= limit).unwrap_or_else(|| {
+                self.next_batch += 1;
+                (self.next_batch - 1, limit)
+            });
         let attempt = aside.attempts + 1;
         Some(Next::Aside { entity: entity.clone(), number, limit, attempt })
     }
@@ -326,7 +329,7 @@ mod tests {
     use super::*;
     use crate::bus::position::EventPosition;
 
-    const RULES: BatchRules = BatchRules { max: 3, timeout_ms: 0, aside_max: 1 };
+    const RULES: BatchRules = BatchRules { max: 3, timeout_ms: 0, aside_max: 1, alone_after: None };
 
     /// An event of an entity, a letter, with a number.
     fn event(name: &str) -> QueuedItem {
@@ -405,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_company_does_so_unless_the_batch_is_full() {
-        let rules = BatchRules { max: 3, timeout_ms: 500, aside_max: 1 };
+        let rules = BatchRules { max: 3, timeout_ms: 500, aside_max: 1, alone_after: None };
         let mut window = HeldWindow::new(events("a1 b1"), vec![], 0);
         assert_eq!(window.next(rules, 500), None);
         assert_eq!(window.wakes_at_ms(rules), Some(501));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::dispatcher::BatchWorker;
 use super::window::{Aside, BatchRules, HeldWindow, Next};
 use crate::bus::attempt::{Failure, is_refusal};
-use crate::bus::batch::{Batch, BatchId};
+use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::clock::Clock;
 use crate::bus::entity::Entity;
 use crate::bus::health::Health;
@@ -25,11 +25,13 @@ use crate::worker::pause::Pause;
 /// How many events are held at least, if they are there: behind those of an entity that is busy are others.
 const HELD_MIN: usize = 1_000;
 /// How many bytes of events are held: with more, the window does not grow.
-const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+const HELD_BYTES_MAX: usize = MAX_BATCH_BYTES;
 /// After so many refusals in a row, it is not this or that entity that is refused.
 const FAILURES_MAX: usize = 250;
 /// How often is looked for what has come while all that is here is on its way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Nothing is sent by what the store said longer ago than this: meanwhile somebody may have paused the queue.
+const RECORD_INTERVAL: Duration = Duration::from_millis(50);
 /// How many failures of what is set aside wait to be recorded at most.
 const PROGRESS_MAX: usize = 50;
 /// The pause before an entity is looked at again whose events could not be had.
@@ -58,7 +60,9 @@ struct Work<'a> {
     parallel: usize,
     health: Health,
     out: JoinSet<Delivered>,
-    /// Since the last step.
+    /// When the last step was taken: so old is what is known of a pause.
+    recorded: Instant,
+    /// Since then.
     progress: Vec<AsideProgress>,
     failure: Option<Failure>,
     /// Nothing more goes out: the queue is paused, or this process stops.
@@ -86,7 +90,7 @@ struct Delivered {
 
 impl Windows<'_> {
     /// Sees a window through that was given out.
-    pub async fn work_off(&self, opened: LeasedBatch, asked: Instant) {
+    pub async fn work_off(&self, mut opened: LeasedBatch, asked: Instant) {
         let lease = opened.lease.clone();
         let subscriber = lease.subscriber.clone();
         let held = self.leases.hold(&lease, asked);
@@ -102,15 +106,17 @@ impl Windows<'_> {
             leases: self.leases,
             lane: self.lane,
             name: format!("{}.{}", lease.queue, lease.fence),
-            window: HeldWindow::new(opened.batch.items.clone(), aside, clock.now_ms()),
+            window: HeldWindow::new(std::mem::take(&mut opened.batch.items), aside, clock.now_ms()),
             rules: BatchRules {
                 max: opened.terms.max as usize,
                 timeout_ms: opened.terms.timeout.as_millis() as u64,
                 aside_max: (parallel / 4).max(1),
+                alone_after: opened.options.refusals_max,
             },
             parallel,
             health: opened.health,
             out: JoinSet::new(),
+            recorded: asked,
             progress: Vec::new(),
             failure: None,
             is_ending: false,
@@ -198,6 +204,9 @@ impl Work<'_> {
     }
 
     async fn send_what_may_go(&mut self) -> Option<()> {
+        if self.recorded.elapsed() > RECORD_INTERVAL {
+            self.record().await?;
+        }
         while self.may_send() {
             // The first delivery has the place of the task.
             let place = if self.out.is_empty() { None } else { self.worker.places.take_now() };
@@ -344,7 +353,7 @@ impl Work<'_> {
     fn aside_taken(&mut self, entity: &Entity, events: usize) {
         if let Some(aside) = self.window.aside(entity) {
             (aside.is_out, aside.attempts, aside.batch) = (false, 0, None);
-            (aside.due_ms, aside.is_narrowed) = (self.clock.now_ms(), false);
+            aside.due_ms = self.clock.now_ms();
         }
         self.window.aside_went(entity, events);
         self.progress.push(AsideProgress {
@@ -370,17 +379,16 @@ impl Work<'_> {
         retry_in: Duration,
     ) {
         let Some(aside) = self.window.aside(entity) else { return };
-        let refusals_max = self.opened.options.refusals_max;
-        let is_too_often = status.is_some_and(is_refusal)
-            && refusals_max.is_some_and(|refusals_max| attempt >= refusals_max);
-        let is_dead = is_too_often && events == 1;
+        let is_refused = status.is_some_and(is_refusal);
+        // What was refused with others is not guilty yet: alone it has as many tries as they had.
+        let tries = |max: u32| if aside.events == 1 { max } else { max.saturating_mul(2) };
+        let is_too_often = |max: u32| is_refused && events == 1 && attempt >= tries(max);
+        let is_dead = self.opened.options.refusals_max.is_some_and(is_too_often);
         *aside = Aside {
             is_out: false,
             due_ms: self.clock.now_ms() + retry_in.as_millis() as u64,
-            // What was refused with others is not guilty yet.
-            attempts: if is_too_often { 0 } else { attempt },
-            batch: (!is_too_often).then_some((number, events)),
-            is_narrowed: (aside.is_narrowed || is_too_often) && !is_dead,
+            attempts: if is_dead { 0 } else { attempt },
+            batch: (!is_dead).then_some((number, events)),
             ..aside.clone()
         };
         self.progress.push(AsideProgress {
@@ -414,6 +422,7 @@ impl Work<'_> {
             () = self.held.lost() => return None,
         };
         let Window { lease, items, is_paused } = recorded?;
+        self.recorded = asked;
         self.window.recorded();
         self.window.extend(items);
         self.is_ending |= is_paused;
