@@ -17,7 +17,6 @@ use super::refusals::refusal;
 use super::table::{Screen, Table, Tone, print, print_json};
 use super::words::{age, clean, counted};
 use crate::bus::clock::Clock;
-use crate::bus::token::UserName;
 use crate::note;
 
 /// How many are asked for at once.
@@ -224,9 +223,7 @@ async fn all(bus: &Bus, args: &OneArgs, is_retry: bool) -> anyhow::Result<u64> {
     let bar = bar(rows.len() as u64, "events");
     let mut changed = 0;
     for row in &rows {
-        // Only root has to say whose it is, and only root is told.
-        let client = matches!(bus.user(), UserName::Root(_)).then_some(row.client.as_str());
-        changed += u64::from(one(bus, &row.id, client, is_retry).await?);
+        changed += u64::from(one(bus, &row.id, Some(&row.client), is_retry).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -24,7 +24,7 @@ pub struct TraceArgs {
 }
 
 const AFTER_HELP: &str = "\
-For each subscriber: whether the event waits, is in the batch that was given out, was delivered, is a dead
+For each subscriber: whether the event waits, is being tried in the batch that was given out, was delivered, is a dead
 letter or is gone, and the attempts at batches that carried it. The root key sees all of it, the publisher of
 its topic each subscriber, a subscriber itself.
 
@@ -114,7 +114,7 @@ fn shown(trace: &Trace, now_ms: u64) -> String {
 
 fn fate(fate: &str) -> String {
     match fate {
-        "batch" => "on its way".into(),
+        "batch" => "being tried".into(),
         fate => clean(&fate.replace('_', " ")),
     }
 }
