@@ -19,7 +19,7 @@ pub struct PulseArgs {
     /// ROUTEMASTER_SCALING_THRESHOLD.
     #[arg(long)]
     scaling: bool,
-    /// Print one JSON object: {"ok", "ms", "more_workers", "error"}.
+    /// Print one JSON object: {"ok", "ms", "workers", "more_workers", "error"}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -44,6 +44,8 @@ struct Report {
     ok: bool,
     /// How long the answer took.
     ms: u64,
+    /// How many processes deliver; null if the bus does not tell.
+    workers: Option<u64>,
     /// Null if it was not asked for.
     more_workers: Option<bool>,
     error: Option<String>,
@@ -57,23 +59,25 @@ pub async fn run(args: PulseArgs) -> anyhow::Result<()> {
     let asked = ask(&bus, "/pulse").await;
     let ms = started.elapsed().as_millis() as u64;
     let asked = match asked {
-        Ok(()) if args.scaling => needs_workers(&bus).await.map(Some),
-        other => other.map(|()| None),
+        Ok(workers) if args.scaling => needs_workers(&bus).await.map(|more| (workers, Some(more))),
+        other => other.map(|workers| (workers, None)),
     };
     if args.json {
-        let (more_workers, error) = match &asked {
-            Ok(more_workers) => (*more_workers, None),
-            Err(error) => (None, Some(format!("{error:#}"))),
+        let (workers, more_workers, error) = match &asked {
+            Ok((workers, more_workers)) => (*workers, *more_workers, None),
+            Err(error) => (None, None, Some(format!("{error:#}"))),
         };
-        print_json(&Report { ok: asked.is_ok(), ms, more_workers, error })?;
+        print_json(&Report { ok: asked.is_ok(), ms, workers, more_workers, error })?;
         return asked.map(drop).map_err(|_| AlreadyTold.into());
     }
-    let workers = match asked? {
+    let (workers, more_workers) = asked?;
+    let none = if workers == Some(0) { "; no worker runs: nothing is delivered" } else { "" };
+    let more = match more_workers {
         None => "",
         Some(true) => "; more workers are needed",
         Some(false) => "; there are enough workers",
     };
-    Ok(print(&format!("{} works: it answered in {ms} ms{workers}\n", bus.url()))?)
+    Ok(print(&format!("{} works: it answered in {ms} ms{none}{more}\n", bus.url()))?)
 }
 
 async fn needs_workers(bus: &Bus) -> anyhow::Result<bool> {
@@ -82,10 +86,14 @@ async fn needs_workers(bus: &Bus) -> anyhow::Result<bool> {
     Ok(started.elapsed() >= SCALING_DELAY)
 }
 
-async fn ask(bus: &Bus, path: &str) -> anyhow::Result<()> {
+/// How many processes deliver, if the bus tells.
+async fn ask(bus: &Bus, path: &str) -> anyhow::Result<Option<u64>> {
     let answer = bus.get(path).await?;
     match answer.status {
-        StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::NO_CONTENT => {
+            let workers = answer.headers.get("routemaster-workers");
+            Ok(workers.and_then(|workers| workers.to_str().ok()?.parse().ok()))
+        }
         StatusCode::INTERNAL_SERVER_ERROR => anyhow::bail!(
             "{} runs, and cannot write to its store: `routemaster doctor` looks why",
             bus.url()

@@ -293,6 +293,7 @@ fn a_pulse_is_an_exit_code() {
         let server = bus.web().await;
         let well = command(&bus, &server, &["pulse"]).await.expect(0);
         assert!(well.stdout.contains("works") && well.stdout.lines().count() == 1);
+        assert!(well.stdout.contains("no worker runs"), "{}", well.stdout);
         let scaling = command(&bus, &server, &["pulse", "--scaling", "--json"]).await.expect(0);
         assert_eq!(scaling.json()["more_workers"], false, "{}", scaling.stdout);
         let stranger = command(&bus, &server, &["pulse", "--token", "nobody"]).await.expect(1);
