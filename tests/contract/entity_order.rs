@@ -118,6 +118,28 @@ on_both_stores!(several_batches_are_on_their_way_but_one_of_an_entity, |store| a
     .await;
 });
 
+on_both_stores!(an_entity_that_hangs_does_not_hold_up_what_comes_later, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let demo = server.client("demo");
+    let more = json!({"timeout": 0, "max": 10, "order": "entity"});
+    let receiver = subscribed(&bus, &demo, more).await;
+    receiver.answer_next([Answer::Hang]);
+    publish(&demo, &[event(1, 0)]).await;
+    receiver.attempts(1).await;
+    publish(&demo, &[event(1, 1), event(2, 0)]).await;
+    let began = Instant::now();
+    for number in 1..=20 {
+        publish(&demo, &[event(1, 1 + number), event(2, number)]).await;
+        eventually("the other one arrives", async || {
+            taken(&receiver.attempts_so_far()).get(&2)?.contains(&number).then_some(())
+        })
+        .await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(taken(&receiver.attempts_so_far()).get(&1), None, "it has no answer yet");
+});
+
 on_both_stores!(a_worker_that_is_killed_costs_no_event_and_no_order, |store| async move {
     let bus = Bus::new(&store);
     let web = bus.web().await;

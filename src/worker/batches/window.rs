@@ -118,11 +118,6 @@ impl HeldWindow {
         self.slots.iter().map(|slot| slot.item.item.len()).sum()
     }
 
-    /// Whether nothing of it waits.
-    pub fn is_all_out(&self) -> bool {
-        self.slots.iter().all(|slot| slot.state != State::Waiting)
-    }
-
     /// Whether entities are set aside.
     pub fn has_aside(&self) -> bool {
         !self.aside.is_empty()
@@ -234,16 +229,19 @@ impl HeldWindow {
         self.aside.values().filter(|aside| aside.is_out).count() >= rules.aside_max
     }
 
-    /// When something that waits here may go out, in milliseconds; `None` if that depends on what is on its way.
-    pub fn wakes_at_ms(&self, rules: BatchRules) -> Option<u64> {
+    /// When something that waits here may go out, in milliseconds, later than now; `None` if that depends on what is on
+    /// its way.
+    pub fn wakes_at_ms(&self, rules: BatchRules, now_ms: u64) -> Option<u64> {
         let has_room = !self.has_enough_aside_out(rules);
         let may_go = |aside: &&Aside| has_room && !aside.is_out && aside.events > 0;
         let aside = self.aside.values().filter(may_go);
-        let aside = aside.map(|aside| aside.due_ms);
+        // One that has become due just now is sent at the next look.
+        let aside = aside.map(|aside| aside.due_ms.max(now_ms + 1)).min();
         let waiting = self.slots.iter().filter(|slot| slot.state == State::Waiting);
         let waiting =
             waiting.map(|slot| slot.item.position.at_ms().saturating_add(rules.timeout_ms));
-        aside.chain(waiting.min()).min()
+        // What could go before, and has not, stands behind something that is on its way.
+        aside.into_iter().chain(waiting.filter(|at| *at > now_ms).min()).min()
     }
 
     /// A batch of the window was acknowledged.
@@ -411,7 +409,7 @@ mod tests {
         let rules = BatchRules { max: 3, timeout_ms: 500, aside_max: 1, alone_after: None };
         let mut window = HeldWindow::new(events("a1 b1"), vec![], 0);
         assert_eq!(window.next(rules, 500), None);
-        assert_eq!(window.wakes_at_ms(rules), Some(501));
+        assert_eq!(window.wakes_at_ms(rules, 500), Some(501));
         window.extend(events("c1 d1"));
         assert!(matches!(window.next(rules, 500), Some(Next::Window { .. })));
         assert_eq!(window.next(rules, 500), None);
@@ -427,7 +425,7 @@ mod tests {
         expect(&mut window, "a1");
         assert_eq!(window.gone().aside, [(1, b.clone())]);
         window.recorded();
-        assert_eq!(window.wakes_at_ms(RULES), Some(1_010));
+        assert_eq!(window.wakes_at_ms(RULES, 500), Some(1_010));
         let next = Next::Aside { entity: b, number: 2, limit: 3, attempt: 5 };
         assert_eq!(window.next(RULES, 1_010), Some(next));
     }

@@ -28,8 +28,9 @@ const HELD_MIN: usize = 1_000;
 const HELD_BYTES_MAX: usize = MAX_BATCH_BYTES;
 /// After so many refusals in a row, it is not this or that entity that is refused.
 const FAILURES_MAX: usize = 250;
-/// How often is looked for what has come while all that is here is on its way.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How often is looked for what has come while more could be sent than is here.
+/// The first looks are quick, because most deliveries are; what hangs is worth fewer.
+const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 /// Nothing is sent by what the store said longer ago than this: meanwhile somebody may have paused the queue.
 const RECORD_INTERVAL: Duration = Duration::from_millis(50);
 /// How many failures of what is set aside wait to be recorded at most.
@@ -62,7 +63,9 @@ struct Work<'a> {
     out: JoinSet<Delivered>,
     /// When the last step was taken: so old is what is known of a pause.
     recorded: Instant,
-    /// Since then.
+    /// After which time is looked again.
+    look_in: Duration,
+    /// Since the last step.
     progress: Vec<AsideProgress>,
     failure: Option<Failure>,
     /// Nothing more goes out: the queue is paused, or this process stops.
@@ -117,6 +120,7 @@ impl Windows<'_> {
             health: opened.health,
             out: JoinSet::new(),
             recorded: asked,
+            look_in: LOOK_INTERVAL.0,
             progress: Vec::new(),
             failure: None,
             is_ending: false,
@@ -150,7 +154,7 @@ impl Work<'_> {
                 continue;
             }
             let now_ms = self.clock.now_ms();
-            let wakes_at_ms = self.window.wakes_at_ms(self.rules).filter(|at| *at > now_ms);
+            let wakes_at_ms = self.window.wakes_at_ms(self.rules, now_ms);
             let wakes_at_ms = wakes_at_ms.filter(|_| self.may_send());
             let wake = async move {
                 match wakes_at_ms {
@@ -159,10 +163,8 @@ impl Work<'_> {
                 }
             };
             let stop = self.worker.stop.clone();
-            let looks = self.may_send()
-                && self.window.is_all_out()
-                && self.may_grow()
-                && self.window.len() < self.size();
+            // More could be sent than is here: what waits here stands behind what is on its way, or waits for company.
+            let looks = self.may_send() && self.may_grow() && self.window.len() < self.size();
             tokio::select! {
                 Some(delivered) = self.out.join_next() => {
                     // One that panicked has taken its batch with it: the lease runs out.
@@ -176,7 +178,8 @@ impl Work<'_> {
                     }
                 }
                 () = wake => {}
-                () = tokio::time::sleep(LOOK_INTERVAL), if looks => {
+                () = tokio::time::sleep(self.look_in), if looks => {
+                    self.look_in = (2 * self.look_in).min(LOOK_INTERVAL.1);
                     let store = &self.worker.store;
                     // One that cannot be asked is asked again.
                     if store.is_behind_window(self.lane, &self.lease).await.unwrap_or(false) {
@@ -204,7 +207,7 @@ impl Work<'_> {
     }
 
     async fn send_what_may_go(&mut self) -> Option<()> {
-        if self.recorded.elapsed() > RECORD_INTERVAL {
+        if self.may_send() && self.recorded.elapsed() > RECORD_INTERVAL {
             self.record().await?;
         }
         while self.may_send() {
@@ -266,6 +269,7 @@ impl Work<'_> {
             waited,
             batch: Batch { id: BatchId { queue: self.name.clone(), number }, attempt, items },
         };
+        self.look_in = LOOK_INTERVAL.0;
         let worker = self.worker.clone();
         self.out.spawn(async move {
             let settlement = worker.deliver(&leased, Instant::now()).await;
