@@ -214,9 +214,9 @@ on_both_stores!(a_subscription_whose_place_was_taken_is_given_back, |store| asyn
     demo.claims("widgets").await;
     demo.claims("gadgets").await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let terms =
+    let mut terms =
         json!({"uuid": "u-1", "timeout": 0, "max": 7, "secret": secret, "format": "cloudevents"});
-    demo.subscribes(&receiver, &["widgets", "gadgets"], terms).await;
+    demo.subscribes(&receiver, &["widgets", "gadgets"], terms.clone()).await;
     let before = demo.get("/subscription").await.expect(200).json();
     let refused = bus.run(&["listen", "widgets", "--url", server.base()]).await;
     assert!(refused.code == Some(1) && refused.stderr.contains("--replace"), "{}", refused.stderr);
@@ -231,4 +231,22 @@ on_both_stores!(a_subscription_whose_place_was_taken_is_given_back, |store| asyn
     }
     demo.publishes("gadgets", [2]).await;
     receiver.attempts(1).await;
+    // Nor does it keep the secret of the one that took its place, or lose its order to one that pulls.
+    (terms["order"], terms["parallel"], terms["secret"]) = (json!("entity"), json!(3), json!(""));
+    demo.subscribes(&receiver, &["widgets", "gadgets"], terms).await;
+    let before = demo.get("/subscription").await.expect(200).json();
+    let file = bus.directory().join("secret.txt");
+    std::fs::write(&file, secret).unwrap();
+    let options = ["--replace", "--pull", "--secret-file", file.to_str().unwrap()];
+    let mut listener = listen(&bus, &server, &options).await;
+    let own = demo.get("/subscription").await.expect(200).json();
+    assert_eq!((&own["pull"], &own["secret"]), (&json!(true), &json!([secret])));
+    listener.signal(Signal::Int);
+    assert_eq!(listener.exit().await.0, Some(0));
+    let after = demo.get("/subscription").await.expect(200).json();
+    for field in
+        ["topics", "callback", "uuid", "max_events", "secret", "format", "order", "parallel"]
+    {
+        assert_eq!(before[field], after[field], "{field}");
+    }
 });

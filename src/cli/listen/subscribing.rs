@@ -267,10 +267,15 @@ impl Subscriber {
             ("timeout", "timeout"),
             ("max_events", "max"),
             ("format", "format"),
+            ("secret", "secret"),
+            ("order", "order"),
+            ("parallel", "parallel"),
         ];
         let kept = fields.into_iter().filter(|(shown, _)| !own[shown].is_null());
-        let body: Map<_, _> =
+        let mut body: Map<_, _> =
             kept.map(|(shown, name)| (name.to_owned(), own[shown].clone())).collect();
+        // What it had none of must not keep ours.
+        body.entry("secret").or_insert("".into());
         Ok(Some(Value::from(body).to_string().into()))
     }
 
