@@ -71,7 +71,7 @@ pub async fn run(args: TraceArgs) -> anyhow::Result<()> {
     if !answer.status.is_success() {
         return Err(refusal(&bus, &answer, None));
     }
-    let trace: Trace = serde_json::from_slice(&answer.body)?;
+    let trace: Trace = answer.json()?;
     if args.json {
         return print_json(&trace);
     }

@@ -55,8 +55,8 @@ pub struct AsideProgress {
     pub entity: Entity,
     /// How many of its first events are acknowledged.
     pub done: usize,
-    /// Whether the one after these becomes a dead letter.
-    pub is_dead: bool,
+    /// Why the one after these becomes a dead letter, if it does.
+    pub dead: Option<Failure>,
     pub attempts: u32,
     pub due_in: Duration,
 }

@@ -79,6 +79,14 @@ impl<L: Lease> HeldLease<L> {
             }
         }
     }
+
+    /// Does something; `None` if the lease is lost before it is done.
+    pub async fn unless_lost<T>(&self, something: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            output = something => Some(output),
+            () = self.lost() => None,
+        }
+    }
 }
 
 impl<L: Lease> Drop for HeldLease<L> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Lanes, StoreError};
+use crate::store::{Lanes, StoreError, StoreResult};
 
 /// The pause between two tries while the store is not available, from and up to.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -57,5 +57,22 @@ pub async fn until_stopped<T>(
     tokio::select! {
         output = something => Some(output),
         () = stop.cancelled() => None,
+    }
+}
+
+/// Asks the store until it answers; the log says `message` when it does not.
+pub async fn insist<T, F: Future<Output = StoreResult<T>>>(
+    message: &str,
+    ask: impl Fn() -> F,
+) -> T {
+    let mut pause = Pause::default();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                pause.log_first(&error, message);
+                pause.sleep().await;
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::leases::{Lease, Leases};
-use super::pause::{self, Pause, until_stopped};
+use super::pause::{self, Pause, insist, until_stopped};
 use super::places::Places;
 use crate::commit::{GroupCommit, Groups};
 use crate::store::{Alarm, Lane, Store, StoreResult};
@@ -75,17 +75,11 @@ pub async fn settle<G: Groups>(settlements: &GroupCommit<G>, job: G::Job) -> (G:
 where
     G::Job: Clone,
 {
-    let mut pause = Pause::default();
-    loop {
+    insist("failed to settle a delivery; trying on", || async {
         let asked = Instant::now();
-        match settlements.commit(job.clone()).await {
-            Ok(settled) => return (settled, asked),
-            Err(error) => {
-                pause.log_first(&error, "failed to settle a delivery; trying on");
-                pause.sleep().await;
-            }
-        }
-    }
+        Ok((settlements.commit(job.clone()).await?, asked))
+    })
+    .await
 }
 
 /// Takes work until it is stopped, and waits for what is in flight.

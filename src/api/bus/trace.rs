@@ -104,14 +104,18 @@ pub async fn show(
     Path(position): Path<String>,
 ) -> Result<Json<EventTrace>, Refusal> {
     let position: EventPosition = position.parse().map_err(Refusal::bad_request)?;
-    let mut trails = trails_in_queues(&api, &caller, position).await?;
+    let own_topics = match &caller {
+        Caller::Root => BTreeSet::new(),
+        Caller::Client(client) => topics_of(&api, client).await?,
+        Caller::Monitor => return Err(Refusal::Forbidden(MONITOR_ONLY)),
+    };
+    // Whoever publishes nothing is told of itself only.
+    let only = caller.client().ok().filter(|_| own_topics.is_empty());
+    let mut trails = trails_in_queues(&api, only, position).await?;
     follow_in_journal(&api, position, &mut trails).await?;
     trails.retain(|_, trail| trail.fate().is_some());
     let topic = trails.values().find_map(|trail| trail.topic(position)).ok_or_else(unknown)?;
-    let is_its_publisher = match &caller {
-        Caller::Client(client) => topics_of(&api, client).await?.contains(&topic),
-        _ => false,
-    };
+    let is_its_publisher = own_topics.contains(&topic);
     let own = caller.client().ok().map(Owner::of);
     let is_own = |owner: &Owner| own.as_ref().is_none_or(|own| own == owner);
     trails.retain(|owner, _| is_its_publisher || is_own(owner));
@@ -197,22 +201,15 @@ impl AttemptTrace {
 /// By whose they are.
 type Trails = BTreeMap<Owner, Trail>;
 
-/// Looks for an event in the queues, and among the dead letters, of those whom a caller may ask about.
+/// Looks for an event in the queues, and among the dead letters, of all subscribers, or of `only` this one.
 async fn trails_in_queues(
     api: &Api,
-    caller: &Caller,
+    only: Option<&ClientToken>,
     position: EventPosition,
 ) -> Result<Trails, Refusal> {
-    let mut subscribers: Vec<_> =
-        api.store.subscriptions().await?.into_iter().map(|status| status.subscriber).collect();
-    match caller {
-        Caller::Root => {}
-        Caller::Monitor => return Err(Refusal::Forbidden(MONITOR_ONLY)),
-        Caller::Client(client) if topics_of(api, client).await?.is_empty() => {
-            subscribers.retain(|subscriber| subscriber == client);
-        }
-        Caller::Client(_) => {}
-    }
+    let all = api.store.subscriptions().await?.into_iter().map(|status| status.subscriber);
+    let subscribers: Vec<_> =
+        all.filter(|subscriber| only.is_none_or(|only| only == subscriber)).collect();
     let look = |subscriber: ClientToken| async move {
         let (waiting, dead) = tokio::try_join!(
             api.store.waiting_event(&subscriber, position),

@@ -124,7 +124,7 @@ fn entity(name: &str) -> Entity {
 }
 
 fn progress(name: &str, done: usize, attempts: u32, due_in: Duration) -> AsideProgress {
-    AsideProgress { entity: entity(name), done, is_dead: false, attempts, due_in }
+    AsideProgress { entity: entity(name), done, dead: None, attempts, due_in }
 }
 
 async fn waiting(f: &Fixture) -> Vec<String> {
@@ -267,8 +267,10 @@ async fn whoever_looks_or_skips_finds_what_is_set_aside(f: &Fixture) {
 
 async fn an_event_that_is_set_aside_can_become_a_dead_letter(f: &Fixture) {
     let mut held = with_aside(f).await;
-    let failure = Some(Failure::new(Some(422), "never"));
-    let dead = AsideProgress { is_dead: true, ..progress("x", 0, 0, HOUR) };
+    let never = Failure::new(Some(422), "never");
+    let dead = AsideProgress { dead: Some(never), ..progress("x", 0, 0, HOUR) };
+    // Another one has failed since.
+    let failure = Some(Failure::new(Some(500), "no"));
     held.take(f, WindowStep { entities: vec![dead], failure, ..held.step() }).await;
     assert_eq!(held.events_aside(f, &entity("x")).await, ["4"]);
     let dead = f.store.dead_events(Some(&client(ALICE)), None, 10).await.unwrap();

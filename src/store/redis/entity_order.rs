@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fred::types::Value;
 
+use super::queues::{reason_arg, status_arg};
 use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::batch::MAX_BATCH_BYTES;
@@ -20,12 +21,11 @@ impl EntityOrder for RedisStore {
         step: WindowStep,
         lease: Duration,
     ) -> StoreResult<Option<Window>> {
-        let status = step.failure.as_ref().and_then(|failure| failure.status);
         let mut args = lease_args(&step.lease).to_vec();
         args.extend([
             i64::from(step.health.points()).into(),
-            status.map_or("-".into(), |status| Value::Integer(status.into())),
-            step.failure.as_ref().map_or("", |failure| &failure.reason).into(),
+            status_arg(step.failure.as_ref()),
+            reason_arg(step.failure.as_ref()),
             (step.more as i64).into(),
             (MAX_BATCH_BYTES as i64).into(),
             ms(lease),
@@ -40,7 +40,9 @@ impl EntityOrder for RedisStore {
             args.extend([
                 progress.entity.as_str().into(),
                 (progress.done as i64).into(),
-                i64::from(progress.is_dead).into(),
+                i64::from(progress.dead.is_some()).into(),
+                status_arg(progress.dead.as_ref()),
+                reason_arg(progress.dead.as_ref()),
                 i64::from(progress.attempts).into(),
                 ms(progress.due_in),
             ]);

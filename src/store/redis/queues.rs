@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::link::Resend;
 use super::reply::Reply;
 use super::{RedisStore, ms, publish};
-use crate::bus::attempt::is_refusal;
+use crate::bus::attempt::{Failure, is_refusal};
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::store::{
     Alarm, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, Lane,
@@ -90,7 +90,7 @@ impl Queues for RedisStore {
         for settlement in settlements {
             let QueueLease { subscriber, queue, fence } = settlement.lease;
             let failure = settlement.failure.as_ref();
-            let status = failure.and_then(|failure| failure.status);
+            let is_refused = failure.is_some_and(|failure| failure.status.is_some_and(is_refusal));
             args.extend::<[Value; 9]>([
                 subscriber.reveal().into(),
                 queue.into(),
@@ -103,9 +103,9 @@ impl Queues for RedisStore {
                 },
                 i64::from(settlement.health.points()).into(),
                 i64::from(settlement.take_next).into(),
-                status.map_or("-".into(), |status| Value::Integer(status.into())),
-                failure.map_or("", |failure| &failure.reason).into(),
-                i64::from(status.is_some_and(is_refusal)).into(),
+                status_arg(failure),
+                reason_arg(failure),
+                i64::from(is_refused).into(),
             ]);
         }
         let reply = self.run(&self.scripts.settle, lane, args).await?;
@@ -154,4 +154,15 @@ impl RedisStore {
         }
         Ok(BatchSettled::Released)
     }
+}
+
+/// What was answered, as scripts take it: `-` without a failure, or an answer.
+pub fn status_arg(failure: Option<&Failure>) -> Value {
+    let status = failure.and_then(|failure| failure.status);
+    status.map_or("-".into(), |status| Value::Integer(status.into()))
+}
+
+/// Why something failed, as scripts take it: empty if it did not.
+pub fn reason_arg(failure: Option<&Failure>) -> Value {
+    failure.map_or("", |failure| &failure.reason).into()
 }

@@ -103,7 +103,10 @@ fn advance(
     let mut sent = step.done.len();
     for progress in &step.entities {
         sent += progress.done;
-        progress_aside(db, &queue, progress, step.failure.as_ref(), now_ms)?;
+        progress_aside(db, &queue, progress, now_ms)?;
+    }
+    if step.entities.iter().any(|progress| progress.done > 0 || progress.dead.is_some()) {
+        forget_empty(db, id)?;
     }
     let items = read_more(db, &queue, last, step.more)?;
     last += items.len() as i64;
@@ -161,7 +164,6 @@ fn progress_aside(
     db: &Connection,
     queue: &Queue,
     progress: &AsideProgress,
-    failure: Option<&Failure>,
     now_ms: u64,
 ) -> rusqlite::Result<()> {
     let entity = progress.entity.as_str();
@@ -171,7 +173,7 @@ fn progress_aside(
              ORDER BY number LIMIT ?3)",
     )?;
     first.execute(params![queue.id, entity, progress.done as i64])?;
-    if progress.is_dead {
+    if let Some(failure) = &progress.dead {
         let number: Option<i64> = db
             .prepare_cached(
                 "SELECT number FROM aside_events WHERE queue_id = ?1 AND entity = ?2
@@ -180,10 +182,7 @@ fn progress_aside(
             .query_row(params![queue.id, entity], |row| row.get(0))
             .optional()?;
         if let Some(number) = number {
-            let death = failure.map_or_else(
-                || Death::of_skipped(None, now_ms),
-                |failure| Death::of_refused(failure, now_ms),
-            );
+            let death = Death::of_refused(failure, now_ms);
             death.bury_aside(db, queue.lease.subscriber.reveal(), number)?;
         }
     }
@@ -192,7 +191,7 @@ fn progress_aside(
         "UPDATE aside_entities SET due_ms = ?3, attempts = ?4 WHERE queue_id = ?1 AND entity = ?2",
     )?
     .execute(params![queue.id, entity, due_ms, progress.attempts])?;
-    forget_empty(db, queue.id)
+    Ok(())
 }
 
 /// Entities of which nothing is set aside any more are as any other.

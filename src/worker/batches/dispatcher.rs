@@ -9,31 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::courier::{Answer, Courier, DeliveryError};
+use super::sender::BatchSender;
 use super::windows::Windows;
-use crate::bus::attempt::Failure;
-use crate::bus::basic;
-use crate::bus::health::BackOff;
-use crate::bus::news::News;
 use crate::bus::process::PlacesInUse;
-use crate::bus::token::ClientToken;
-use crate::commit::{NewsDesk, SettleGroups, Settlements, Settling};
+use crate::commit::{SettleGroups, Settlements, Settling};
 use crate::config::Settings;
 use crate::egress::google::pubsub::PubSub;
-use crate::store::{
-    Alarm, BatchOutcome, BatchSettled, BatchSettlement, Lane, LeasedBatch, QueueLease, Store,
-    StoreResult,
-};
-use crate::telemetry::metrics::record;
-use crate::worker::attempts::{Attempts, Ended};
-use crate::worker::failure_log::{FailureLog, Recovery};
+use crate::store::{Alarm, BatchSettled, Lane, LeasedBatch, QueueLease, Store, StoreResult};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::places::Places;
-use crate::worker::receivers::{Receivers, no_files};
+use crate::worker::receivers::Receivers;
 use crate::worker::reporting::Reporting;
 use crate::worker::work::{self, Work};
 
@@ -42,14 +30,8 @@ const CLAIM_MAX: usize = 32;
 
 /// Delivers from the store's queues until it is stopped.
 pub struct BatchWorker {
-    pub(super) store: Arc<dyn Store>,
-    courier: Courier,
-    pub(super) back_off: BackOff,
-    pub(super) places: Places,
-    failures: FailureLog<ClientToken>,
-    attempts: Attempts,
-    news: NewsDesk,
-    pub(super) stop: CancellationToken,
+    store: Arc<dyn Store>,
+    sender: Arc<BatchSender>,
 }
 
 /// Works off the queues of one lane.
@@ -71,26 +53,15 @@ impl BatchWorker {
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            courier: Courier::new(receivers, pubsub, settings),
-            back_off: BackOff {
-                heal_rate: settings.hp_heal_rate,
-                damage_rate: settings.hp_damage_rate,
-                max: settings.max_backoff,
-            },
-            places: Places::new(max_deliveries),
-            failures: FailureLog::default(),
-            attempts: reporting.attempts,
-            news: reporting.news,
-            stop,
-        })
+        let sender =
+            BatchSender::new(settings, max_deliveries, receivers, pubsub, reporting, stop).into();
+        Arc::new(Self { store, sender })
     }
 
     /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds
     /// that wait.
     pub async fn run(self: Arc<Self>) {
-        work::in_all_lanes(&*self.store, &self.stop, |lane, committers| {
+        work::in_all_lanes(&*self.store, &self.sender.stop, |lane, committers| {
             let settlements = SettleGroups::start(self.store.clone(), lane, LEASE, committers);
             Dispatcher { worker: self.clone(), lane, leases: Arc::default(), settlements }
         })
@@ -99,122 +70,12 @@ impl BatchWorker {
 
     /// Begins nothing any more, or again; what is in flight is finished.
     pub fn drain(&self, is_draining: bool) {
-        self.places.close(is_draining);
+        self.sender.places.close(is_draining);
     }
 
     /// How many deliveries are in flight, and may be.
     pub fn deliveries(&self) -> PlacesInUse {
-        self.places.in_use()
-    }
-
-    /// Delivers a batch that the store was asked for at `asked`, and judges the outcome.
-    pub(super) async fn deliver(&self, leased: &LeasedBatch, asked: Instant) -> BatchSettlement {
-        let settlement = |outcome, health| BatchSettlement {
-            lease: leased.lease.clone(),
-            outcome,
-            failure: None,
-            health,
-            // A queue that goes on keeps its place; others wait for one if there is none left.
-            take_next: !self.stop.is_cancelled() && self.places.free() > 0,
-        };
-        if self.stop.is_cancelled() {
-            return settlement(BatchOutcome::Returned, leased.health);
-        }
-        let started = Instant::now();
-        let held = started - asked;
-        record::attempted(leased, held);
-        let mut answer = Answer::default();
-        let delivered = self.courier.deliver(leased, &mut answer).await;
-        let took = started.elapsed();
-        if !matches!(delivered, Err(DeliveryError::NoFiles)) {
-            record::delivered(leased, delivered.is_ok(), held, took);
-        }
-        match delivered {
-            Ok(status) => {
-                self.tell_journal(leased, Some(status), None, took, &answer.beginning, None);
-                self.log_recovery(&leased.lease.subscriber);
-                settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
-            }
-            Err(DeliveryError::NoFiles) => {
-                // Nothing is wrong with the subscriber. Others end meanwhile, and give theirs back.
-                no_files().await;
-                settlement(BatchOutcome::Returned, leased.health)
-            }
-            Err(error) => {
-                let health = self.back_off.after_failure(leased.health);
-                let timeout = leased.terms.timeout;
-                let retry_in =
-                    self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
-                let retry_in = retry_in.max(answer.retry_after.unwrap_or_default());
-                let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
-                let is_gone = error.status() == Some(StatusCode::GONE);
-                let next_in = (!is_gone).then_some(retry_in);
-                let (status, beginning) = (error.status(), &answer.beginning);
-                self.tell_journal(leased, status, Some(&reason), took, beginning, next_in);
-                let now = std::time::Instant::now();
-                if let Some(untold) = self.failures.failed(subscriber, &reason, now) {
-                    log_failure(leased, &error, took, retry_in, untold);
-                }
-                let failure = Some(Failure::new(
-                    status.map(|status| status.as_u16()),
-                    &with_beginning(reason, beginning),
-                ));
-                let outcome = if is_gone {
-                    self.news.tell(News::SubscriberPaused { subscriber: name(leased) });
-                    tracing::warn!(%subscriber, "paused a subscription: its callback answered 410 Gone");
-                    BatchOutcome::Gone
-                } else {
-                    BatchOutcome::Failed { retry_in }
-                };
-                BatchSettlement { failure, ..settlement(outcome, health) }
-            }
-        }
-    }
-
-    /// Tells the news of a subscriber that fails, and of one that does no more.
-    pub(super) fn tell_news(&self, leased: &LeasedBatch, settlement: &BatchSettlement) {
-        let (subscriber, attempts) = (name(leased), leased.batch.attempt);
-        match (&settlement.failure, settlement.outcome) {
-            (Some(Failure { status, .. }), _) if is_news(attempts) => {
-                let status = *status;
-                self.news.tell(News::SubscriberStalled { subscriber, status, attempts });
-            }
-            (None, BatchOutcome::Acknowledged) if attempts > 1 => {
-                self.recovered(subscriber, attempts);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn recovered(&self, subscriber: String, attempts: u32) {
-        self.news.tell(News::SubscriberRecovered { subscriber, attempts });
-    }
-
-    fn tell_journal(
-        &self,
-        leased: &LeasedBatch,
-        status: Option<StatusCode>,
-        error: Option<&str>,
-        took: Duration,
-        answer: &[u8],
-        next_in: Option<Duration>,
-    ) {
-        let uuid = leased.terms.uuid.as_ref();
-        let secrets = uuid.map_or_else(Vec::new, |uuid| {
-            vec![uuid.clone(), basic::authorization(uuid.as_bytes(), uuid.as_bytes())]
-        });
-        let bytes = leased.batch.bytes();
-        let (status, secrets) = (status.map(|status| status.as_u16()), &secrets);
-        let ended = Ended { status, error, took, bytes, answer, secrets, next_in };
-        self.attempts.of_batch(leased, &ended);
-    }
-
-    fn log_recovery(&self, subscriber: &ClientToken) {
-        let now = std::time::Instant::now();
-        if let Some(Recovery { failures, after }) = self.failures.succeeded(subscriber, now) {
-            let after_ms = after.as_millis() as u64;
-            tracing::info!(%subscriber, failures, after_ms, "delivers again");
-        }
+        self.sender.places.in_use()
     }
 }
 
@@ -234,11 +95,11 @@ impl Work for Dispatcher {
     }
 
     fn places(&self) -> &Places {
-        &self.worker.places
+        &self.worker.sender.places
     }
 
     fn stop(&self) -> &CancellationToken {
-        &self.worker.stop
+        &self.worker.sender.stop
     }
 
     async fn claim(&self, limit: usize) -> StoreResult<(Vec<LeasedBatch>, Option<Duration>)> {
@@ -250,20 +111,19 @@ impl Work for Dispatcher {
     async fn work_off(&self, mut leased: LeasedBatch, mut asked: Instant) {
         loop {
             if leased.options.parallel.is_some() {
+                let Self { worker, leases, lane, .. } = self;
                 let windows =
-                    Windows { worker: &self.worker, leases: &self.leases, lane: self.lane };
+                    Windows { store: &worker.store, sender: &worker.sender, leases, lane: *lane };
                 return windows.work_off(leased, asked).await;
             }
             let held = self.leases.hold(&leased.lease, asked);
-            let settlement = tokio::select! {
-                settlement = self.worker.deliver(&leased, asked) => settlement,
-                () = held.lost() => {
-                    let subscriber = &leased.lease.subscriber;
-                    tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
-                    return;
-                }
+            let delivered = held.unless_lost(self.worker.sender.deliver(&leased, asked)).await;
+            let Some(settlement) = delivered else {
+                let subscriber = &leased.lease.subscriber;
+                tracing::warn!(%subscriber, "broke off a delivery: its lease was lost");
+                return;
             };
-            self.worker.tell_news(&leased, &settlement);
+            self.worker.sender.tell_news(&leased, &settlement);
             // A full batch, as a rule, was not the last one.
             let is_urgent = leased.batch.items.len() >= leased.terms.max as usize;
             let settling = Settling { settlement, is_urgent };
@@ -280,48 +140,4 @@ impl Work for Dispatcher {
             asked = settled_at;
         }
     }
-}
-
-/// What everybody may know a subscriber by.
-fn name(leased: &LeasedBatch) -> String {
-    leased.lease.subscriber.label()
-}
-
-/// Whether it is news that an attempt failed: the first one is, and then ever fewer.
-fn is_news(attempt: u32) -> bool {
-    attempt == 1 || (attempt >= 8 && attempt.is_power_of_two())
-}
-
-/// How much of an answer is told beside the reason of a failure, in characters.
-const BEGINNING_MAX: usize = 120;
-
-/// Why it failed, with the first line of what was answered.
-fn with_beginning(reason: String, beginning: &[u8]) -> String {
-    let text = String::from_utf8_lossy(beginning);
-    let line: String =
-        text.trim().lines().next().unwrap_or_default().chars().take(BEGINNING_MAX).collect();
-    if line.is_empty() { reason } else { format!("{reason}: {line}") }
-}
-
-/// `untold` is how many failures before it were not told of.
-fn log_failure(
-    leased: &LeasedBatch,
-    error: &DeliveryError,
-    took: Duration,
-    retry_in: Duration,
-    untold: u64,
-) {
-    tracing::warn!(
-        subscriber = %leased.lease.subscriber,
-        callback = %leased.terms.target,
-        batch = %leased.batch.id,
-        events = leased.batch.items.len(),
-        attempt = leased.batch.attempt,
-        took_ms = took.as_millis() as u64,
-        retry_in_ms = retry_in.as_millis() as u64,
-        status = error.status().map(|status| status.as_u16()),
-        untold = (untold > 0).then_some(untold),
-        %error,
-        "failed to deliver"
-    );
 }

@@ -1,7 +1,8 @@
-//! Batches: which one is sent when ([`dispatcher`], and in the order of entities [`windows`]), and how ([`courier`]).
+//! Batches: which one is sent when ([`dispatcher`], and in the order of entities [`windows`]), what comes of it ([`sender`]), and how ([`courier`]).
 
 mod courier;
 mod dispatcher;
+mod sender;
 mod window;
 mod windows;
 

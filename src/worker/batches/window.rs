@@ -14,9 +14,6 @@ pub struct HeldWindow {
     /// Entities of a batch that was refused, of which one may be such that it always is: each goes out by itself.
     suspects: VecDeque<HashSet<Entity>>,
     aside: HashMap<Entity, Aside>,
-    /// How many events are set aside, and what they take.
-    events_aside: usize,
-    bytes_aside: usize,
     next_batch: u64,
 }
 
@@ -86,8 +83,6 @@ impl HeldWindow {
         let mut window = Self {
             slots: VecDeque::new(),
             suspects: VecDeque::new(),
-            events_aside: aside.iter().map(|one| one.events).sum(),
-            bytes_aside: aside.iter().map(|one| one.bytes).sum(),
             aside: HashMap::new(),
             next_batch: 1,
         };
@@ -209,19 +204,25 @@ impl HeldWindow {
         Some(Next::Window { number, items: items.collect() })
     }
 
+    /// How many events are set aside, and what they take.
+    fn taken_aside(&self) -> (usize, usize) {
+        let all = self.aside.values();
+        all.fold((0, 0), |(events, bytes), one| (events + one.events, bytes + one.bytes))
+    }
+
     /// Marks what waits of entities that are set aside, as long as there is room for it.
     fn mark_aside(&mut self) {
+        let (mut events, mut bytes) = self.taken_aside();
         for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Waiting) {
             let Some(aside) = self.aside.get_mut(&slot.entity) else { continue };
             // What comes behind an event that stays must stay as well.
-            if self.events_aside >= EVENTS_ASIDE_MAX || self.bytes_aside >= BYTES_ASIDE_MAX {
+            if !has_room(events, bytes) {
                 break;
             }
             slot.state = State::Aside;
-            let bytes = slot.item.item.len();
-            (aside.events, aside.bytes) = (aside.events + 1, aside.bytes + bytes);
-            (self.events_aside, self.bytes_aside) =
-                (self.events_aside + 1, self.bytes_aside + bytes);
+            let size = slot.item.item.len();
+            (aside.events, aside.bytes) = (aside.events + 1, aside.bytes + size);
+            (events, bytes) = (events + 1, bytes + size);
         }
     }
 
@@ -265,10 +266,8 @@ impl HeldWindow {
         }
         self.set(number, State::Waiting);
         if let [entity] = &entities[..] {
-            let has_room = self.aside.len() < ENTITIES_ASIDE_MAX
-                && self.events_aside < EVENTS_ASIDE_MAX
-                && self.bytes_aside < BYTES_ASIDE_MAX;
-            if !has_room {
+            let (events, bytes) = self.taken_aside();
+            if self.aside.len() >= ENTITIES_ASIDE_MAX || !has_room(events, bytes) {
                 return false;
             }
             let aside = Aside { attempts: 1, due_ms, ..Aside::default() };
@@ -293,8 +292,6 @@ impl HeldWindow {
         let events = events.min(aside.events);
         let bytes = (aside.bytes * events).checked_div(aside.events).unwrap_or(0);
         (aside.events, aside.bytes) = (aside.events - events, aside.bytes - bytes);
-        self.events_aside = self.events_aside.saturating_sub(events);
-        self.bytes_aside = self.bytes_aside.saturating_sub(bytes);
         if aside.events == 0 {
             self.aside.remove(entity);
         }
@@ -318,6 +315,11 @@ impl HeldWindow {
     pub fn recorded(&mut self) {
         self.slots.retain(|slot| !matches!(slot.state, State::Done | State::Aside));
     }
+}
+
+/// Whether more may be set aside than these events, which take so many bytes.
+fn has_room(events: usize, bytes: usize) -> bool {
+    events < EVENTS_ASIDE_MAX && bytes < BYTES_ASIDE_MAX
 }
 
 #[cfg(test)]

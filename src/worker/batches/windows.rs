@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::dispatcher::BatchWorker;
-use super::window::{Aside, BatchRules, HeldWindow, Next};
+use super::sender::BatchSender;
+use super::window::{BatchRules, HeldWindow, Next};
 use crate::bus::attempt::{Failure, is_refusal};
 use crate::bus::batch::{Batch, BatchId, MAX_BATCH_BYTES};
 use crate::bus::clock::Clock;
@@ -16,11 +16,11 @@ use crate::bus::entity::Entity;
 use crate::bus::health::Health;
 use crate::bus::item::QueuedItem;
 use crate::store::{
-    AsideProgress, BatchOutcome, BatchSettlement, Lane, LeasedBatch, QueueLease, StoreResult,
-    Window, WindowStep,
+    AsideProgress, BatchOutcome, BatchSettlement, Lane, LeasedBatch, QueueLease, Store, Window,
+    WindowStep,
 };
 use crate::worker::leases::{HeldLease, LEASE, Leases};
-use crate::worker::pause::Pause;
+use crate::worker::pause::insist;
 
 /// How many events are held at least, if they are there: behind those of an entity that is busy are others.
 const HELD_MIN: usize = 1_000;
@@ -40,14 +40,16 @@ const READ_PAUSE_MS: u64 = 200;
 
 /// What works off windows of a lane.
 pub struct Windows<'a> {
-    pub worker: &'a Arc<BatchWorker>,
+    pub store: &'a Arc<dyn Store>,
+    pub sender: &'a Arc<BatchSender>,
     pub leases: &'a Arc<Leases<QueueLease>>,
     pub lane: Lane,
 }
 
 /// A queue that is worked off.
 struct Work<'a> {
-    worker: &'a Arc<BatchWorker>,
+    store: &'a Arc<dyn Store>,
+    sender: &'a Arc<BatchSender>,
     leases: &'a Arc<Leases<QueueLease>>,
     lane: Lane,
     clock: Clock,
@@ -97,15 +99,15 @@ impl Windows<'_> {
         let lease = opened.lease.clone();
         let subscriber = lease.subscriber.clone();
         let held = self.leases.hold(&lease, asked);
-        let store = &self.worker.store;
-        let aside = tokio::select! {
-            aside = insist(|| store.entities_aside(self.lane, &lease)) => aside,
-            () = held.lost() => return,
-        };
+        let store = self.store;
+        let aside =
+            held.unless_lost(insist(TRYING_ON, || store.entities_aside(self.lane, &lease))).await;
+        let Some(aside) = aside else { return };
         let clock = Clock::system();
         let parallel = opened.options.parallel.unwrap_or(1) as usize;
         let mut work = Work {
-            worker: self.worker,
+            store: self.store,
+            sender: self.sender,
             leases: self.leases,
             lane: self.lane,
             name: format!("{}.{}", lease.queue, lease.fence),
@@ -162,7 +164,7 @@ impl Work<'_> {
                     None => std::future::pending().await,
                 }
             };
-            let stop = self.worker.stop.clone();
+            let stop = self.sender.stop.clone();
             // More could be sent than is here: what waits here stands behind what is on its way, or waits for company.
             let looks = self.may_send() && self.may_grow() && self.window.len() < self.size();
             tokio::select! {
@@ -180,7 +182,7 @@ impl Work<'_> {
                 () = wake => {}
                 () = tokio::time::sleep(self.look_in), if looks => {
                     self.look_in = (2 * self.look_in).min(LOOK_INTERVAL.1);
-                    let store = &self.worker.store;
+                    let store = self.store;
                     // One that cannot be asked is asked again.
                     if store.is_behind_window(self.lane, &self.lease).await.unwrap_or(false) {
                         self.record().await?;
@@ -193,7 +195,7 @@ impl Work<'_> {
     }
 
     fn may_send(&self) -> bool {
-        let may_go_on = !self.is_ending && !self.worker.places.is_closed();
+        let may_go_on = !self.is_ending && !self.sender.places.is_closed();
         may_go_on && self.held_up.is_none() && self.out.len() < self.parallel
     }
 
@@ -212,7 +214,7 @@ impl Work<'_> {
         }
         while self.may_send() {
             // The first delivery has the place of the task.
-            let place = if self.out.is_empty() { None } else { self.worker.places.take_now() };
+            let place = if self.out.is_empty() { None } else { self.sender.places.take_now() };
             if place.is_none() && !self.out.is_empty() {
                 break;
             }
@@ -235,11 +237,9 @@ impl Work<'_> {
 
     /// The first events of an entity that is set aside; none if they are not there yet.
     async fn read_aside(&mut self, entity: &Entity, limit: usize) -> Option<Vec<QueuedItem>> {
-        let store = &self.worker.store;
-        let items = tokio::select! {
-            items = insist(|| store.events_aside(self.lane, &self.lease, entity, limit)) => items,
-            () = self.held.lost() => return None,
-        };
+        let store = self.store;
+        let read = insist(TRYING_ON, || store.events_aside(self.lane, &self.lease, entity, limit));
+        let items = self.held.unless_lost(read).await?;
         if items.is_empty()
             && let Some(aside) = self.window.aside(entity)
         {
@@ -270,11 +270,11 @@ impl Work<'_> {
             batch: Batch { id: BatchId { queue: self.name.clone(), number }, attempt, items },
         };
         self.look_in = LOOK_INTERVAL.0;
-        let worker = self.worker.clone();
+        let sender = self.sender.clone();
         self.out.spawn(async move {
-            let settlement = worker.deliver(&leased, Instant::now()).await;
+            let settlement = sender.deliver(&leased, Instant::now()).await;
             if settlement.failure.is_some() {
-                worker.tell_news(&leased, &settlement);
+                sender.tell_news(&leased, &settlement);
             }
             drop(place);
             Delivered { number, sent, attempt, settlement }
@@ -291,10 +291,10 @@ impl Work<'_> {
         match settlement.outcome {
             BatchOutcome::Acknowledged => {
                 (self.has_success, self.failures_in_a_row) = (true, 0);
-                self.health = self.worker.back_off.after_success(self.health);
+                self.health = self.sender.back_off.after_success(self.health);
                 match sent {
                     Sent::Window => self.window.acknowledged(number),
-                    Sent::Aside { entity, events } => self.aside_taken(&entity, events),
+                    Sent::Aside { entity, events } => self.aside_taken(&entity, events, attempt),
                 }
             }
             // It was not sent.
@@ -309,12 +309,11 @@ impl Work<'_> {
             BatchOutcome::Failed { retry_in } => {
                 self.failures_in_a_row += 1;
                 self.failure = settlement.failure.clone();
-                let status = settlement.failure.as_ref().and_then(|failure| failure.status);
-                let due_ms = self.clock.now_ms() + retry_in.as_millis() as u64;
                 match sent {
-                    Sent::Window => self.window_failed(number, status, due_ms, settlement),
+                    Sent::Window => self.window_failed(number, retry_in, settlement),
                     Sent::Aside { entity, events } => {
-                        self.aside_failed(&entity, number, events, attempt, status, retry_in);
+                        let batch = (number, events);
+                        self.aside_failed(&entity, batch, attempt, settlement.failure, retry_in);
                     }
                 }
             }
@@ -326,13 +325,9 @@ impl Work<'_> {
         is_progress
     }
 
-    fn window_failed(
-        &mut self,
-        number: u64,
-        status: Option<u16>,
-        due_ms: u64,
-        settlement: BatchSettlement,
-    ) {
+    fn window_failed(&mut self, number: u64, retry_in: Duration, settlement: BatchSettlement) {
+        let status = settlement.failure.as_ref().and_then(|failure| failure.status);
+        let due_ms = self.clock.now_ms() + retry_in.as_millis() as u64;
         // Whoever takes nothing at all, or cannot be reached, is not the fault of an entity.
         let is_away = match status {
             Some(status) => !is_refusal(status) || self.failures_in_a_row >= FAILURES_MAX,
@@ -343,8 +338,8 @@ impl Work<'_> {
         } else if self.window.refused(number, due_ms) {
             return;
         }
-        self.health = self.worker.back_off.after_failure(self.health);
-        let pause = self.worker.back_off.pause(
+        self.health = self.sender.back_off.after_failure(self.health);
+        let pause = self.sender.back_off.pause(
             self.health,
             self.opened.batch.attempt,
             self.opened.terms.timeout,
@@ -354,7 +349,7 @@ impl Work<'_> {
         self.held_up = Some(BatchSettlement { outcome, ..settlement });
     }
 
-    fn aside_taken(&mut self, entity: &Entity, events: usize) {
+    fn aside_taken(&mut self, entity: &Entity, events: usize, attempt: u32) {
         if let Some(aside) = self.window.aside(entity) {
             (aside.is_out, aside.attempts, aside.batch) = (false, 0, None);
             aside.due_ms = self.clock.now_ms();
@@ -363,42 +358,38 @@ impl Work<'_> {
         self.progress.push(AsideProgress {
             entity: entity.clone(),
             done: events,
-            is_dead: false,
+            dead: None,
             attempts: 0,
             due_in: Duration::ZERO,
         });
         if !self.window.has_aside() {
             let subscriber = self.lease.subscriber.label();
-            self.worker.recovered(subscriber, self.opened.batch.attempt.max(2));
+            self.sender.recovered(subscriber, attempt);
         }
     }
 
     fn aside_failed(
         &mut self,
         entity: &Entity,
-        number: u64,
-        events: usize,
+        (number, events): (u64, usize),
         attempt: u32,
-        status: Option<u16>,
+        failure: Option<Failure>,
         retry_in: Duration,
     ) {
         let Some(aside) = self.window.aside(entity) else { return };
-        let is_refused = status.is_some_and(is_refusal);
+        let is_refused =
+            failure.as_ref().is_some_and(|failure| failure.status.is_some_and(is_refusal));
         // What was refused with others is not guilty yet: alone it has as many tries as they had.
         let tries = |max: u32| if aside.events == 1 { max } else { max.saturating_mul(2) };
         let is_too_often = |max: u32| is_refused && events == 1 && attempt >= tries(max);
         let is_dead = self.opened.options.refusals_max.is_some_and(is_too_often);
-        *aside = Aside {
-            is_out: false,
-            due_ms: self.clock.now_ms() + retry_in.as_millis() as u64,
-            attempts: if is_dead { 0 } else { attempt },
-            batch: (!is_dead).then_some((number, events)),
-            ..aside.clone()
-        };
+        (aside.is_out, aside.due_ms) = (false, self.clock.now_ms() + retry_in.as_millis() as u64);
+        aside.attempts = if is_dead { 0 } else { attempt };
+        aside.batch = (!is_dead).then_some((number, events));
         self.progress.push(AsideProgress {
             entity: entity.clone(),
             done: 0,
-            is_dead,
+            dead: failure.filter(|_| is_dead),
             attempts: aside.attempts,
             due_in: retry_in,
         });
@@ -420,12 +411,9 @@ impl Work<'_> {
             failure: self.failure.take(),
             more: if self.may_grow() { self.size().saturating_sub(left) } else { 0 },
         };
-        let (store, asked) = (&self.worker.store, Instant::now());
-        let recorded = tokio::select! {
-            recorded = insist(|| store.step_window(self.lane, step.clone(), LEASE)) => recorded,
-            () = self.held.lost() => return None,
-        };
-        let Window { lease, items, is_paused } = recorded?;
+        let (store, asked) = (self.store, Instant::now());
+        let recorded = insist(TRYING_ON, || store.step_window(self.lane, step.clone(), LEASE));
+        let Window { lease, items, is_paused } = self.held.unless_lost(recorded).await??;
         self.recorded = asked;
         self.window.recorded();
         self.window.extend(items);
@@ -437,12 +425,10 @@ impl Work<'_> {
 
     /// Gives the queue back.
     async fn end(&mut self) -> Option<()> {
-        let store = &self.worker.store;
+        let store = self.store;
         let Some(settlement) = &self.held_up else {
-            return tokio::select! {
-                () = insist(|| store.close_window(self.lane, &self.lease)) => Some(()),
-                () = self.held.lost() => None,
-            };
+            let closed = insist(TRYING_ON, || store.close_window(self.lane, &self.lease));
+            return self.held.unless_lost(closed).await;
         };
         let settlement = BatchSettlement {
             lease: self.lease.clone(),
@@ -450,23 +436,10 @@ impl Work<'_> {
             take_next: false,
             ..settlement.clone()
         };
-        tokio::select! {
-            _ = insist(|| store.settle_batches(self.lane, vec![settlement.clone()], LEASE)) => Some(()),
-            () = self.held.lost() => None,
-        }
+        let settled =
+            insist(TRYING_ON, || store.settle_batches(self.lane, vec![settlement.clone()], LEASE));
+        self.held.unless_lost(settled).await.map(drop)
     }
 }
 
-/// Asks the store until it answers.
-async fn insist<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> T {
-    let mut pause = Pause::default();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => {
-                pause.log_first(&error, "failed to work off a queue; trying on");
-                pause.sleep().await;
-            }
-        }
-    }
-}
+const TRYING_ON: &str = "failed to work off a queue; trying on";

@@ -3,7 +3,7 @@
 -- ARGV: subscriber, queue, fence, health, status of the last failure or '-', its reason or '', how many more events,
 --       bytes of these at most, length of the lease from now on in ms, how many places are done, these places, how many are set aside, for each its place and
 --       its entity, then for each entity that was set aside before: itself, how many of its events are done, 1 if the
---       next one becomes a dead letter, attempts, ms until it is due.
+--       next one becomes a dead letter, status and reason of that as above, attempts, ms until it is due.
 -- Returns { fence from now on, 1 if the queue is paused, { entries that have come into the window… } }; nil if the lease is lost.
 
 local token, now = ARGV[1], now_ms()
@@ -50,12 +50,13 @@ redis.call('HINCRBY', key, 'aside', set_aside)
 local sent = done
 while at <= #ARGV do
   local entity, finished, is_dead = argument(), tonumber(argument()), argument() == '1'
+  local status, reason = argument(), argument()
   local attempts, due_in = argument(), tonumber(argument())
   sent = sent + finished
   redis.call('HSET', entities, entity, text(now + due_in) .. ' ' .. attempts)
   if is_dead then
     local dead = redis.call('LRANGE', aside_list(token, entity), finished, finished)
-    bury(token, dead, now, 'refused', ARGV[5], ARGV[6])
+    bury(token, dead, now, 'refused', status, reason)
     finished = finished + #dead
   end
   if finished > 0 then take_aside(token, entity, finished) end

@@ -14,20 +14,24 @@ local function in_hand(token)
   return s[1] or s[2] or s[3] or s[4] or s[5] == PULL
 end
 
--- When the next batch of a queue that no worker has in hand is to leave, what is set aside included; nil if nothing waits.
+-- When the next batch of what stands in a queue is to leave, if no worker has it in hand; nil if it is empty.
+local function list_due(list, now, max, timeout)
+  local length = redis.call('LLEN', list)
+  if length == 0 then return nil end
+  if length >= tonumber(max) then return now end
+  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, STAMP))
+  -- Not from a time to come, if the clock was set back meanwhile.
+  return math.min(oldest, now) + tonumber(timeout)
+end
+
+-- As list_due, of a queue with what is set aside of it.
 local function next_due(token, now, max, timeout)
-  local list, first = P .. 'queue:' .. token, nil
+  local first = list_due(P .. 'queue:' .. token, now, max, timeout)
   for _, state in ipairs(redis.call('HVALS', P .. 'entities:' .. token)) do
     local due = tonumber(string.match(state, '^%d+'))
     first = math.min(first or due, due)
   end
-  local length = redis.call('LLEN', list)
-  if length == 0 then return first end
-  if length >= tonumber(max) then return now end
-  local oldest = tonumber(string.sub(redis.call('LINDEX', list, 0), 1, STAMP))
-  -- Not from a time to come, if the clock was set back meanwhile.
-  local due = math.min(oldest, now) + tonumber(timeout)
-  return math.min(first or due, due)
+  return first
 end
 
 -- What entries that were appended change of when a queue is due, given how many it held before and holds

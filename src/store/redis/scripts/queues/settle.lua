@@ -79,7 +79,8 @@ local function settle(token, queue, fence, outcome, health, take_next, status, r
     'health_restored', 'refusals', 'next_max')
   if s[12] and tonumber(s[12]) < head + acknowledged then redis.call('HDEL', key, 'suspect_last') end
 
-  local due = not s[10] and next_due(token, now, s[6], s[7])
+  -- Of a queue with something set aside, no batch is acknowledged: a window is.
+  local due = not s[10] and list_due(list, now, s[6], s[7])
   if not due then
     redis.call('ZREM', DUE, token)
     return -1
