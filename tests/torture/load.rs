@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::oracle::{Answer, Publish, Stream, url};
-use crate::support::Client;
+use crate::support::{Client, Reply};
 
 /// The clients that publish, each to a topic of its own.
 pub const PUBLISHERS: [(&str, &str); 2] = [("alpha", "apples"), ("beta", "bananas")];
@@ -57,6 +57,8 @@ pub struct Streamed {
     pub stream: Stream,
     /// The longest time until an answer, or until it was clear that none comes.
     pub slowest: Duration,
+    /// Who was asked then, and how it ended.
+    pub slowest_was: String,
     /// The longest time from one 204 to the next.
     pub pause: Duration,
     /// The first answer that should not be.
@@ -154,8 +156,13 @@ struct Publisher {
 impl Publisher {
     async fn run(mut self, stop: CancellationToken) -> Streamed {
         let stream = Stream { topic: self.topic.to_owned(), publishes: vec![] };
-        let mut streamed =
-            Streamed { stream, slowest: Duration::ZERO, pause: Duration::ZERO, odd: None };
+        let mut streamed = Streamed {
+            stream,
+            slowest: Duration::ZERO,
+            slowest_was: String::new(),
+            pause: Duration::ZERO,
+            odd: None,
+        };
         let mut accepted_at = Instant::now();
         while !stop.is_cancelled() {
             if self.backlog.load(Ordering::Relaxed) > BACKLOG_MAX {
@@ -174,7 +181,10 @@ impl Publisher {
             let path = format!("/topics/{}", self.topic);
             let headers = [("content-type", "application/json")];
             let reply = client.try_send(Method::POST, &path, &headers, body).await;
-            streamed.slowest = streamed.slowest.max(sent_at.elapsed());
+            if sent_at.elapsed() > streamed.slowest {
+                streamed.slowest = sent_at.elapsed();
+                streamed.slowest_was = self.ended_as(&reply);
+            }
             let answer = match reply {
                 Ok(reply) => match reply.status {
                     204 => Answer::Accepted,
@@ -220,6 +230,16 @@ impl Publisher {
             self.connect_to(base);
         }
         self.at.as_ref().map(|(_, client)| client.clone())
+    }
+
+    /// Who was asked, whether it is still there, and what came of it.
+    fn ended_as(&self, reply: &reqwest::Result<Reply>) -> String {
+        let base = self.at.as_ref().map_or("nobody", |(base, _)| base);
+        let gone = if self.addresses.has(base) { "" } else { ", which is gone" };
+        match reply {
+            Ok(reply) => format!("{base}{gone}: {}", reply.status),
+            Err(error) => format!("{base}{gone}: {error:?}"),
+        }
     }
 
     fn move_on(&mut self) {

@@ -48,8 +48,9 @@ pub struct Row {
     /// The longest pauses of publishing and of deliveries.
     pub publish_pause: Duration,
     pub delivery_pause: Duration,
-    /// The longest wait for an answer.
+    /// The longest wait for an answer; who was asked, and how it ended.
     pub slowest: Duration,
+    pub slowest_was: String,
     /// What else was measured, or why it was left out.
     pub notes: Vec<String>,
     pub skipped: bool,
@@ -275,7 +276,10 @@ impl Rig {
             self.row.delivery_pause = self.row.delivery_pause.max(pause);
         }
         for stream in &streamed {
-            self.row.slowest = self.row.slowest.max(stream.slowest);
+            if stream.slowest > self.row.slowest {
+                self.row.slowest = stream.slowest;
+                self.row.slowest_was.clone_from(&stream.slowest_was);
+            }
             self.row.publish_pause = self.row.publish_pause.max(stream.pause);
             if let Some(odd) = &stream.odd {
                 self.row.verdict.violations.push(format!("odd answer: {odd}"));
@@ -301,7 +305,8 @@ impl Rig {
             self.row.violation(format!("the queues were not empty {DRAIN_LIMIT:?} later"));
         }
         if self.row.slowest > ANSWER_LIMIT {
-            let text = format!("a publisher waited {:?} for its answer", self.row.slowest);
+            let (time, was) = (self.row.slowest, &self.row.slowest_was);
+            let text = format!("a publisher waited {time:?} for its answer from {was}");
             self.row.violation(text);
         }
         if self.row.verdict.accepted < 50 {
