@@ -28,6 +28,7 @@ use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, record};
+use crate::telemetry::tallies::TallyKeeper;
 use crate::upkeep::{self, messages::MessageMemory};
 use crate::worker::{Attempts, Reporting};
 
@@ -90,6 +91,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let news = NewsDesk::start(store.clone(), settings.public_url(), &tasks);
     parts.spawn(upkeep(&settings, &store, &news, &full, &stop));
     parts.spawn(message_upkeep(&settings, &store, records.history.clone(), &stop));
+    parts.spawn(always_well(TallyKeeper::new(store.clone()).run(stop.clone())));
     parts.spawn(end_with_the_store(store.clone(), stop.clone()));
     let delivering = match role {
         Role::Web => None,

@@ -24,6 +24,7 @@ pub mod process;
 pub mod pubsub;
 pub mod signature;
 pub mod subscription;
+pub mod tally;
 pub mod token;
 pub mod topic;
 pub mod trace;

@@ -15,6 +15,8 @@ pub enum Duty {
     Autodrop,
     /// Reporting how long the queues are.
     Gauges,
+    /// Counting, for charts, what waits.
+    Tallies,
     /// Fetching messages that got lost on their way here.
     Recovery,
     /// Looking after messages that nobody forwards just now.
@@ -28,6 +30,7 @@ impl Duty {
             Self::Upkeep => "upkeep",
             Self::Autodrop => "autodrop",
             Self::Gauges => "gauges",
+            Self::Tallies => "tallies",
             Self::Recovery => "recovery",
             Self::Messages => "messages",
         }

@@ -41,6 +41,7 @@ mod queues;
 pub mod redis;
 mod room;
 pub mod sqlite;
+mod tallies;
 
 use async_trait::async_trait;
 
@@ -89,6 +90,7 @@ pub use queues::{
     Published, QueueClaim, QueueLease, Queues,
 };
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
+pub use tallies::{TALLY_SUBJECTS_MAX, Tallies};
 
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
@@ -107,6 +109,7 @@ pub trait Store:
     + Room
     + Duties
     + Processes
+    + Tallies
     + Imports
 {
     /// Answers if the store can be written to.

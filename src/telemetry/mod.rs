@@ -5,6 +5,8 @@ mod log_sink;
 pub mod logging;
 pub mod metrics;
 pub mod sparing;
+pub mod tallies;
+mod throughput;
 
 use tracing_subscriber::Layer;
 

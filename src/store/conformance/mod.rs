@@ -29,6 +29,7 @@ mod redis_only;
 mod room;
 mod sequences;
 mod sqlite_only;
+mod tallies;
 
 #[cfg(feature = "postgres")]
 #[path = "../../../tests/support/postgres.rs"]

@@ -10,6 +10,7 @@ use super::fixture::{
     settlement, subscription, texts,
 };
 use super::redis_server::RedisServer;
+use crate::bus::tally::{Span, Subject, Tally};
 use crate::store::{
     BatchOutcome, BatchSettled, IMPORT_MEMORY, Lane, Portion, QueueLease, Store, StoreError,
     StoreResult,
@@ -382,4 +383,17 @@ async fn a_claim_whose_answer_was_lost_holds_up_nobody() {
         f.settle(&answered[0].lease, BatchOutcome::Acknowledged).await,
         BatchSettled::Released
     ));
+}
+
+#[tokio::test]
+async fn what_was_counted_expires_by_itself() {
+    let mut f = Fixture::redis();
+    let (at_ms, tally) = (f.now_ms(), Tally { volume: 1, ..Tally::default() });
+    f.store.add_tallies(at_ms, vec![(Subject::Bus, tally)]).await.unwrap();
+    for span in Span::ALL {
+        let key = format!("rm:{{0}}:tally:{}:{}", span.length_ms(), span.start_of(at_ms));
+        let left: u64 = f.server().command(&["PTTL", &key]).unwrap().parse().unwrap();
+        let kept = span.kept() * span.length_ms();
+        assert!((kept - 60_000..=kept).contains(&left), "{key}: {left}");
+    }
 }

@@ -7,6 +7,7 @@ use super::fixture::{
     Fixture, HOUR, LEASE, PUBLISHER, WholeStore, assert_due_after, client, numbers, plain,
     publication, soon, subscription, texts,
 };
+use crate::bus::tally::{Span, Subject, Tally};
 use crate::bus::token::ApiToken;
 use crate::store::{BatchOutcome, BatchSettled, IMPORT_MEMORY, Lane, Portion};
 
@@ -196,4 +197,25 @@ async fn a_thread_that_ends_is_noticed() {
     store.panic_in_the_writer().await;
     let error = tokio::time::timeout(HOUR, crate::store::Store::broken(&store)).await.unwrap();
     assert!(error.to_string().contains("sqlite-writer"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_counted_long_ago_is_forgotten() {
+    let f = Fixture::sqlite();
+    let count = async |at_ms: u64| {
+        let tally = Tally { volume: 1, ..Tally::default() };
+        f.store.add_tallies(at_ms, vec![(Subject::Bus, tally)]).await.unwrap();
+    };
+    let left = || {
+        let db = rusqlite::Connection::open(f.path().join("routemaster.db")).unwrap();
+        let sql = "SELECT count(*) FROM tallies WHERE span_ms = ?1";
+        Span::ALL
+            .map(|span| -> u64 { db.query_row(sql, [span.length_ms()], |row| row.get(0)).unwrap() })
+    };
+    let first = 1_764_337_061_234;
+    count(first).await;
+    count(first + Span::Minute.kept() * Span::Minute.length_ms()).await;
+    assert_eq!(left(), [1, 2, 1], "both are on one day, in two hours");
+    count(first + Span::Hour.kept() * Span::Hour.length_ms()).await;
+    assert_eq!(left(), [1, 2, 2]);
 }

@@ -31,6 +31,7 @@ mod scripts;
 mod server_check;
 mod server_time;
 pub mod source;
+mod tallies;
 mod wake;
 
 use std::sync::atomic::AtomicU64;

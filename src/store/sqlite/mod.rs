@@ -29,6 +29,7 @@ mod queues;
 mod reader;
 mod room;
 mod schema;
+mod tallies;
 mod trim;
 mod watcher;
 mod writer;

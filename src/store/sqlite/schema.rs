@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes each version of the tables out of the one before, from an empty file on.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     VERSION_1,
     FROM_1_TO_2,
     FROM_2_TO_3,
@@ -20,6 +20,7 @@ const MIGRATIONS: [&str; 10] = [
     FROM_7_TO_8,
     FROM_8_TO_9,
     FROM_9_TO_10,
+    FROM_10_TO_11,
 ];
 /// Version of the tables, kept in the file's `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -422,6 +423,26 @@ const FROM_9_TO_10: &str = "
         DELETE FROM aside_entities WHERE queue_id = old.id;
         DELETE FROM aside_events WHERE queue_id = old.id;
     END;
+";
+
+/// What passed, counted for a subject in buckets of some length.
+const FROM_10_TO_11: &str = "
+    CREATE TABLE tally_subjects (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        seen_ms INTEGER NOT NULL
+    );
+    CREATE TABLE tallies (
+        span_ms INTEGER NOT NULL,
+        start_ms INTEGER NOT NULL,
+        subject INTEGER NOT NULL,
+        volume INTEGER NOT NULL,
+        success INTEGER NOT NULL,
+        failure INTEGER NOT NULL,
+        waited_ms INTEGER NOT NULL,
+        queued INTEGER NOT NULL,
+        PRIMARY KEY (span_ms, start_ms, subject)
+    ) WITHOUT ROWID;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

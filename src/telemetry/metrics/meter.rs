@@ -1,7 +1,7 @@
 //! Measures the store: how long its queues are, what went through them, how much room it takes.
 //! The one process that has the duty does so for all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::names::{
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
 use crate::bus::subscription::SubscriptionStatus;
-use crate::bus::token::ClientToken;
 use crate::config::Settings;
 use crate::store::Budget;
 use crate::store::{CallCounts, Store, StoreResult, Usage, fullest_usage};
+use crate::telemetry::throughput::Throughput;
 
 /// Measures the store again and again.
 pub struct Meter {
@@ -31,23 +31,7 @@ pub struct Meter {
     on_redis: bool,
     scaling_deadline: Duration,
     scaling_threshold: usize,
-    /// What had gone through each queue when it was last measured; `None` before the first time.
-    /// What happened before this process had the duty was counted by another one.
-    seen: Option<HashMap<ClientToken, Passed>>,
-}
-
-/// Events that ever went through a queue, which the store counts.
-#[derive(Clone, Copy, Default)]
-struct Passed {
-    added: u64,
-    removed: u64,
-}
-
-impl From<&SubscriptionStatus> for Passed {
-    fn from(status: &SubscriptionStatus) -> Self {
-        let SubscriptionStatus { sent, queued, autodropped, expired, .. } = *status;
-        Self { added: sent + queued + autodropped + expired, removed: sent }
-    }
+    throughput: Throughput,
 }
 
 /// The queues of the subscribers that have one label.
@@ -69,13 +53,13 @@ impl Meter {
             on_redis: settings.redis_url.is_some(),
             scaling_deadline: settings.scaling_deadline,
             scaling_threshold: settings.scaling_threshold,
-            seen: None,
+            throughput: Throughput::default(),
         }
     }
 
     /// Another process has the duty: what it counts must not be counted here later.
     pub fn forget(&mut self) {
-        self.seen = None;
+        self.throughput.forget();
     }
 
     /// Measures once.
@@ -123,24 +107,12 @@ impl Meter {
 
     /// Counts what went through the queues since the last time.
     fn count(&mut self, statuses: &[SubscriptionStatus]) {
-        let now: HashMap<ClientToken, Passed> =
-            statuses.iter().map(|status| (status.subscriber.clone(), status.into())).collect();
-        if let Some(seen) = &self.seen {
-            for (subscriber, now) in &now {
-                let before = seen.get(subscriber).copied().unwrap_or_default();
-                // A subscriber that left and came back has a new queue, which began at 0.
-                let before = if now.added < before.added { Passed::default() } else { before };
-                for (name, now, before) in [
-                    (EVENTS_ADDED, now.added, before.added),
-                    (EVENTS_REMOVED, now.removed, before.removed),
-                ] {
-                    let grown = now.saturating_sub(before);
-                    counter!(name, "subscriber" => labels::of_subscriber(subscriber))
-                        .increment(grown);
-                }
+        for (subscriber, passed) in self.throughput.since(statuses) {
+            for (name, grown) in [(EVENTS_ADDED, passed.added), (EVENTS_REMOVED, passed.removed)] {
+                let subscriber = labels::of_subscriber(&subscriber);
+                counter!(name, "subscriber" => subscriber).increment(grown);
             }
         }
-        self.seen = Some(now);
     }
 
     /// Sets the gauges of the queues; returns how many batches they amount to.

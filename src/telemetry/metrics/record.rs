@@ -17,11 +17,14 @@ use super::names::{
 };
 use crate::bus::call::CallKind;
 use crate::bus::message::MessageTopicName;
+use crate::bus::tally::{Subject, Tally};
 use crate::bus::topic::TopicName;
 use crate::store::{CallOutcome, Drops, Forgotten, LeasedBatch, LeasedCall};
+use crate::telemetry::tallies;
 
 /// Events were accepted.
 pub fn published(topic: &TopicName, events: usize) {
+    tallies::count(Subject::Bus, Tally { volume: events as u64, ..Tally::default() });
     counter!(EVENTS_PUBLISHED, "topic" => labels::of_topic(topic)).increment(events as u64);
 }
 
@@ -61,12 +64,28 @@ pub fn delivered(leased: &LeasedBatch, acknowledged: bool, held: Duration, took:
     if acknowledged {
         counter!(LATENCY_LAST_ATTEMPT, "subscriber" => subscriber)
             .increment(rounded_ms(leased.waited + held));
+        tally_events(leased, held);
+    } else {
+        tally_batch(leased, Tally { failure: 1, ..Tally::default() });
     }
+}
+
+/// The events of a batch got through.
+fn tally_events(leased: &LeasedBatch, held: Duration) {
+    let success = leased.batch.items.len() as u64;
+    let waited_ms = rounded_ms(leased.waited + held).saturating_mul(success);
+    tally_batch(leased, Tally { success, waited_ms, ..Tally::default() });
+}
+
+fn tally_batch(leased: &LeasedBatch, tally: Tally) {
+    tallies::count(Subject::Bus, tally);
+    tallies::count(Subject::Subscription(leased.lease.subscriber.clone()), tally);
 }
 
 /// A batch was given out to a subscriber that asks for its batches: whatever it does with it, it has it.
 pub fn given_out(leased: &LeasedBatch) {
     attempted(leased, Duration::ZERO);
+    tally_events(leased, Duration::ZERO);
     let subscriber = labels::of_subscriber(&leased.lease.subscriber);
     let events = leased.batch.items.len() as u64;
     for (name, amount) in [(DELIVERY_BATCHES, 1), (DELIVERY_EVENTS, events)] {
@@ -77,6 +96,7 @@ pub fn given_out(leased: &LeasedBatch) {
 /// A call was accepted.
 pub fn call_accepted(kind: CallKind) {
     counter!(CALLS_ACCEPTED, "kind" => kind.as_str()).increment(1);
+    tallies::count(Subject::Calls, Tally { volume: 1, ..Tally::default() });
 }
 
 /// Dead calls were forgotten before their time.
@@ -87,6 +107,7 @@ pub fn calls_dropped(calls: u64) {
 /// Messages were accepted.
 pub fn messages_accepted(topic: &MessageTopicName, messages: u64) {
     counter!(MESSAGES_ACCEPTED, "topic" => labels::of_message_topic(topic)).increment(messages);
+    tallies::count(Subject::Messages, Tally { volume: messages, ..Tally::default() });
 }
 
 /// Messages were forgotten before their time.
@@ -116,6 +137,15 @@ pub fn call_attempted(call: &LeasedCall, outcome: CallOutcome, held: Duration, t
         CallOutcome::Failed { .. } | CallOutcome::Returned => {}
     }
     histogram!(CALL_SECONDS, "status" => status).record(took);
+    let tally = match outcome {
+        CallOutcome::Done => {
+            Tally { success: 1, waited_ms: rounded_ms(call.age + held), ..Tally::default() }
+        }
+        CallOutcome::Dead | CallOutcome::Failed { .. } => Tally { failure: 1, ..Tally::default() },
+        CallOutcome::Returned => Tally::default(),
+    };
+    let is_message = call.kind == CallKind::Message;
+    tallies::count(if is_message { Subject::Messages } else { Subject::Calls }, tally);
     if call.attempt == 1 {
         histogram!(CALL_WAIT_SECONDS).record(call.age + held);
     }

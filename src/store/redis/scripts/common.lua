@@ -39,6 +39,8 @@
 -- <p>messages_once         zset    what names messages that are kept once -> when they were
 -- <p>message_commit:<slot> string  number and result of the last commit of one committer
 -- <p>duty:<duty>           string  the process that does it, until the key expires
+-- <p>tally:<length>:<start> hash   subject -> '<volume> <success> <failure> <waited> <queued>', until the key expires
+-- <p>tally_subjects        zset    subject -> when something was last counted for it
 -- <p>processes             hash    process -> what it says of itself, as JSON
 -- <p>draining              set     processes that are to deliver nothing more
 -- <p>present               zset    process -> until when it is there unless it says so again
