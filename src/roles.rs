@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::SignInLinks;
 use crate::bus::clock::Clock;
 use crate::commit::NewsDesk;
 use crate::config::{MetricService, Role, SettingError, Settings};
@@ -76,6 +77,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let full = Arc::new(Notify::new());
     let records = Records::open(&settings)?;
     let attempts = attempts(&settings, records.journal.clone(), &tasks);
+    let links = Arc::new(SignInLinks::default());
     let served = match Serving::of(role, &settings) {
         Some(serving) => {
             let exposition = metrics.exposition();
@@ -83,7 +85,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
                 api(&settings, &store, &records, &attempts, &full, exposition, (&tasks, &stop))?;
             let authentication = api.authentication.clone();
             authentication.tokens.learn().await;
-            Some((serving.bind(api, files.connections, reload).await?, authentication))
+            Some((serving.bind(api, &links, files.connections, reload).await?, authentication))
         }
         None => None,
     };
@@ -113,7 +115,7 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let plain: Vec<SocketAddr> = plain.collect::<Result<_, _>>()?;
     let told = match (role, address) {
         (Role::Serve | Role::Web, Some(address)) => {
-            welcome::print_web(&settings, &*store, address, &plain, role)
+            welcome::print_web(&settings, &*store, address, &plain, role, &links)
         }
         (_, address) => welcome::print_worker(&settings, &*store, address),
     };

@@ -108,6 +108,7 @@ const EVENT: &str = "event";
         calls::FilterParams,
         ("limit" = Option<u64>, Query, description = "how many, 1 to 500"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("within" = Option<u64>, Query, description = "for how many ms is looked at most, 1 to 1000"),
     ),
     responses(
         (status = 200, description = "what was given up", body = DeadLetters),

@@ -129,6 +129,7 @@ pub struct JournalEntries {
         ("until" = Option<u64>, Query, description = "before then"),
         ("limit" = Option<u64>, Query, description = "how many, 1 to 500"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("within" = Option<u64>, Query, description = "for how many ms is looked at most, 1 to 1000"),
     ),
     responses(
         (status = 200, description = "attempts", body = JournalEntries),
@@ -227,5 +228,6 @@ fn read(api: &Api, uri: &Uri, caller: &Caller) -> Result<JournalQuery, Refusal> 
         since_ms: time("since")?,
         until_ms: time("until")?,
         event: None,
+        within: query::within(uri)?,
     })
 }

@@ -3,6 +3,7 @@
 mod alias;
 pub mod bus;
 mod calls;
+mod console;
 mod dead_letters;
 mod extract;
 mod journal;
@@ -12,6 +13,7 @@ mod postbacks;
 mod router;
 mod state;
 
+pub use console::{PATH as CONSOLE, SignInLinks};
 pub use router::{ignores_slash, metrics_router, plain_router, redirecting_router, router};
 pub use state::Api;
 

@@ -1,8 +1,13 @@
 //! What a process answers to: the routes of all contracts, each with its own way of refusing.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Request;
+use axum::routing::get;
 use utoipa::openapi::OpenApi;
+
+use super::console::{self, SignInLinks};
 
 use super::state::Shared;
 use super::{bus, calls, dead_letters, journal, messages, postbacks};
@@ -10,11 +15,16 @@ use crate::http::redirect_to_port;
 use crate::http::refusal::Refusal;
 
 /// What a process with the API answers to.
-pub fn router(api: Shared) -> Router {
+///
+/// With `links`, it has the console, which may be signed in to by them.
+pub fn router(api: Shared, links: Option<Arc<SignInLinks>>) -> Router {
     let bus = refusing(bus::routes().merge(journal::routes()).into());
     let calls = calls::refusing(calls::routes().merge(dead_letters::routes()));
     let all = bus.merge(calls).merge(postbacks::router()).merge(messages::router());
-    all.with_state(api)
+    let all: Router = all.with_state(api.clone());
+    let Some(links) = links else { return all };
+    let console = console::router(api, all.clone(), links);
+    all.route("/", get(console::at_the_root)).merge(console)
 }
 
 /// What a listener without TLS answers to: what the originals' clients send, and health.

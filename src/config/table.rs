@@ -163,6 +163,9 @@ settings! {
     public_url: Option<Url> = "ROUTEMASTER_PUBLIC_URL", "", "an https:// URL with a host",
         |text| optional(text, https_url);
 
+    /// Whether the bus can be looked at and mended in a browser, at `/console`. Who signs in sees what their token may see.
+    console: bool = "ROUTEMASTER_CONSOLE", "on", "on or off", switch;
+
     /// `off` serves plain HTTP, for a proxy that ends TLS; set ROUTEMASTER_TRUST_PROXY as well.
     tls: bool = "ROUTEMASTER_TLS", "on", "on or off", switch;
     /// The certificate chain of the API, a PEM file. Not set: a development certificate for

@@ -331,6 +331,21 @@ impl Tokens {
         found.map_or_else(|| token.clone(), |(_, client)| client.clone())
     }
 
+    /// The user name among all that are allowed, but for the monitoring key, that something is true of.
+    pub fn user(&self, is_it: impl Fn(&str) -> bool) -> Option<String> {
+        if let Some(root) = self.root.as_ref().filter(|root| is_it(root.reveal())) {
+            return Some(root.reveal().to_owned());
+        }
+        let allowed = self.allowed();
+        let mut tokens = allowed.by_hash.values().flatten().map(|(token, _)| token.reveal());
+        tokens.find(|token| is_it(token)).map(str::to_owned)
+    }
+
+    /// All clients that any token lets in.
+    pub fn clients(&self) -> Vec<ClientToken> {
+        self.allowed().by_hash.values().flatten().map(|(_, client)| client.clone()).collect()
+    }
+
     /// Whether any token lets this client in.
     pub fn lets_in(&self, client: &ClientToken) -> bool {
         self.allowed().by_hash.values().flatten().any(|(_, known)| known == client)

@@ -22,5 +22,5 @@ mod unread;
 
 pub use server::{Server, ServerOptions, UnusableCertificate};
 pub use service::{ShortWay, Site};
-pub use transport::{TransportRules, redirect_to_port};
+pub use transport::{TransportRules, host_in, redirect_to_port};
 pub use unread::RequestBody;

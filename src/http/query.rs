@@ -1,6 +1,7 @@
 //! What the query of a request says.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::http::Uri;
 
@@ -22,6 +23,14 @@ pub fn number(uri: &Uri, name: &str, allowed: RangeInclusive<u64>) -> Result<Opt
     let (from, to) = allowed.into_inner();
     let wrong = || format!("`{name}` must be a whole number from {from} to {to}");
     number.map(Some).ok_or_else(|| Refusal::bad_request(wrong()))
+}
+
+/// For how long a list may be looked for, if the query says so.
+///
+/// # Errors
+/// If it is no allowed time.
+pub fn within(uri: &Uri) -> Result<Option<Duration>, Refusal> {
+    Ok(number(uri, "within", 1..=1000)?.map(Duration::from_millis))
 }
 
 /// Whether a switch in the query is on; `false` if it is not there.

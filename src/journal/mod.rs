@@ -29,9 +29,6 @@ pub enum JournalError {
     NoPlace,
 }
 
-/// How long a page is looked for before it ends with what was found.
-pub const PAGE_TIME: Duration = Duration::from_secs(1);
-
 /// How much the journal keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalBounds {

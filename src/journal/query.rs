@@ -1,7 +1,12 @@
 //! Which entries somebody looks for.
 
+use std::time::Duration;
+
 use super::entry::{Entry, EntryKind, Owner};
 use crate::bus::position::EventPosition;
+
+/// How long a page is looked for before it ends with what was found.
+pub const PAGE_TIME: Duration = Duration::from_secs(1);
 
 /// What is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +26,8 @@ pub struct JournalQuery {
     pub until_ms: Option<u64>,
     /// Batches among whose events this one may be: see [`CarriedEvents`](super::CarriedEvents).
     pub event: Option<EventPosition>,
+    /// For how long is looked at most; `None` for [`PAGE_TIME`].
+    pub within: Option<Duration>,
 }
 
 /// Entries that match.
@@ -35,6 +42,11 @@ pub struct JournalPage {
 }
 
 impl JournalQuery {
+    /// For how long is looked at most.
+    pub fn time(&self) -> Duration {
+        self.within.map_or(PAGE_TIME, |within| within.min(PAGE_TIME))
+    }
+
     pub fn matches(&self, entry: &Entry) -> bool {
         let text = self.text.as_ref().map(|text| text.to_lowercase());
         let has = |text: &String| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -201,12 +201,57 @@ fn forget(db: &Connection, bounds: JournalBounds, as_many: u64) -> rusqlite::Res
     Ok(())
 }
 
+/// Entries that match, looked for among ever more, until there are enough or there is no more time.
 fn find(
     db: &Connection,
     query: &JournalQuery,
     before: Option<i64>,
     limit: usize,
 ) -> rusqlite::Result<JournalPage> {
+    let began = Instant::now();
+    let bound =
+        |which| db.query_row(&format!("SELECT {which}(number) FROM entries"), [], |row| row.get(0));
+    let (first, last): (Option<i64>, Option<i64>) = (bound("min")?, bound("max")?);
+    let (Some(first), Some(last)) = (first, last) else { return Ok(JournalPage::default()) };
+    let mut before = before.unwrap_or(i64::MAX).min(last.saturating_add(1));
+    // Of one thing, the index knows all at once.
+    let mut window = if query.id.is_some() { i64::MAX } else { FIRST_WINDOW };
+    let mut entries = Vec::new();
+    while before > first {
+        let from = before.saturating_sub(window).max(first);
+        let found = find_between(db, query, (from, before), limit + 1 - entries.len())?;
+        entries.extend(found);
+        if entries.len() > limit {
+            entries.truncate(limit);
+            let next = entries.last().map(|(number, _)| number.to_string());
+            return Ok(JournalPage { next, back_to_ms: None, entries: without_numbers(entries) });
+        }
+        before = from;
+        if before > first && began.elapsed() >= query.time() {
+            let at = "SELECT at_ms FROM entries WHERE number >= ?1 ORDER BY number LIMIT 1";
+            let back_to_ms = db.prepare_cached(at)?.query_row([before], |row| row.get(0))?;
+            let (next, back_to_ms) = (Some(before.to_string()), Some(back_to_ms));
+            return Ok(JournalPage { next, back_to_ms, entries: without_numbers(entries) });
+        }
+        window = window.saturating_mul(2);
+    }
+    Ok(JournalPage { next: None, back_to_ms: None, entries: without_numbers(entries) })
+}
+
+/// Among how many entries is looked at first.
+const FIRST_WINDOW: i64 = 20_000;
+
+fn without_numbers(entries: Vec<(i64, Entry)>) -> Vec<Entry> {
+    entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// Up to `limit` entries that match, the newest first, of those from a number on and before another one.
+fn find_between(
+    db: &Connection,
+    query: &JournalQuery,
+    (from, before): (i64, i64),
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, Entry)>> {
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<Value> = Vec::new();
     let mut require = |condition: &str, value: Value| {
@@ -214,9 +259,8 @@ fn find(
         conditions.push(condition.replace('?', &format!("?{}", values.len())));
     };
     let number = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-    if let Some(before) = before {
-        require("number < ?", Value::Integer(before));
-    }
+    require("number >= ?", Value::Integer(from));
+    require("number < ?", Value::Integer(before));
     for (column, value) in [
         ("kind", query.kind.map(|kind| kind.as_str().to_owned())),
         ("owner", query.owner.as_ref().map(|owner| owner.as_str().to_owned())),
@@ -247,7 +291,10 @@ fn find(
     if let Some(text) = &query.text {
         if text.chars().count() >= INDEXED {
             let parts = Value::Text(parts_of(text));
-            require("number IN (SELECT rowid FROM texts WHERE texts MATCH ?)", parts);
+            require(
+                "number IN (SELECT rowid FROM texts WHERE texts MATCH ? AND rowid >= :1 AND rowid < :2)",
+                parts,
+            );
         }
         // The index knows which parts stand there, not in which order.
         let wildcard =
@@ -257,22 +304,11 @@ fn find(
             Value::Text(wildcard),
         );
     }
-    let all = if conditions.is_empty() { "1".into() } else { conditions.join(" AND ") };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM entries WHERE {all} ORDER BY number DESC LIMIT {}",
-        limit + 1
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), entry_from_row)?;
-    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let last = rows.last().map(|(number, _)| *number).filter(|_| more);
-    Ok(JournalPage {
-        next: last.map(|number| number.to_string()),
-        back_to_ms: None,
-        entries: rows.into_iter().map(|(_, entry)| entry).collect(),
-    })
+    // The first two values are where to look.
+    let all = conditions.join(" AND ").replace(":1", "?1").replace(":2", "?2");
+    let sql =
+        format!("SELECT {COLUMNS} FROM entries WHERE {all} ORDER BY number DESC LIMIT {limit}");
+    db.prepare_cached(&sql)?.query_map(params_from_iter(values), entry_from_row)?.collect()
 }
 
 /// Asks the index for all parts of a text, each of three characters.

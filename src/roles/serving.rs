@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Records;
 use crate::api::bus::{PublishWay, is_health};
-use crate::api::{self, Api, openapi_document};
+use crate::api::{self, Api, SignInLinks, openapi_document};
 use crate::bus::clock::Clock;
 use crate::commit::{AcceptGroups, MessageGroups, PublishGroups};
 use crate::config::{MetricService, Role, SettingError, Settings};
@@ -53,13 +53,16 @@ impl Serving {
     pub async fn bind(
         self,
         api: Arc<Api>,
+        links: &Arc<SignInLinks>,
         max_connections: usize,
         reload: Arc<Notify>,
     ) -> anyhow::Result<Vec<Server>> {
         let settings = api.settings.clone();
         let places = places(&settings, max_connections);
         let (port, advice, site) = match self {
-            Self::Api => (settings.port, "choose another PORT or ROUTEMASTER_BIND", api_site(&api)),
+            Self::Api => {
+                (settings.port, "choose another PORT or ROUTEMASTER_BIND", api_site(&api, links))
+            }
             Self::Metrics => (
                 settings.metrics_port.unwrap_or_default(),
                 "choose another ROUTEMASTER_METRICS_PORT or ROUTEMASTER_BIND",
@@ -98,9 +101,11 @@ struct PlainSite {
     site: Site,
 }
 
-fn api_site(api: &Arc<Api>) -> Site {
+fn api_site(api: &Arc<Api>, links: &Arc<SignInLinks>) -> Site {
     let way: Arc<dyn ShortWay> = Arc::new(PublishWay(api.clone()));
-    let site = site(&api.settings, api::router(api.clone()), api.bodies.in_flight.clone());
+    let links = api.settings.console.then(|| links.clone());
+    let router = api::router(api.clone(), links);
+    let site = site(&api.settings, router, api.bodies.in_flight.clone());
     Site { short_way: Some(way), ..site }
 }
 

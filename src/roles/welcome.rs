@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::api::{CONSOLE, SignInLinks};
 use crate::bus::token::ClientToken;
 use crate::config::{Role, Settings, default_of};
 use crate::shell::{program, quoted};
@@ -26,6 +27,7 @@ pub fn print_web(
     address: SocketAddr,
     plain: &[SocketAddr],
     role: Role,
+    links: &SignInLinks,
 ) -> anyhow::Result<()> {
     let url = url_of(settings, address);
     let mut out = std::io::stdout().lock();
@@ -37,7 +39,18 @@ pub fn print_web(
     for address in plain {
         writeln!(out, "  plain    http://{address}")?;
     }
+    if settings.console {
+        writeln!(out, "  console  {url}{CONSOLE}")?;
+    }
     if allows_default_client(settings) && settings.uses_development_certificate() {
+        if settings.console {
+            let path = links.make(default_of("ROUTEMASTER_CLIENTS"))?;
+            let client = default_of("ROUTEMASTER_CLIENTS");
+            writeln!(
+                out,
+                "\nLook at it in a browser: this link signs {client} in, once.\n\n  {url}{path}"
+            )?;
+        }
         print_first_steps(&mut out, settings, &url, address.port())?;
     }
     out.flush()?;

@@ -232,6 +232,25 @@ pub struct CallMemory {
     pub dead: Duration,
 }
 
+/// How it goes with the calls to a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStatus {
+    pub destination: String,
+    /// How many calls wait, counted up to [`WAITING_COUNTED`].
+    pub waiting: u64,
+    /// How many are on their way.
+    pub in_flight: u64,
+    /// How many attempts have failed since one did not.
+    pub failures: u64,
+    /// When the next call is due, in milliseconds since the epoch.
+    pub due_ms: u64,
+}
+
+/// Up to how many calls that wait for a destination are counted.
+pub const WAITING_COUNTED: u64 = 1_000;
+/// How many destinations are looked at, from either end, for how it goes with them.
+pub const DESTINATIONS_SHOWN_OF: usize = 500;
+
 /// What a call costs beyond its content, about, on either store, in bytes.
 pub const CALL_OVERHEAD: u64 = 500;
 /// How many calls one look ends the leases of, forgets or lists, at most.
@@ -315,6 +334,10 @@ pub trait Calls: Lanes {
         limits: DestinationLimits,
         at_most: u64,
     ) -> StoreResult<u64>;
+
+    /// Destinations that something waits for, those that fail first; where there are very many, of those that are due
+    /// first and last.
+    async fn destinations(&self, at_most: usize) -> StoreResult<Vec<DestinationStatus>>;
 
     /// Forgets calls of a lane that were over long ago, up to [`CALLS_AT_ONCE`] of them; how many.
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize>;

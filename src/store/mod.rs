@@ -51,7 +51,7 @@ pub use budget::Budget;
 pub use calls::{
     Acceptance, Accepted, CALLS_AT_ONCE, CallCancelled, CallClaim, CallCounts, CallFilter, CallKey,
     CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
-    DestinationLimits, LeasedCall, NewCall,
+    DestinationLimits, DestinationStatus, LeasedCall, NewCall, WAITING_COUNTED,
 };
 pub use control::{Control, Retried, SKIP_STEP, Skip, Skipped, WaitingEvent};
 pub use dead_events::{

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::subscription_view::SubscriptionRow;
@@ -12,11 +13,13 @@ use super::subscriptions::no_subscriber;
 use crate::api::openapi::tags::{CONTROL, MONITORING};
 use crate::api::state::{Api, Shared};
 use crate::bus::batch::BatchId;
-use crate::bus::item::ItemParts;
-use crate::bus::json::parse_object;
+use crate::bus::event::{DATA_DEPTH_MAX, DataLimits, Event, EventType};
+use crate::bus::item::{Item, ItemParts};
+use crate::bus::json::{Rejection, parse_object};
 use crate::bus::pause::PausedBy;
 use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;
+use crate::bus::topic::TopicName;
 use crate::http::audit::Actor;
 use crate::http::authentication::Caller;
 use crate::http::body::Body;
@@ -223,6 +226,72 @@ pub async fn retry(
     }
 }
 
+/// What a test event is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TestBody {
+    /// Of which topic it is: one that is subscribed to, the first one if it is left out.
+    #[schema(value_type = Option<TopicName>)]
+    topic: Option<String>,
+}
+
+/// The event that was put into the queue.
+#[derive(Serialize, ToSchema)]
+pub struct TestEvent {
+    topic: String,
+}
+
+/// Put an event into one queue that says that nothing has happened.
+///
+/// Its type is `noop`, its `data` is `{"test": true}`. It is delivered as others are, in its turn.
+#[utoipa::path(
+    post,
+    path = "/subscriptions/{subscriber}/test",
+    operation_id = "test_subscription",
+    tag = CONTROL,
+    params(("subscriber" = String, Path, description = "token or name")),
+    request_body = TestBody,
+    responses(
+        (status = 200, description = "it is in the queue", body = TestEvent),
+        (status = 400, description = "bad JSON, an unknown field, a topic that is not subscribed to"),
+        (status = 403, description = "this is another subscriber"),
+        (status = 404, description = "there is no such subscriber"),
+        Caller,
+        Body,
+    ),
+)]
+pub async fn test(
+    State(api): State<Shared>,
+    actor: Actor,
+    Path(which): Path<String>,
+    body: Body,
+) -> Result<Json<TestEvent>, Refusal> {
+    let subscriber = find_own(&api, &actor.caller, &which).await?;
+    let TestBody { topic: asked } = parse_object(&body.bytes)?;
+    let status = api.store.subscription(&subscriber).await?.ok_or_else(no_subscriber)?;
+    let topics = &status.subscription.topics;
+    let topic = match &asked {
+        None => topics.first(),
+        Some(name) => topics.iter().find(|topic| topic.as_str() == name),
+    };
+    let topic = topic.ok_or_else(|| Refusal::bad_request("this topic is not subscribed to"))?;
+    let item = test_item(&api, topic).map_err(Refusal::BadRequest)?;
+    if !api.store.replay(&subscriber, vec![item]).await? {
+        return Err(no_subscriber());
+    }
+    actor.did("sent a test event", format_args!("{topic} to {subscriber}"));
+    Ok(Json(TestEvent { topic: topic.to_string() }))
+}
+
+fn test_item(api: &Api, topic: &TopicName) -> Result<Item, Rejection> {
+    let url = format!("{}test", api.settings.public_url());
+    let data: Box<RawValue> =
+        RawValue::from_string(r#"{"test":true}"#.into()).map_err(Rejection::new)?;
+    let limits = DataLimits { bytes: usize::MAX, depth: DATA_DEPTH_MAX };
+    let event = Event::new(EventType::Noop.as_str(), url.into(), None, Some(&data), limits)?;
+    Ok(event.encode(topic, api.clock.now_ms()))
+}
+
 /// Up to where a queue is skipped: one of the two.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -300,7 +369,7 @@ const NOT_THIS_BATCH: &str =
     "this is not the batch that was given out: look at the subscription again";
 
 /// The subscriber that a path names, if it is the caller's own business.
-async fn find_own(api: &Api, caller: &Caller, which: &str) -> Result<ClientToken, Refusal> {
+pub async fn find_own(api: &Api, caller: &Caller, which: &str) -> Result<ClientToken, Refusal> {
     let subscriber = find(api, caller, which).await?;
     match caller.may_see_secrets_of(&subscriber) {
         true => Ok(subscriber),

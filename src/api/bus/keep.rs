@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::control::find_own;
 use super::subscriptions::no_subscriber;
 use super::topics::{OWNED, unknown_topic};
 use crate::api::openapi::tags::{CONTROL, PUBLISHING};
@@ -120,6 +121,44 @@ pub async fn replay(
     body: Body,
 ) -> Result<Json<Replayed>, Refusal> {
     let subscriber = actor.caller.client()?;
+    put_back(&api, &actor, subscriber, &body).await
+}
+
+/// Put what topics have kept at the end of a queue, in order.
+///
+/// Their batches have the header `Routemaster-Replay`.
+#[utoipa::path(
+    post,
+    path = "/subscriptions/{subscriber}/replay",
+    operation_id = "replay_events_to",
+    tag = CONTROL,
+    params(("subscriber" = String, Path, description = "token or name")),
+    request_body = ReplayBody,
+    responses(
+        (status = 200, description = "it is in the queue", body = Replayed),
+        (status = 400, description = "bad JSON, an unknown field, a topic that is not subscribed to"),
+        (status = 403, description = "this is another subscriber"),
+        (status = 404, description = "there is no such subscriber"),
+        Caller,
+        Body,
+    ),
+)]
+pub async fn replay_to(
+    State(api): State<Shared>,
+    actor: Actor,
+    Path(which): Path<String>,
+    body: Body,
+) -> Result<Json<Replayed>, Refusal> {
+    let subscriber = find_own(&api, &actor.caller, &which).await?;
+    put_back(&api, &actor, &subscriber, &body).await
+}
+
+async fn put_back(
+    api: &Api,
+    actor: &Actor,
+    subscriber: &ClientToken,
+    body: &Body,
+) -> Result<Json<Replayed>, Refusal> {
     let ReplayBody { topics, since, until } = parse_object(&body.bytes)?;
     let status = api.store.subscription(subscriber).await?.ok_or_else(no_subscriber)?;
     let subscribed = status.subscription.topics;
@@ -129,15 +168,16 @@ pub async fn replay(
             let topics = names.iter().map(|name| api.topic_name(name));
             let topics = topics.collect::<Result<Vec<_>, _>>()?;
             if let Some(other) = topics.iter().find(|topic| !subscribed.contains(topic)) {
-                let reason = format!("you are not subscribed to the topic `{other}`");
+                let reason = format!("the topic `{other}` is not subscribed to");
                 return Err(Refusal::bad_request(reason));
             }
             topics
         }
     };
     let until = until.unwrap_or_else(|| api.clock.now_ms() + 1);
-    let replayed = replay_all(&api, subscriber, &topics, since, until).await?;
-    actor.did("replayed events", format_args!("{replayed} of {} topics", topics.len()));
+    let replayed = replay_all(api, subscriber, &topics, since, until).await?;
+    let of = format_args!("{replayed} of {} topics to {subscriber}", topics.len());
+    actor.did("replayed events", of);
     Ok(Json(Replayed { replayed }))
 }
 

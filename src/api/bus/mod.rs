@@ -20,3 +20,4 @@ mod trace;
 pub use health::is_asked_for as is_health;
 pub use publish::PublishWay;
 pub use router::{health_routes, metrics_routes, routes};
+pub use subscription_view::DeliveryState;

@@ -44,6 +44,8 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(topics::set_publisher))
         .routes(routes!(keep::set))
         .routes(also_at("/subscriber/replay", routes!(keep::replay)))
+        .routes(also_at("/subscribers/{subscriber}/replay", routes!(keep::replay_to)))
+        .routes(also_at("/subscribers/{subscriber}/test", routes!(control::test)))
         .routes(routes!(trace::show))
         .routes(routes!(client_secret::show, client_secret::set))
         .routes(routes!(processes::list))

@@ -225,9 +225,9 @@ impl SubscriptionRow {
 }
 
 /// What is done for a subscriber just now.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum DeliveryState {
+pub enum DeliveryState {
     /// Nothing waits.
     Idle,
     /// Something waits for its time to come.
@@ -257,7 +257,18 @@ impl From<&OpenBatch> for BatchRow {
 }
 
 impl DeliveryState {
-    fn of(status: &SubscriptionStatus) -> Self {
+    /// As it stands in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Delivering => "delivering",
+            Self::Failing => "failing",
+            Self::Paused => "paused",
+        }
+    }
+
+    pub fn of(status: &SubscriptionStatus) -> Self {
         let is_in_flight = status.progress.batch.as_ref().is_some_and(|batch| batch.is_in_flight);
         if status.pause.is_some() {
             Self::Paused

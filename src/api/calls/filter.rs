@@ -95,7 +95,13 @@ pub struct Page {
 ///
 /// # Errors
 /// If the store cannot be asked.
-pub async fn page(api: &Api, filter: &CallFilter, before: u64, limit: usize) -> StoreResult<Page> {
+pub async fn page(
+    api: &Api,
+    filter: &CallFilter,
+    before: u64,
+    limit: usize,
+    within: Option<Duration>,
+) -> StoreResult<Page> {
     let (started, mut before) = (Instant::now(), before);
     let mut calls: Vec<CallStatus> = Vec::new();
     loop {
@@ -114,7 +120,7 @@ pub async fn page(api: &Api, filter: &CallFilter, before: u64, limit: usize) -> 
         if is_end {
             return Ok(Page { calls, next: None });
         }
-        if started.elapsed() >= PAGE_TIME {
+        if started.elapsed() >= within.unwrap_or(PAGE_TIME) {
             return Ok(Page { calls, next: Some(before) });
         }
     }

@@ -59,6 +59,7 @@ pub struct CallCount {
         filter::FilterParams,
         ("limit" = Option<u64>, Query, description = "how many, 1 to 500"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("within" = Option<u64>, Query, description = "for how many ms is looked at most, 1 to 1000"),
         ("count" = Option<bool>, Query, description = "whether to answer with their number only"),
     ),
     responses(
@@ -96,7 +97,7 @@ pub async fn dead_page(
     limit: usize,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
     let filter = CallFilter { state: Some(CallState::Dead), ..filter::read(api, uri, caller)? };
-    shown_page(api, caller, &filter, before, limit).await
+    shown_page(api, caller, &filter, uri, before, limit).await
 }
 
 /// A page as the query asks for it.
@@ -110,17 +111,18 @@ pub async fn page(
     uri: &Uri,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
     let limit = query::number(uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
-    shown_page(api, caller, filter, filter::position(uri)?, limit as usize).await
+    shown_page(api, caller, filter, uri, filter::position(uri)?, limit as usize).await
 }
 
 async fn shown_page(
     api: &Api,
     caller: &Caller,
     filter: &CallFilter,
+    uri: &Uri,
     before: u64,
     limit: usize,
 ) -> Result<(Vec<Shown>, Option<String>), CallRefusal> {
-    let page = filter::page(api, filter, before, limit).await?;
+    let page = filter::page(api, filter, before, limit, query::within(uri)?).await?;
     let shown = |call| Shown::new(call, caller, &api.authentication);
     Ok((page.calls.iter().map(shown).collect(), page.next.map(|next| next.to_string())))
 }

@@ -165,7 +165,7 @@ async fn each(
         if until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
-        let page = filter::page(api, filter, position, CALLS_AT_ONCE).await?;
+        let page = filter::page(api, filter, position, CALLS_AT_ONCE, None).await?;
         before = page.next;
         let keys: Vec<CallKey> = page.calls.into_iter().map(|call| call.key).collect();
         if !keys.is_empty() {

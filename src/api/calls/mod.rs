@@ -1,6 +1,7 @@
 //! Calls (contract §9): accepting them, and looking after those that were accepted.
 
 mod accept;
+mod destinations;
 mod filter;
 mod hash;
 mod list;
@@ -17,6 +18,7 @@ use utoipa_axum::routes;
 
 use super::state::Shared;
 pub use accept::{check_url, made_id};
+pub use destinations::Destination;
 pub use filter::FilterParams;
 pub use list::dead_page;
 pub use refusal::CallRefusal;
@@ -28,6 +30,7 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(accept::as_the_original))
         .routes(routes!(accept::accept, list::list, many::cancel))
         .routes(routes!(many::retry))
+        .routes(routes!(destinations::list))
         .routes(routes!(one::show, one::cancel))
         .routes(routes!(one::retry))
 }

@@ -125,6 +125,7 @@ pub async fn page(
     filter: &MessageFilter,
     before: u64,
     limit: usize,
+    within: Option<Duration>,
 ) -> StoreResult<MessagePage> {
     let (started, mut bytes) = (Instant::now(), 0);
     let mut walk = Walk { api, filter, before, history: VecDeque::new(), ends_history: false };
@@ -152,7 +153,7 @@ pub async fn page(
                 return Ok(MessagePage { messages, next: Some(before), back_to_ms: None });
             }
         }
-        if started.elapsed() >= PAGE_TIME {
+        if started.elapsed() >= within.unwrap_or(PAGE_TIME) {
             return Ok(MessagePage { messages, next: Some(before), back_to_ms: Some(back_to_ms) });
         }
     }

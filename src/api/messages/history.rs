@@ -81,6 +81,7 @@ pub struct MessagesErased {
         MessageFilterParams,
         ("limit" = Option<u64>, Query, description = "how many, 1 to 200"),
         ("after" = Option<u64>, Query, description = "`next` of the page before"),
+        ("within" = Option<u64>, Query, description = "for how many ms is looked at most, 1 to 1000"),
         ("count" = Option<bool>, Query, description = "whether to answer with their number only"),
     ),
     responses(
@@ -102,7 +103,8 @@ pub async fn list(
         return Ok(Json(ListedMessages::Count(MessageCount { count, until })));
     }
     let limit = query::number(&uri, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT) as usize;
-    let page = filter::page(&api, &viewer, &filter, filter::position(&uri)?, limit).await?;
+    let (before, within) = (filter::position(&uri)?, query::within(&uri)?);
+    let page = filter::page(&api, &viewer, &filter, before, limit, within).await?;
     Ok(Json(ListedMessages::Messages(MessageList {
         data: page.messages.iter().map(|message| viewer.shown(message)).collect(),
         next: page.next,
@@ -171,7 +173,7 @@ async fn each(
         if erase_until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
-        let page = filter::page(api, viewer, filter, position, MESSAGES_AT_ONCE).await?;
+        let page = filter::page(api, viewer, filter, position, MESSAGES_AT_ONCE, None).await?;
         before = page.next;
         if erase_until.is_some() {
             acted += erase(api, viewer, &page.messages).await?;

@@ -37,7 +37,10 @@ on_all_stores!(
 );
 
 // Each lane has turns of its own.
-on_both_stores!(destinations_take_turns_and_the_longest_due_comes_first);
+on_both_stores!(
+    destinations_take_turns_and_the_longest_due_comes_first,
+    destinations_that_fail_are_listed_before_those_that_wait,
+);
 
 const LIMITS: DestinationLimits = DestinationLimits { in_flight: 16, probes: 2, per_publisher: 4 };
 const PLENTY: u64 = 1 << 30;
@@ -254,6 +257,36 @@ async fn destinations_take_turns_and_the_longest_due_comes_first(f: &Fixture) {
     let first = claim(f, 4).await;
     assert_eq!(ids(&first), ["many-0", "b-0", "many-1", "b-1"]);
     assert_eq!(ids(&claim(f, 2).await), ["many-2", "many-3"]);
+}
+
+async fn destinations_that_fail_are_listed_before_those_that_wait(f: &Fixture) {
+    let failing = call_to("https://b.example:443", "b");
+    accept(f, &[call("a-0"), failing, call("a-1"), call("a-2")]).await;
+    let leased = claim(f, 2).await;
+    assert_eq!(ids(&leased), ["a-0", "b"]);
+    settle(f, &leased[1], CallOutcome::Failed { retry_in: HOUR }).await;
+    let listed = f.store.destinations(10).await.unwrap();
+    let [b, a] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!(
+        (&*b.destination, b.waiting, b.in_flight, b.failures),
+        ("https://b.example:443", 1, 0, 1)
+    );
+    assert_eq!((a.waiting, a.in_flight, a.failures), (2, 1, 0));
+    assert!(b.due_ms > a.due_ms + 1_000_000, "{listed:?}");
+    assert_eq!(f.store.destinations(1).await.unwrap(), std::slice::from_ref(b));
+    settle(f, &leased[0], CallOutcome::Done).await;
+    for leased in claim(f, 2).await {
+        settle(f, &leased, CallOutcome::Done).await;
+    }
+    let left: Vec<_> = f
+        .store
+        .destinations(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|status| status.destination)
+        .collect();
+    assert_eq!(left, ["https://b.example:443"]);
 }
 
 async fn a_call_that_is_cancelled_is_not_made_again(f: &Fixture) {

@@ -15,11 +15,14 @@ use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::call::{CallId, CallKind, CallState, Due};
 use crate::bus::token::ClientToken;
-use crate::store::calls::{CALL_OVERHEAD, CALLS_AT_ONCE, CLAIMED_MAX_BYTES, FORGOTTEN_FOR_ROOM};
+use crate::store::calls::{
+    CALL_OVERHEAD, CALLS_AT_ONCE, CLAIMED_MAX_BYTES, DESTINATIONS_SHOWN_OF, FORGOTTEN_FOR_ROOM,
+};
 use crate::store::{
     Acceptance, Accepted, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey,
     CallLease, CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, CallTitle, Calls,
-    DestinationLimits, Lane, LeasedCall, NewCall, StoreError, StoreResult, publisher_of,
+    DestinationLimits, DestinationStatus, Lane, LeasedCall, NewCall, StoreError, StoreResult,
+    WAITING_COUNTED, publisher_of,
 };
 
 #[async_trait]
@@ -227,6 +230,19 @@ impl Calls for RedisStore {
         Ok(due.min(at_most))
     }
 
+    async fn destinations(&self, at_most: usize) -> StoreResult<Vec<DestinationStatus>> {
+        let args: Vec<Value> = vec![(DESTINATIONS_SHOWN_OF as i64).into(), (at_most as i64).into()];
+        let mut all = Vec::new();
+        for lane in self.run_everywhere(&self.scripts.destinations, &args).await? {
+            for row in lane {
+                all.push(destination_status(row)?);
+            }
+        }
+        all.sort_by_key(|status| std::cmp::Reverse(status.failures));
+        all.truncate(at_most);
+        Ok(all)
+    }
+
     async fn forget_calls(&self, lane: Lane, memory: CallMemory) -> StoreResult<usize> {
         let args = vec![ms(memory.done), ms(memory.dead), (CALLS_AT_ONCE as i64).into()];
         let forgotten = self.run(&self.scripts.forget_calls, lane, args).await?.unsigned()?;
@@ -343,6 +359,16 @@ fn left<T: PartialEq>(
 fn kind(reply: Reply) -> StoreResult<CallKind> {
     let text = reply.text()?;
     CallKind::parse(&text).ok_or_else(|| StoreError::Corrupt(format!("no kind of call: {text}")))
+}
+
+fn destination_status(mut row: Reply) -> StoreResult<DestinationStatus> {
+    Ok(DestinationStatus {
+        destination: row.part()?.text()?,
+        waiting: row.part()?.unsigned()?.min(WAITING_COUNTED),
+        in_flight: row.part()?.unsigned()?,
+        failures: row.part()?.unsigned()?,
+        due_ms: row.part()?.unsigned()?,
+    })
 }
 
 /// Reads what `claim_calls.lua` writes.

@@ -12,7 +12,7 @@ use super::reply::Reply;
 use super::{RedisStore, ms};
 use crate::bus::position::EventPosition;
 use crate::journal::{
-    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery, PAGE_TIME,
+    Entry, EntryKind, Journal, JournalBounds, JournalError, JournalPage, JournalQuery,
 };
 use crate::store::{Lane, StoreError};
 
@@ -70,7 +70,7 @@ impl Journal for RedisStore {
                 last = Some((at, at_ms));
             }
             let Some((at, at_ms)) = last.filter(|_| looked_at == AT_ONCE) else { return Ok(page) };
-            if started.elapsed() >= PAGE_TIME {
+            if started.elapsed() >= query.time() {
                 (page.next, page.back_to_ms) = (Some(at), Some(at_ms));
                 return Ok(page);
             }

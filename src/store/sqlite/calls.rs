@@ -20,7 +20,7 @@ use crate::store::calls::{CALLS_AT_ONCE, CLAIMED_MAX_BYTES, DESTINATIONS_AT_ONCE
 use crate::store::{
     Acceptance, Alarm, CLOCK_STEP, CallCancelled, CallClaim, CallCounts, CallKey, CallLease,
     CallMemory, CallOutcome, CallSettled, CallSettlement, CallStatus, Calls, DestinationLimits,
-    Lane, LeasedCall, NewCall, StoreResult, publisher_of,
+    DestinationStatus, Lane, LeasedCall, NewCall, StoreResult, publisher_of,
 };
 
 #[async_trait]
@@ -132,6 +132,10 @@ impl Calls for SqliteStore {
             })
         };
         self.reader.run(count).await
+    }
+
+    async fn destinations(&self, at_most: usize) -> StoreResult<Vec<DestinationStatus>> {
+        self.reader.run(move |db| destinations::list(db, at_most)).await
     }
 
     async fn forget_calls(&self, _lane: Lane, memory: CallMemory) -> StoreResult<usize> {

@@ -425,7 +425,7 @@ const FROM_9_TO_10: &str = "
     END;
 ";
 
-/// What passed, counted for a subject in buckets of some length.
+/// What passed, counted for a subject in buckets of some length; which destinations fail.
 const FROM_10_TO_11: &str = "
     CREATE TABLE tally_subjects (
         id INTEGER PRIMARY KEY,
@@ -443,6 +443,7 @@ const FROM_10_TO_11: &str = "
         queued INTEGER NOT NULL,
         PRIMARY KEY (span_ms, start_ms, subject)
     ) WITHOUT ROWID;
+    CREATE INDEX destinations_by_failures ON destinations (failures) WHERE failures > 0;
 ";
 
 /// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy

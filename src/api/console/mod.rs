@@ -1,0 +1,85 @@
+//! The console (contract §15): the bus in a browser.
+//!
+//! Its pages are a client of the API inside the same process: what somebody may see and do is decided there, and
+//! nowhere else. They are whole without JavaScript; with it, parts of them follow what happens.
+
+mod assets;
+mod board;
+mod chart;
+mod fields;
+mod inside;
+mod live;
+mod page;
+mod pages;
+mod parts;
+mod problem;
+mod session;
+mod sign_in;
+mod text;
+mod visit;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::{any, get, post};
+use tokio::sync::Semaphore;
+
+use super::state::Shared;
+use board::Board;
+use session::Sessions;
+pub use sign_in::SignInLinks;
+
+/// Where it is.
+pub const PATH: &str = "/console";
+
+/// What the pages work with.
+pub struct Console {
+    api: Shared,
+    /// The API, as it answers inside this process.
+    inside: Router,
+    /// The console itself, for pages that are followed.
+    own: OnceLock<Router>,
+    board: Board,
+    sessions: Sessions,
+    links: Arc<SignInLinks>,
+    /// How many pages are followed at once.
+    followed: Arc<Semaphore>,
+}
+
+/// How many pages are followed at once at most; others are as they were when they were opened.
+const FOLLOWED_MAX: usize = 200;
+
+/// The console's routes. `inside` answers as the API does.
+pub fn router(api: Shared, inside: Router, links: Arc<SignInLinks>) -> Router {
+    let console = Arc::new(Console {
+        board: Board::new(api.clone()),
+        api,
+        inside,
+        own: OnceLock::new(),
+        sessions: Sessions::default(),
+        links,
+        followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),
+    });
+    let pages = Router::new()
+        .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/changes", get(live::changes))
+        .route("/console/assets/{file}", get(assets::file))
+        .merge(pages::routes())
+        .route("/console/{*other}", any(problem::no_such_page))
+        .with_state(console.clone());
+    // It is set once, here.
+    let _ = console.own.set(pages.clone());
+    pages
+}
+
+/// `GET /`: people find the console there, programs nothing that can be read.
+pub async fn at_the_root(request: Request) -> impl IntoResponse {
+    let accept = request.headers().get("accept").and_then(|accept| accept.to_str().ok());
+    match accept.is_some_and(|accept| accept.contains("text/html")) {
+        true => Redirect::to(PATH).into_response(),
+        false => problem::only_posted().into_response(),
+    }
+}

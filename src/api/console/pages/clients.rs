@@ -1,0 +1,93 @@
+//! Clients as pages name them: by name where people read, by an id in addresses.
+
+use crate::api::console::board::id_of;
+use crate::api::console::problem::Problem;
+use crate::api::console::visit::Visit;
+use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
+use crate::http::authentication::Caller;
+
+/// What a client is called, whether the API told its token or only its name.
+pub fn name(visit: &Visit, told: &str) -> String {
+    match ClientToken::parse(told) {
+        Ok(token) if visit.is_root() || is_own(visit, &token) => {
+            visit.console.api.authentication.name_of(&token)
+        }
+        _ => told.to_owned(),
+    }
+}
+
+/// The id of a client that the API told as a token, which it does to whoever may do something with what is its.
+pub fn id(told: &str) -> Option<String> {
+    let pseudo = PSEUDO_CLIENTS.contains(&told).then(|| ClientToken::from_stored(told));
+    let token = pseudo.or_else(|| ClientToken::parse(told).ok())?;
+    Some(id_of(&token))
+}
+
+/// Who has this id.
+///
+/// # Errors
+/// If it is nobody that is known.
+pub async fn of_id(visit: &Visit, id: &str) -> Result<ClientToken, Problem> {
+    if let Caller::Client(own) = &visit.session.caller
+        && id_of(own) == id
+    {
+        return Ok(own.clone());
+    }
+    let overall = visit.console.board.look().await?;
+    if let Some(status) = overall.subscription(id) {
+        return Ok(status.subscriber.clone());
+    }
+    let pseudo = PSEUDO_CLIENTS.iter().map(|name| ClientToken::from_stored(name));
+    let all = visit.console.api.authentication.tokens.clients().into_iter().chain(pseudo);
+    let mut found = all.filter(|client| id_of(client) == id);
+    found.next().ok_or_else(|| Problem::not_found("There is no such client any more."))
+}
+
+/// Whose things the address asks for, by name.
+///
+/// # Errors
+/// If nobody or more than one client is called so.
+pub async fn asked(visit: &Visit) -> Result<Option<ClientToken>, Problem> {
+    let Some(asked) = visit.asked("client") else { return Ok(None) };
+    let mut found = called(visit, &asked).await?;
+    match found.len() {
+        0 => Err(Problem::bad_request(format!("Nobody is called “{asked}”."))),
+        1 => Ok(found.pop()),
+        _ => Err(Problem::bad_request(format!("Several clients are called “{asked}”."))),
+    }
+}
+
+/// The client of this name, if it is one that is known.
+///
+/// # Errors
+/// If the store cannot be asked.
+pub async fn of_name(visit: &Visit, name: &str) -> Result<Option<ClientToken>, Problem> {
+    let mut found = called(visit, name).await?;
+    Ok(if found.len() == 1 { found.pop() } else { None })
+}
+
+/// All clients of this name that are known.
+async fn called(visit: &Visit, name: &str) -> Result<Vec<ClientToken>, Problem> {
+    let authentication = &visit.console.api.authentication;
+    let overall = visit.console.board.look().await?;
+    let subscribers = overall.subscriptions.iter().map(|status| status.subscriber.clone());
+    let pseudo = PSEUDO_CLIENTS.iter().map(|name| ClientToken::from_stored(name));
+    let all = authentication.tokens.clients().into_iter().chain(subscribers).chain(pseudo);
+    // Of a token without a name, the journal has the beginning.
+    let is_it =
+        |client: &ClientToken| authentication.name_of(client) == name || client.label() == name;
+    let mut found: Vec<ClientToken> = all.filter(is_it).collect();
+    found.sort_by(|one, other| one.reveal().cmp(other.reveal()));
+    found.dedup();
+    Ok(found)
+}
+
+/// What names a client to the API, for root; a client needs to name nobody.
+pub fn parameter<'a>(visit: &Visit, client: &'a ClientToken) -> Option<&'a str> {
+    visit.is_root().then(|| client.reveal())
+}
+
+fn is_own(visit: &Visit, token: &ClientToken) -> bool {
+    matches!(&visit.session.caller, Caller::Client(own)
+        if visit.console.api.authentication.tokens.client_of(token) == *own)
+}

@@ -1,0 +1,34 @@
+//! What passes right now.
+
+use std::time::Duration;
+
+use maud::html;
+
+use super::{attempts, journal};
+use crate::api::console::page::{Page, PageParts, Section};
+use crate::api::console::parts;
+use crate::api::console::problem::Problem;
+use crate::api::console::visit::Visit;
+
+/// How often is looked: what passes is seen within a second.
+const EVERY: Duration = Duration::from_millis(500);
+
+pub async fn show(visit: Visit) -> Result<Page, Problem> {
+    let found = journal::find(&visit, "40").await?;
+    let head = html! {
+        div.heading {
+            h1 { "Live" }
+            p.follows hidden { "following" }
+            button.quiet type="button" data-hold hidden { "Hold" }
+        }
+        (journal::filters(&visit, "/console/live"))
+    };
+    let list = html! {
+        @if found.entries.is_empty() {
+            (parts::nothing("Nothing has passed that matches. Attempts show up here within a second."))
+        } @else {
+            (attempts::table(&found.entries, "Attempts as they pass, the newest first"))
+        }
+    };
+    Ok(visit.page("Live", PageParts::of(Section::Live).every(EVERY).still(head).live("list", list)))
+}

@@ -1,0 +1,168 @@
+//! Sessions: a cookie that is bound to the token somebody signed in with.
+//!
+//! Nothing is kept of one: the cookie says until when it is good, and carries a code that only the token makes (HMAC,
+//! RFC 2104). So it works at each process of the bus, says nothing of the token, and ends with it: a token that is
+//! revoked is none of those that are tried.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ring::hmac;
+
+use crate::api::state::Api;
+use crate::bus::hex::hex;
+use crate::bus::token::random_hex;
+use crate::http::authentication::Caller;
+
+/// How long one is signed in.
+pub const TERM: Duration = Duration::from_secs(12 * 3600);
+/// Browsers take one of this name only over HTTPS, for this host alone, and for all of its paths.
+pub const COOKIE: &str = "__Host-routemaster";
+/// How many sessions are known without trying the tokens.
+const KNOWN_MAX: usize = 1_000;
+
+/// Somebody who is signed in.
+#[derive(Clone)]
+pub struct Session {
+    pub caller: Caller,
+    /// As a client of the API sends it.
+    pub authorization: HeaderValue,
+    /// What each form must carry.
+    pub form_code: String,
+}
+
+/// Sessions whose token is known already.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<String, String>>);
+
+/// A cookie's value, read: `<until, in s since the epoch>.<a random number>.<code>`.
+struct Ticket<'a> {
+    until_s: u64,
+    nonce: &'a str,
+    code: &'a str,
+}
+
+impl Sessions {
+    /// Makes the value of a cookie for the holder of a token or of the root key.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn make(user: &str, now_ms: u64) -> anyhow::Result<String> {
+        let until_s = now_ms / 1000 + TERM.as_secs();
+        let nonce = random_hex()?;
+        let code = code_of(user, "session", until_s, &nonce);
+        Ok(format!("{until_s}.{nonce}.{code}"))
+    }
+
+    /// The session that the cookies of a request name, if it is good.
+    pub fn of(&self, api: &Api, headers: &HeaderMap) -> Option<Session> {
+        let value = cookie(headers, COOKIE)?;
+        let ticket = Ticket::read(value)?;
+        if ticket.until_s * 1000 <= api.clock.now_ms() {
+            return None;
+        }
+        let known = self.known().get(value).cloned();
+        let user = match known {
+            Some(user) => user,
+            None => {
+                let user = api.authentication.tokens.user(|user| ticket.is_of(user))?;
+                let mut known = self.known();
+                if known.len() >= KNOWN_MAX {
+                    known.clear();
+                }
+                known.insert(value.to_owned(), user.clone());
+                user
+            }
+        };
+        let authorization = authorization(&user)?;
+        // Also of one that is known: it may have been revoked.
+        let caller = api.authentication.tokens.known(authorization.as_bytes())?;
+        let form_code = code_of(&user, "form", ticket.until_s, ticket.nonce);
+        Some(Session { caller, authorization, form_code })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Ticket<'a> {
+    fn read(value: &'a str) -> Option<Self> {
+        let mut parts = value.splitn(3, '.');
+        let until_s = parts.next()?.parse().ok().filter(|until_s| *until_s < u64::MAX / 1000)?;
+        Some(Self { until_s, nonce: parts.next()?, code: parts.next()? })
+    }
+
+    fn is_of(&self, user: &str) -> bool {
+        is_same(&code_of(user, "session", self.until_s, self.nonce), self.code)
+    }
+}
+
+/// Compares codes without telling by the time that takes how much is alike.
+pub fn is_same(one: &str, other: &str) -> bool {
+    subtle::ConstantTimeEq::ct_eq(one.as_bytes(), other.as_bytes()).into()
+}
+
+fn code_of(user: &str, what: &str, until_s: u64, nonce: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, user.as_bytes());
+    let text = format!("routemaster console {what} {until_s} {nonce}");
+    hex(hmac::sign(&key, text.as_bytes()).as_ref())
+}
+
+/// HTTP Basic with this user name; `None` if no header can hold it.
+pub fn authorization(user: &str) -> Option<HeaderValue> {
+    let encoded = BASE64_STANDARD.encode(format!("{user}:"));
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The value of a cookie that a request carries.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim()).next()
+}
+
+/// Sets a cookie that scripts cannot read, and that no other site's page makes a browser send.
+pub fn set_cookie(name: &str, value: &str, max_age: Duration) -> HeaderValue {
+    let seconds = max_age.as_secs();
+    let text =
+        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict");
+    // What stands in it is made here: hexadecimal digits, and encoded text.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_good_for_the_token_it_was_made_with_and_says_nothing_of_it() {
+        let value = Sessions::make("shop--s3cret", 1_764_363_661_234).unwrap();
+        let ticket = Ticket::read(&value).unwrap();
+        assert_eq!(ticket.until_s, 1_764_363_661 + 12 * 3600);
+        assert!(ticket.is_of("shop--s3cret"));
+        assert!(!ticket.is_of("shop--s3creT"));
+        assert!(!value.contains("s3cret"));
+        let later = Ticket { until_s: ticket.until_s + 1, ..ticket };
+        assert!(!later.is_of("shop--s3cret"), "how long it is good cannot be changed");
+        for bad in ["", "1", "1.2", "x.2.3", "99999999999999999999.2.3"] {
+            assert!(Ticket::read(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1; __Host-routemaster=x.y"));
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        assert_eq!(cookie(&headers, COOKIE), Some("x.y"));
+        assert_eq!(cookie(&headers, "b"), Some("2"));
+        assert_eq!(cookie(&headers, "c"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! A request for a page, by somebody who is signed in.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::Console;
+use super::fields::Fields;
+use super::inside::Inside;
+use super::page::{Notice, Page, PageParts};
+use super::problem::Problem;
+use super::session::{COOKIE, Session, cookie, is_same};
+use crate::api::extract::{learn, peer};
+use crate::http::authentication::Caller;
+use crate::http::host_in;
+use crate::http::in_flight::Requester;
+use crate::http::query;
+
+/// Whoever visits, and what for.
+pub struct Visit {
+    pub console: Arc<Console>,
+    pub session: Session,
+    pub uri: Uri,
+    /// Under which name, and port, the bus was asked.
+    pub host: Option<String>,
+    /// The API, asked in the visitor's name.
+    pub inside: Inside,
+    /// What was said of the last action.
+    pub notice: Option<Notice>,
+    /// Whether only the parts that change are wanted.
+    pub wants_parts: bool,
+}
+
+/// A request of the console to itself has this header: only the parts of a page that change are wanted.
+pub const PARTS: &str = "x-console-parts";
+
+impl Visit {
+    pub fn is_root(&self) -> bool {
+        self.session.caller == Caller::Root
+    }
+
+    /// A value from the address; `None` if it is empty.
+    pub fn asked(&self, name: &str) -> Option<String> {
+        query::text(&self.uri, name)
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.console.api.clock.now_ms()
+    }
+
+    /// Makes a page of what it has to show.
+    pub fn page(self, title: impl Into<String>, parts: PageParts) -> Page {
+        Page::new(self, title.into(), parts)
+    }
+}
+
+/// What keeps somebody from a page.
+pub enum NotSignedIn {
+    /// They have to sign in; where that is done.
+    SignIn(String),
+    /// They have tried too often.
+    TooOften(Problem),
+}
+
+impl IntoResponse for NotSignedIn {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(address) => Redirect::to(&address).into_response(),
+            Self::TooOften(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Console>> for Visit {
+    type Rejection = NotSignedIn;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        console: &Arc<Console>,
+    ) -> Result<Self, NotSignedIn> {
+        let session = signed_in(console, parts)?;
+        learn(parts, (&session.caller).into());
+        Ok(Self {
+            console: console.clone(),
+            inside: Inside::new(console, &session, parts),
+            session,
+            uri: parts.uri.clone(),
+            host: host_in(&parts.headers, &parts.uri).map(str::to_owned),
+            notice: Notice::of(&parts.headers),
+            wants_parts: parts.headers.contains_key(PARTS),
+        })
+    }
+}
+
+fn signed_in(console: &Console, parts: &Parts) -> Result<Session, NotSignedIn> {
+    let headers = &parts.headers;
+    if let Some(session) = console.sessions.of(&console.api, headers) {
+        return Ok(session);
+    }
+    // Trying cookies is guessing tokens.
+    if cookie(headers, COOKIE).is_some() {
+        let refusal = console.api.authentication.refuse(headers, peer(parts), "unknown session");
+        if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
+            return Err(NotSignedIn::TooOften(refusal.into()));
+        }
+    }
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let is_page = parts.method == Method::GET && path != super::PATH;
+    let then = is_page.then_some(path);
+    Err(NotSignedIn::SignIn(super::text::address("/console/sign-in", &[("then", then)])))
+}
+
+/// A form that somebody sent who is signed in; it carried the code of its session.
+pub struct Sent {
+    pub visit: Visit,
+    pub fields: Fields,
+}
+
+impl FromRequest<Arc<Console>> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, console: &Arc<Console>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let visit = Visit::from_request_parts(&mut parts, console)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        let fields = read_form(console, &parts, body).await.map_err(IntoResponse::into_response)?;
+        if !is_same(fields.text("code"), &visit.session.form_code) {
+            let problem =
+                Problem::forbidden("this form is not of your session: load its page again");
+            return Err(problem.into_response());
+        }
+        Ok(Self { visit, fields })
+    }
+}
+
+/// Reads a form that was sent.
+///
+/// # Errors
+/// If it is no form, too large, or does not arrive.
+pub async fn read_form(console: &Console, parts: &Parts, body: Body) -> Result<Fields, Problem> {
+    let requester = parts.extensions.get::<Requester>().cloned().unwrap_or_default();
+    let body = console.api.bodies.read(&parts.headers, body, requester.holder()).await?;
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    if content_type != Some(b"application/x-www-form-urlencoded") {
+        return Err(Problem::bad_request("a form is expected"));
+    }
+    Ok(Fields::read(&body.bytes))
+}
