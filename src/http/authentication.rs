@@ -114,6 +114,28 @@ impl Authentication {
         caller
     }
 
+    /// Looks for something among the tokens again, once the store was asked for new ones; counted before, as guessing is.
+    ///
+    /// # Errors
+    /// If too many from there were unknown.
+    pub async fn look_again<T>(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        look: impl Fn(&Tokens) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let from = self.client_address(headers, peer);
+        self.count_failure(from)?;
+        if let Err(error) = self.tokens.refresh_once_after(Instant::now()).await {
+            tracing::debug!(%error, "failed to refresh the tokens");
+        }
+        let found = look(&self.tokens);
+        if found.is_none() {
+            tell_refused(from, "unknown session");
+        }
+        Ok(found)
+    }
+
     /// What somebody gets whose credentials are wrong.
     pub fn refuse(
         &self,

@@ -71,6 +71,8 @@ mod exceptions;
 
 mod openapi;
 
+mod console;
+
 mod bench;
 mod call_commands;
 mod commands;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Console;
@@ -15,7 +15,7 @@ use super::page::{Notice, Page, PageParts};
 use super::problem::Problem;
 use super::session::{COOKIE, Session, cookie, is_same};
 use crate::api::extract::{learn, peer};
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, Tokens};
 use crate::http::host_in;
 use crate::http::in_flight::Requester;
 use crate::http::query;
@@ -84,7 +84,7 @@ impl FromRequestParts<Arc<Console>> for Visit {
         parts: &mut Parts,
         console: &Arc<Console>,
     ) -> Result<Self, NotSignedIn> {
-        let session = signed_in(console, parts)?;
+        let session = signed_in(console, parts).await?;
         learn(parts, (&session.caller).into());
         Ok(Self {
             console: console.clone(),
@@ -98,16 +98,17 @@ impl FromRequestParts<Arc<Console>> for Visit {
     }
 }
 
-fn signed_in(console: &Console, parts: &Parts) -> Result<Session, NotSignedIn> {
+async fn signed_in(console: &Console, parts: &Parts) -> Result<Session, NotSignedIn> {
     let headers = &parts.headers;
     if let Some(session) = console.sessions.of(&console.api, headers) {
         return Ok(session);
     }
-    // Trying cookies is guessing tokens.
     if cookie(headers, COOKIE).is_some() {
-        let refusal = console.api.authentication.refuse(headers, peer(parts), "unknown session");
-        if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
-            return Err(NotSignedIn::TooOften(refusal.into()));
+        // Its token may have been made a moment ago, at another process.
+        let look = |_: &Tokens| console.sessions.of(&console.api, headers);
+        let found = console.api.authentication.look_again(headers, peer(parts), look).await;
+        if let Some(session) = found.map_err(|refusal| NotSignedIn::TooOften(refusal.into()))? {
+            return Ok(session);
         }
     }
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());

@@ -5,6 +5,7 @@
 //! Nothing here sleeps for a fixed time: what is expected is awaited, and every wait is bounded,
 //! so that a hang is a failure with a name.
 
+mod browser;
 mod bus;
 mod client;
 pub mod description;
@@ -26,7 +27,9 @@ mod redis_sentinels;
 mod redis_server;
 pub mod ruby;
 mod run;
+mod visitor;
 
+pub use browser::{Browser, Look};
 pub use bus::{Bus, CLIENTS, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
 pub use google::Google;
@@ -41,6 +44,7 @@ pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;
 pub use redis_server::{RedisServer, free_port};
 pub use run::{Store, eventually, now_ms, run, soon, within};
+pub use visitor::Visitor;
 
 /// Makes a test on SQLite and the same one on Redis: `name::sqlite` and `name::redis`.
 macro_rules! on_both_stores {

@@ -26,6 +26,8 @@ use super::run::{eventually, soon};
 #[derive(Clone, Debug)]
 pub enum Answer {
     Status(u16),
+    /// This status, with this text.
+    Text(u16, String),
     /// A redirect to this URL.
     Redirect(String),
     /// This status, and to come back after so many seconds.
@@ -70,7 +72,7 @@ impl Attempt {
     /// Whether the bus may take the batch as delivered.
     pub fn acknowledged(&self) -> bool {
         !matches!(self.answer, Answer::Redirect(_) | Answer::RetryAfter(..) | Answer::Hang)
-            && !matches!(self.answer, Answer::Status(status) if status != 200 && status != 204)
+            && !matches!(self.answer, Answer::Status(status) | Answer::Text(status, _) if status != 200 && status != 204)
     }
 }
 
@@ -291,6 +293,7 @@ async fn receive(
     shared.attempts.send_modify(|attempts| attempts.push(attempt));
     match answer {
         Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Answer::Text(status, text) => (StatusCode::from_u16(status).unwrap(), text).into_response(),
         Answer::RetryAfter(status, seconds) => {
             let status = StatusCode::from_u16(status).unwrap();
             (status, [("retry-after", seconds)]).into_response()

@@ -74,7 +74,7 @@ pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
     let content = html! {
         div.heading {
             h1 { "Message topic " (topic.name) }
-            a.button href={ "/console/publishers/new?topic=" (id) } { "New publisher" }
+            a.button href=(text::address("/console/publishers/new", &[("topic", Some(&topic.name))])) { "New publisher" }
         }
         (parts::facts(&[
             ("Id", html! { (topic.id) }),

@@ -192,7 +192,7 @@ fn new_content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup 
         @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
         form.stacked method="post" action="/console/publishers/new" {
             (parts::code(visit))
-            (field("Id of the topic", "topic", "See the message topics.", true).line("number"))
+            (field("Topic", "topic", "Its name: one of the message topics.", true).line("text"))
             (parts::choice("Type", "type", &[("http", "HTTP"), ("pubsub", "Google Pub/Sub")], fields.text("type")))
             (field("Target", "target", "A URL, or projects/<project>/topics/<topic>.", true).line("text"))
             (parts::switch("Only what comes from now on", "from_now", fields.is_on("from_now")))
@@ -208,8 +208,7 @@ fn new_content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup 
 
 pub async fn add(sent: Sent) -> Result<Response, Problem> {
     let Sent { visit, fields } = sent;
-    let mut body = fields.object(&["type", "target"], &NUMBERS);
-    body.extend(fields.object(&[], &["topic"]));
+    let mut body = fields.object(&["topic", "type", "target"], &NUMBERS);
     for switch in ["active", "from_now"] {
         body.insert(switch.into(), fields.is_on(switch).into());
     }
