@@ -72,6 +72,7 @@ mod exceptions;
 mod openapi;
 
 mod console;
+mod console_browser;
 
 mod bench;
 mod call_commands;

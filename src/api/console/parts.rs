@@ -77,6 +77,16 @@ pub fn status(status: Option<u16>) -> Markup {
     }
 }
 
+/// Why something failed, where there is room for a part of it. With a status beside it, what was answered says more than
+/// that it was not what was hoped for.
+pub fn why(status: Option<u16>, reason: &str, at_most: usize) -> Markup {
+    let answer = reason.split_once(": ").map(|(_, answer)| answer).filter(|_| status.is_some());
+    html! {
+        @if status.is_some() { (self::status(status)) " " }
+        (cut(answer.unwrap_or(reason), at_most))
+    }
+}
+
 /// What is short and exact, such as an id.
 pub fn exact(text: &str) -> Markup {
     html! { code { (text) } }

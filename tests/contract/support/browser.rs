@@ -142,10 +142,6 @@ impl Browser {
         url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
     }
 
-    pub async fn title(&self) -> String {
-        self.get("title").await.as_str().unwrap().to_owned()
-    }
-
     /// Waits until the address is this one.
     pub async fn arrives(&self, path: &str) {
         eventually(&format!("it shows {path}"), async || (self.path().await == path).then_some(()))
@@ -182,12 +178,6 @@ impl Browser {
     pub async fn writes(&self, css: &str, text: &str) {
         let element = self.element(css).await;
         self.post(&format!("element/{element}/value"), json!({"text": text})).await;
-    }
-
-    /// What is read there.
-    pub async fn text(&self, css: &str) -> String {
-        let element = self.element(css).await;
-        self.get(&format!("element/{element}/text")).await.as_str().unwrap().to_owned()
     }
 
     /// Waits until this is read there.

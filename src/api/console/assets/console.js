@@ -79,8 +79,6 @@ function replace(part, markup) {
   const hadFocus = part.contains(document.activeElement);
   part.innerHTML = markup;
   improve(part);
-  part.classList.add("changed");
-  part.addEventListener("animationend", () => part.classList.remove("changed"), { once: true });
   const again = row && [...part.querySelectorAll("a.row")].find((link) => link.getAttribute("href") === row);
   if (again) stand(again, hadFocus);
 }

@@ -3,8 +3,10 @@
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::clients;
 use crate::api::console::parts::{self, Table};
 use crate::api::console::text;
+use crate::api::console::visit::Visit;
 
 /// An attempt, as the API tells it.
 #[derive(Deserialize)]
@@ -47,6 +49,13 @@ impl Attempt {
         self.subscriber.as_deref().or(self.destination.as_deref()).unwrap_or_default()
     }
 
+    /// Why it failed: where there was an answer, what that said.
+    fn told(&self, at_most: usize) -> Markup {
+        let is_told = self.failed && self.status.is_some() && !self.answer.is_empty();
+        let error = self.error.as_deref().unwrap_or_default();
+        parts::cut(if is_told { &self.answer } else { error }, at_most)
+    }
+
     /// What it was answered, or why it was not.
     pub fn outcome(&self) -> Markup {
         match self.status {
@@ -58,28 +67,36 @@ impl Attempt {
 }
 
 /// Attempts, with where they went.
-pub fn table(attempts: &[Attempt], caption: &'static str) -> Table {
-    let mut table =
-        Table::new(caption, &["When", "Kind", "Outcome", "To", "Client", "#Try", "#Took", "Why"]);
+pub fn table(visit: &Visit, attempts: &[Attempt], caption: &'static str) -> Table {
+    let mut table = Table::new(
+        caption,
+        &["When", "Kind", "Outcome", "To", "Client", "#Try", "#Took", "What it said"],
+    );
+    let names = clients::names_of(visit, attempts.iter().map(|attempt| attempt.client.as_str()));
     for attempt in attempts {
-        let told = attempt.error.as_deref().unwrap_or_default();
-        table.row_to(attempt.address(), vec![
-            parts::moment(attempt.at),
-            html! { (attempt.kind) },
-            attempt.outcome(),
-            html! { span title=(format!("{} {}", attempt.method, attempt.url)) { (parts::cut(attempt.target(), 48)) } },
-            html! { (attempt.client) },
-            html! { (attempt.attempt) },
-            html! { (text::span(attempt.took)) },
-            parts::cut(told, 80),
-        ]);
+        let whole = format!("{} {}", attempt.method, attempt.url);
+        let client = names.get(attempt.client.as_str()).unwrap_or(&attempt.client);
+        table.row_to(
+            attempt.address(),
+            vec![
+                parts::moment(attempt.at),
+                html! { (attempt.kind) },
+                attempt.outcome(),
+                html! { span title=(whole) { (parts::cut(attempt.target(), 48)) } },
+                html! { (client) },
+                html! { (attempt.attempt) },
+                html! { (text::span(attempt.took)) },
+                attempt.told(80),
+            ],
+        );
     }
     table
 }
 
 /// Attempts at one thing: where they went is known.
 pub fn of_one(attempts: &[Attempt]) -> Table {
-    let mut table = Table::new("Attempts", &["When", "#Try", "Outcome", "#Took", "Why", "Answer"]);
+    let mut table =
+        Table::new("Attempts", &["When", "#Try", "Outcome", "#Took", "#Sent", "What it said"]);
     for attempt in attempts {
         table.row_to(
             attempt.address(),
@@ -88,8 +105,8 @@ pub fn of_one(attempts: &[Attempt]) -> Table {
                 html! { (attempt.attempt) },
                 attempt.outcome(),
                 html! { (text::span(attempt.took)) },
-                parts::cut(attempt.error.as_deref().unwrap_or_default(), 80),
-                parts::cut(&attempt.answer, 60),
+                html! { (text::bytes(attempt.bytes)) },
+                attempt.told(120),
             ],
         );
     }

@@ -27,7 +27,6 @@ struct Call {
     kind: String,
     method: String,
     url: String,
-    destination: String,
     state: String,
     attempts: u32,
     accepted: u64,
@@ -110,19 +109,21 @@ fn table(visit: &Visit, calls: &[Call]) -> Table {
     );
     for call in calls {
         let client = clients::id(&call.client).unwrap_or_default();
-        table.row_to(format!("/console/calls/{client}/{}", text::segment(&call.id)), vec![
-            html! { (call.method) " " (parts::cut(&call.url, 60)) },
-            parts::state(&call.state),
-            html! { (call.kind) },
-            html! { (clients::name(visit, &call.client)) },
-            html! { (call.attempts) },
-            parts::moment(call.accepted),
-            html! { @if let Some(due) = call.due { (parts::from_now(due)) } },
-            html! {
-                @if call.status.is_some() { (parts::status(call.status)) " " }
-                span title=(call.destination) { (parts::cut(call.error.as_deref().unwrap_or_default(), 50)) }
-            },
-        ]);
+        table.row_to(
+            format!("/console/calls/{client}/{}", text::segment(&call.id)),
+            vec![
+                html! { (call.method) " " (parts::cut(&call.url, 60)) },
+                parts::state(&call.state),
+                html! { (call.kind) },
+                html! { (clients::name(visit, &call.client)) },
+                html! { (call.attempts) },
+                parts::moment(call.accepted),
+                html! { @if let Some(due) = call.due { (parts::from_now(due)) } },
+                html! {
+                    (parts::why(call.status, call.error.as_deref().unwrap_or_default(), 50))
+                },
+            ],
+        );
     }
     table
 }

@@ -1,5 +1,7 @@
 //! Clients as pages name them: by name where people read, by an id in addresses.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::api::console::board::id_of;
 use crate::api::console::problem::Problem;
 use crate::api::console::visit::Visit;
@@ -14,6 +16,30 @@ pub fn name(visit: &Visit, told: &str) -> String {
         }
         _ => told.to_owned(),
     }
+}
+
+/// What clients are called that somewhere stand by the beginning of their token, because nothing of it says a name: where
+/// only one is allowed that begins so.
+pub fn names_of<'a>(
+    visit: &Visit,
+    labels: impl Iterator<Item = &'a str>,
+) -> HashMap<String, String> {
+    let cut: HashSet<&str> = labels.filter(|label| label.ends_with('…')).collect();
+    if cut.is_empty() {
+        return HashMap::new();
+    }
+    let authentication = &visit.console.api.authentication;
+    let mut names = HashMap::<String, Option<String>>::new();
+    for client in authentication.tokens.clients() {
+        let label = client.label();
+        if cut.contains(&*label) {
+            let name = authentication.name_of(&client);
+            let known = names.entry(label).or_insert_with(|| Some(name.clone()));
+            // Several that begin so have no name here.
+            *known = known.take().filter(|known| *known == name);
+        }
+    }
+    names.into_iter().filter_map(|(label, name)| Some((label, name?))).collect()
 }
 
 /// The id of a client that the API told as a token, which it does to whoever may do something with what is its.

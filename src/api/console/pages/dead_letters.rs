@@ -79,8 +79,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
             html! { @if let Some(at) = letter.since.or(letter.accepted) { (parts::moment(at)) } },
             parts::state(letter.cause.as_deref().unwrap_or("dead")),
             html! {
-                @if letter.status.is_some() { (parts::status(letter.status)) " " }
-                (parts::cut(letter.error.as_deref().unwrap_or_default(), 60))
+                (parts::why(letter.status, letter.error.as_deref().unwrap_or_default(), 60))
             },
             html! {
                 div.acts {

@@ -86,7 +86,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         @if found.entries.is_empty() && found.next.is_none() {
             (parts::nothing("No attempt matches. Each attempt at a batch, call, postback or message stands here, for as long as ROUTEMASTER_JOURNAL_RETENTION says."))
         } @else {
-            (attempts::table(&found.entries, "Attempts, the newest first"))
+            (attempts::table(&visit, &found.entries, "Attempts, the newest first"))
         }
         (parts::older(&visit, found.next.as_deref(), found.back_to))
     };
@@ -135,7 +135,7 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
             ("When", parts::moment(attempt.at)),
             ("Kind", html! { (attempt.kind) }),
             ("Id", parts::exact(&attempt.id)),
-            ("Client", html! { (attempt.client) }),
+            ("Client", html! { (clients::names_of(&visit, [attempt.client.as_str()].into_iter()).get(attempt.client.as_str()).unwrap_or(&attempt.client)) }),
             ("To", html! { (attempt.target()) }),
             ("Took", html! { (text::span(attempt.took)) }),
             ("Next try", match attempt.next_try {

@@ -27,7 +27,7 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
         @if found.entries.is_empty() {
             (parts::nothing("Nothing has passed that matches. Attempts show up here within a second."))
         } @else {
-            (attempts::table(&found.entries, "Attempts as they pass, the newest first"))
+            (attempts::table(&visit, &found.entries, "Attempts as they pass, the newest first"))
         }
     };
     Ok(visit.page("Live", PageParts::of(Section::Live).every(EVERY).still(head).live("list", list)))

@@ -10,7 +10,6 @@ use crate::api::console::page::{Notice, Page, PageParts, Section};
 use crate::api::console::parts::{self, Field};
 use crate::api::console::problem::Problem;
 use crate::api::console::visit::{Sent, Visit};
-use crate::http::authentication::Caller;
 
 pub async fn form(visit: Visit) -> Result<Page, Problem> {
     let content = content(&visit, &Fields::default(), None);
@@ -24,9 +23,6 @@ fn content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup {
     html! {
         h1 { "New call" }
         @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
-        @if visit.session.caller == Caller::Root {
-            p.notice.warn { "The root key is no client: sign in with a token to make calls." }
-        }
         form.stacked method="post" action="/console/calls/new" {
             (parts::code(visit))
             (parts::choice("Method", "method", &methods, method))

@@ -139,7 +139,7 @@ async fn operation_tiles(visit: &Visit) -> Result<Markup, Problem> {
         },
         Tile {
             name: "Store's room",
-            value: format!("{share:.0} %"),
+            value: if share < 1.0 { "< 1 %".into() } else { format!("{share:.0} %") },
             detail: html! { (text::bytes(usage.used)) " of " (text::bytes(budget.max)) },
             tone: if usage.used > budget.high_mark() { "bad" } else { "calm" },
             address: None,

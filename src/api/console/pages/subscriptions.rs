@@ -65,10 +65,7 @@ pub fn table<'a>(visit: &Visit, statuses: impl Iterator<Item = &'a SubscriptionS
 
 fn last_error(status: &SubscriptionStatus) -> Markup {
     match &status.last_failure {
-        Some(failed) => html! {
-            @if failed.failure.status.is_some() { (parts::status(failed.failure.status)) " " }
-            (parts::cut(&failed.failure.reason, 60))
-        },
+        Some(failed) => parts::why(failed.failure.status, &failed.failure.reason, 80),
         None => html! {},
     }
 }
