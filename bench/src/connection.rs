@@ -99,14 +99,38 @@ impl Connection {
 
     /// Sends a request in one write and reads its answer. The caller bounds the time.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
-        self.stream.write_all(request).await?;
-        self.stream.flush().await?;
+        self.send(request).await?;
         loop {
             if let Some(answer) = self.take_answer()? {
                 return Ok(answer);
             }
             if self.buffer.len() >= ANSWER_MAX {
                 return Err(io::Error::other("the answer is too long"));
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Sends a request, and leaves its answer alone.
+    pub async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await
+    }
+
+    /// Sends a request and reads its whole answer, head and body, however long.
+    pub async fn ask(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        self.send(request).await?;
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let mut response = httparse::Response::new(&mut headers);
+            let parsed = response.parse(&self.buffer).map_err(io::Error::other)?;
+            if let httparse::Status::Complete(head) = parsed {
+                let whole = head + content_length(response.headers)?;
+                if self.buffer.len() >= whole {
+                    return Ok(self.buffer.drain(..whole).collect());
+                }
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

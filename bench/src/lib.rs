@@ -76,7 +76,8 @@ pub struct BenchArgs {
     /// one for each subscriber of many, 50 and 200 in calls where it is timed].
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// The events of a backlog, or the calls of one [default: 1000000; 200000 calls].
+    /// The events of a backlog, or the calls of one; the messages and the attempts that the console has to show [default:
+    /// 1000000; 200000 calls].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     events: Option<u64>,
     /// Events in a batch, at most, for all subscribers [default: 1000; 100 for latency, many and
@@ -87,7 +88,7 @@ pub struct BenchArgs {
     /// for latency, backlog and noisy].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
     timeout: Option<u64>,
-    /// How many subscribers there are in fan-out, many and noisy [default: 1000, 2000, 100].
+    /// How many subscribers there are in fan-out, many, noisy and console [default: 1000, 2000, 100, 10000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=17_000))]
     subscribers: Option<u32>,
     /// Print one JSON document.

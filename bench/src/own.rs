@@ -92,6 +92,7 @@ impl OwnBus {
         command
             .env("ROUTEMASTER_CALLS_MAX_BYTES", ROOM)
             .env("ROUTEMASTER_MESSAGES_MAX_BYTES", ROOM);
+        command.env("ROUTEMASTER_JOURNAL_MAX_BYTES", ROOM);
         command.env("ROUTEMASTER_POSTBACK_QUEUE_MAX", "100000000");
         command.env("ROUTEMASTER_REDIS_MAX_MEM", ROOM).env("ROUTEMASTER_SQLITE_MAX_BYTES", ROOM);
         match (&self.redis, &self.store) {

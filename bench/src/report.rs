@@ -30,6 +30,7 @@ pub struct Run {
     pub fan_out: Option<FanOutFigures>,
     pub backlog: Option<BacklogFigures>,
     pub noisy: Option<NoisyFigures>,
+    pub console: Option<ConsoleFigures>,
     pub cost: Option<Cost>,
 }
 
@@ -116,6 +117,32 @@ pub struct NoisyFigures {
     pub with: Option<Quantiles>,
     pub p50_ratio: Option<f64>,
     pub p99_ratio: Option<f64>,
+}
+
+/// The console, with so much to show.
+#[derive(Serialize)]
+pub struct ConsoleFigures {
+    pub messages: u64,
+    pub journal_entries: u64,
+    pub pages: Vec<PageFigures>,
+    pub watched: Option<WatchedFigures>,
+}
+
+#[derive(Serialize)]
+pub struct PageFigures {
+    pub page: &'static str,
+    /// Of one answer.
+    pub bytes: usize,
+    /// From asking for it to its last byte.
+    pub latency: Option<Quantiles>,
+}
+
+/// Processors that a bus uses while nothing happens.
+#[derive(Serialize)]
+pub struct WatchedFigures {
+    pub cores_unwatched: f64,
+    /// While somebody has the overview open.
+    pub cores_watched: f64,
 }
 
 impl PublishedFigures {

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod calls;
+mod console;
 mod fan_out;
 mod many;
 mod messages;
@@ -36,9 +37,11 @@ pub enum Scenario {
     Calls,
     /// Messages: taken alone, and forwarded by one publisher and by three
     Messages,
+    /// The console's pages with 10,000 subscribers, 1,000,000 messages and as many attempts; not in all
+    Console,
     /// The web stack alone, with nothing behind it
     Ceiling,
-    /// All of them
+    /// All but the console
     All,
 }
 
@@ -163,6 +166,7 @@ pub async fn play(
         Scenario::Noisy => runs.push(noisy::play(crew, wishes).await?),
         Scenario::Calls => calls::play(crew, wishes, runs).await?,
         Scenario::Messages => messages::play(crew, wishes, runs).await?,
+        Scenario::Console => console::play(crew, wishes, runs).await?,
         Scenario::Ceiling => runs.push(throughput::ceiling(crew, wishes).await?),
         Scenario::All => {}
     }

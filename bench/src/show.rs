@@ -75,6 +75,13 @@ fn times(report: &Report, screen: Screen) -> String {
             table.row([name(run), what.to_owned()].into_iter().chain(numbers));
         }
     }
+    for run in &report.runs {
+        for page in run.console.iter().flat_map(|console| &console.pages) {
+            let Some(Quantiles { p50, p90, p99, p99_9, max }) = page.latency else { continue };
+            let numbers = [p50, p90, p99, p99_9, max].map(|number| format!("{number:.2}"));
+            table.row([page.page.to_owned(), "page".to_owned()].into_iter().chain(numbers));
+        }
+    }
     table.text()
 }
 
@@ -156,6 +163,21 @@ fn remarks(report: &Report) -> String {
                 change(noisy.p50_ratio),
                 change(noisy.p99_ratio)
             ));
+        }
+        if let Some(console) = &run.console {
+            lines.push(format!(
+                "{name}: {} subscribers, {} messages, {} attempts",
+                whole(run.subscribers as f64),
+                whole(console.messages as f64),
+                whole(console.journal_entries as f64)
+            ));
+            if let Some(watched) = &console.watched {
+                lines.push(format!(
+                    "{name}: at rest, the bus uses {:.2} % of a core, and {:.2} % with an open overview",
+                    watched.cores_unwatched * 100.0,
+                    watched.cores_watched * 100.0
+                ));
+            }
         }
         if let Some(published) = run.published.as_ref().filter(|published| published.sent_again > 0)
         {

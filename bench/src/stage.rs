@@ -152,6 +152,16 @@ impl<'a> Stage<'a> {
         self.fresh.as_ref().or(shared)
     }
 
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What bus and Redis have used until now.
+    pub fn usage(&self) -> Usage {
+        let Spent { bus, redis, .. } = self.spent();
+        bus.unwrap_or_default() + redis.unwrap_or(Usage { cpu_s: Some(0.0), peak_bytes: Some(0) })
+    }
+
     pub fn receivers(&self) -> &Receivers {
         &self.receivers
     }

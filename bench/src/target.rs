@@ -26,6 +26,8 @@ const AT_ONCE: usize = 16;
 /// How long cleaning up may take in all.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 /// How often a request of setting up or cleaning up is sent before it has failed.
+/// How many messages one request sends.
+const MESSAGES_AT_ONCE: usize = 500;
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -213,6 +215,36 @@ impl Target {
             post("/api/publishers", made).await?;
         }
         Ok(topic)
+    }
+
+    /// The user name that everything is made with.
+    pub fn user(&self) -> String {
+        self.bus.user().reveal().to_owned()
+    }
+
+    /// Sends so many messages to a topic that nobody forwards; one in a thousand says `needle`.
+    ///
+    /// # Errors
+    /// If the bus refuses.
+    pub async fn send_messages(&self, count: u64) -> anyhow::Result<()> {
+        let topic = format!("{}_messages", self.name);
+        let bus = self.bus.with_token(self.publisher.clone());
+        let post = async |path: &str, body: serde_json::Value| {
+            let body = Bytes::from(body.to_string());
+            let answer = insist(async || bus.post(path, body.clone()).await).await?;
+            if answer.status.is_success() { Ok(()) } else { Err(refusal(&bus, &answer, None)) }
+        };
+        post("/api/topics", json!({"name": topic, "origin_host": "https://bench.example"})).await?;
+        for_each((0..count).step_by(MESSAGES_AT_ONCE), async |first| {
+            let last = (first + MESSAGES_AT_ONCE as u64).min(count);
+            let payload = (first..last).map(|number| {
+                let word = if number.is_multiple_of(1000) { "needle" } else { "straw" };
+                json!({"order": number, "word": word, "state": "paid"})
+            });
+            let payload: Vec<_> = payload.collect();
+            post("/api/bulk_messages", json!({"topic": topic, "payload": payload})).await
+        })
+        .await
     }
 
     async fn subscriber_token(&self, index: usize) -> anyhow::Result<ClientToken> {

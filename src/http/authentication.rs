@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::sparing::SparingLine;
 
 /// Somebody with an allowed token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// A client, which may publish and subscribe.
     Client(ClientToken),

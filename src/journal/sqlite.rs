@@ -275,8 +275,9 @@ fn find_between(
         require("status = ?", Value::Integer(status.into()));
     }
     if let Some(failed) = query.failed {
-        // As the index says it.
-        require(if failed { "failed = ?" } else { "+failed = ?" }, Value::Integer(failed.into()));
+        // The first `failed` is what the index says of itself, without which it is not used.
+        let condition = if failed { "failed AND failed = ?" } else { "+failed = ?" };
+        require(condition, Value::Integer(failed.into()));
     }
     if let Some(since) = query.since_ms {
         require("at_ms >= ?", number(since));

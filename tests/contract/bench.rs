@@ -120,6 +120,23 @@ fn scenarios(runs: &[Value]) -> Vec<(&str, u64)> {
     runs.iter().map(|run| (run["scenario"].as_str().unwrap(), scenario(run))).collect()
 }
 
+on_both_stores!(the_console_is_looked_at_with_much_to_show, |store| async move {
+    let kind = if store.url().is_some() { "redis" } else { "sqlite" };
+    let asked = ["console", "--store", kind, "--subscribers", "3", "--events", "30"];
+    let runs = runs(&Bus::new(&Store::sqlite()), &asked).await;
+    let console = &runs[0]["console"];
+    assert_eq!((&console["messages"], &console["journal_entries"]), (&json!(30), &json!(30)));
+    let pages = console["pages"].as_array().unwrap();
+    assert!(pages.len() > 10, "{console}");
+    for page in pages {
+        check_quantiles(&page["latency"]);
+        assert!(number(&page["bytes"]) > 1000.0, "{page}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(number(&console["watched"]["cores_watched"]) < 1.0, "{console}");
+    }
+});
+
 on_both_stores!(publishing_and_latency_on_a_bus_of_its_own, |store| async move {
     let bus = Bus::new(&Store::sqlite());
     let kind = if store.url().is_some() { "redis" } else { "sqlite" };

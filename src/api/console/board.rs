@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -23,10 +24,23 @@ const FRESH: Duration = Duration::from_secs(1);
 const SPARING: u32 = 200;
 /// And for how long at most.
 const STALE: Duration = Duration::from_secs(30);
+/// Where reading takes longer than this, nobody waits for it whom what was read so long ago will do.
+const SLOW: Duration = Duration::from_millis(50);
+const TOLERABLE: Duration = Duration::from_secs(60);
 
 pub struct Board {
     api: Shared,
-    read: Mutex<Option<(Instant, Arc<Overall>)>>,
+    last: Mutex<Option<Reading>>,
+    /// Whether it is read beside those who look.
+    is_renewed: AtomicBool,
+}
+
+/// What was read, and when.
+#[derive(Clone)]
+struct Reading {
+    overall: Arc<Overall>,
+    at: Instant,
+    took: Duration,
 }
 
 /// All subscriptions and topics, as they were some time ago.
@@ -38,34 +52,62 @@ pub struct Overall {
 
 impl Board {
     pub fn new(api: Shared) -> Self {
-        Self { api, read: Mutex::new(None) }
+        Self { api, last: Mutex::new(None), is_renewed: AtomicBool::new(false) }
     }
 
     /// # Errors
     /// If the store cannot be asked.
-    pub async fn look(&self) -> StoreResult<Arc<Overall>> {
-        // Those who come meanwhile wait for the same answer.
-        let mut read = self.read.lock().await;
-        if let Some((good_until, overall)) = &*read
-            && Instant::now() < *good_until
-        {
-            return Ok(overall.clone());
+    pub async fn look(self: &Arc<Self>) -> StoreResult<Arc<Overall>> {
+        // Those who come while it is read wait for the same answer.
+        let mut last = self.last.lock().await;
+        if let Some(reading) = &*last {
+            let age = reading.at.elapsed();
+            if age < (reading.took * SPARING).clamp(FRESH, STALE) {
+                return Ok(reading.overall.clone());
+            }
+            if reading.took > SLOW && age < TOLERABLE {
+                self.renew();
+                return Ok(reading.overall.clone());
+            }
         }
+        let reading = self.read().await?;
+        Ok(last.insert(reading).overall.clone())
+    }
+
+    /// Reads it for those who look later.
+    fn renew(self: &Arc<Self>) {
+        if self.is_renewed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let board = self.clone();
+        tokio::spawn(async move {
+            match board.read().await {
+                Ok(reading) => {
+                    // What was forgotten meanwhile may have changed since.
+                    if let Some(last) = &mut *board.last.lock().await {
+                        *last = reading;
+                    }
+                }
+                // Whoever looks when it is too old hears of it.
+                Err(error) => tracing::debug!(%error, "failed to look at all subscriptions"),
+            }
+            board.is_renewed.store(false, Ordering::Relaxed);
+        });
+    }
+
+    async fn read(&self) -> StoreResult<Reading> {
         let began = Instant::now();
         let subscriptions = self.api.store.subscriptions().await?;
         let topics = self.api.store.topics().await?;
         let ids = subscriptions.iter().map(|status| id_of(&status.subscriber));
         let by_id = ids.enumerate().map(|(index, id)| (id, index)).collect();
         let overall = Arc::new(Overall { subscriptions, topics, by_id });
-        let now = Instant::now();
-        let good = ((now - began) * SPARING).clamp(FRESH, STALE);
-        *read = Some((now + good, overall.clone()));
-        Ok(overall)
+        Ok(Reading { overall, at: began, took: began.elapsed() })
     }
 
     /// Something was changed from here: who looks next sees it.
     pub async fn forget(&self) {
-        *self.read.lock().await = None;
+        *self.last.lock().await = None;
     }
 }
 

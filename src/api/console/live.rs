@@ -1,7 +1,8 @@
 //! Following a page: server-sent events with those of its parts that have changed.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -11,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -20,6 +20,7 @@ use super::problem::Problem;
 use super::visit::PARTS;
 use super::{Console, PATH};
 use crate::api::extract::peer;
+use crate::http::authentication::Caller;
 use crate::http::query;
 
 /// How many times longer than making a page takes it is waited until it is made again: less than 1 % of a core.
@@ -29,6 +30,43 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long a page may be followed; the browser then comes back.
 const TERM: Duration = Duration::from_secs(3600);
 const PAGE_MAX: usize = 4 * 1024 * 1024;
+
+/// How many pages are followed at once at most, in all and by one visitor; others are as they were when they were opened.
+const FOLLOWED_MAX: usize = 200;
+const FOLLOWED_BY_ONE: usize = 20;
+
+/// Who follows how many pages.
+#[derive(Default)]
+pub struct Followers(Mutex<HashMap<Caller, usize>>);
+
+/// That somebody follows a page; it ends when it is dropped.
+struct Following {
+    followers: Arc<Followers>,
+    caller: Caller,
+}
+
+impl Followers {
+    fn begin(self: &Arc<Self>, caller: Caller) -> Option<Following> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = all.values().sum::<usize>() >= FOLLOWED_MAX;
+        let own = all.get(&caller).copied().unwrap_or(0);
+        if is_full || own >= FOLLOWED_BY_ONE {
+            return None;
+        }
+        all.insert(caller.clone(), own + 1);
+        Some(Following { followers: self.clone(), caller })
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut all = self.followers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&self.caller) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(all.remove(&self.caller)),
+        }
+    }
+}
 
 /// A page that somebody follows.
 struct Followed {
@@ -44,20 +82,20 @@ struct Followed {
     until: Instant,
     /// Whether the end of the session has been told.
     is_over: bool,
-    _place: OwnedSemaphorePermit,
+    _following: Following,
 }
 
 /// Follows the page at `of`.
 pub async fn changes(State(console): State<Arc<Console>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let address = query::text(&parts.uri, "of").unwrap_or_default();
-    if console.sessions.of(&console.api, &parts.headers).is_none() {
+    let Some(session) = console.sessions.of(&console.api, &parts.headers) else {
         return Problem::forbidden("sign in first").into_response();
-    }
+    };
     if !address.starts_with(PATH) || address.starts_with("/console/changes") {
         return Problem::bad_request("this is no page of the console").into_response();
     }
-    let Ok(place) = console.followed.clone().try_acquire_owned() else {
+    let Some(following) = console.followers.begin(session.caller) else {
         let text = "too many pages are followed: this one stays as it is";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
@@ -79,7 +117,7 @@ pub async fn changes(State(console): State<Arc<Console>>, request: Request) -> R
         told: now,
         until: now + TERM,
         is_over: false,
-        _place: place,
+        _following: following,
     };
     let events = stream::unfold(followed, async |mut followed| {
         let event = followed.next_event().await?;
@@ -154,5 +192,29 @@ impl Followed {
         let changed: Map<_, _> = parts.into_iter().filter(is_new).collect();
         self.seen.extend(changed.clone());
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::token::ClientToken;
+
+    #[test]
+    fn nobody_follows_so_many_pages_that_others_cannot() {
+        let followers = Arc::<Followers>::default();
+        let client = |name: &str| Caller::Client(ClientToken::parse(name).unwrap());
+        let mut own: Vec<_> =
+            (0..FOLLOWED_BY_ONE).map(|_| followers.begin(client("a")).unwrap()).collect();
+        assert!(followers.begin(client("a")).is_none());
+        assert!(followers.begin(client("b")).is_some());
+        own.pop();
+        assert!(followers.begin(client("a")).is_some());
+        drop(own);
+        assert!(followers.0.lock().unwrap().is_empty(), "nothing is kept of who is gone");
+        let many = (0..FOLLOWED_MAX).map(|number| followers.begin(client(&format!("c{number}"))));
+        let many: Vec<_> = many.collect();
+        assert!(many.iter().all(Option::is_some));
+        assert!(followers.begin(Caller::Root).is_none());
     }
 }

@@ -24,10 +24,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
-use tokio::sync::Semaphore;
 
 use super::state::Shared;
 use board::Board;
+use live::Followers;
 use session::Sessions;
 pub use sign_in::SignInLinks;
 
@@ -41,26 +41,22 @@ pub struct Console {
     inside: Router,
     /// The console itself, for pages that are followed.
     own: OnceLock<Router>,
-    board: Board,
+    board: Arc<Board>,
     sessions: Sessions,
     links: Arc<SignInLinks>,
-    /// How many pages are followed at once.
-    followed: Arc<Semaphore>,
+    followers: Arc<Followers>,
 }
-
-/// How many pages are followed at once at most; others are as they were when they were opened.
-const FOLLOWED_MAX: usize = 200;
 
 /// The console's routes. `inside` answers as the API does.
 pub fn router(api: Shared, inside: Router, links: Arc<SignInLinks>) -> Router {
     let console = Arc::new(Console {
-        board: Board::new(api.clone()),
+        board: Arc::new(Board::new(api.clone())),
         api,
         inside,
         own: OnceLock::new(),
         sessions: Sessions::default(),
         links,
-        followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),
+        followers: Arc::default(),
     });
     let pages = Router::new()
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))

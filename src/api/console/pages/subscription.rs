@@ -289,9 +289,9 @@ fn acts(visit: &Visit, path: &str, subscription: &Subscription) -> Markup {
             (parts::act(visit, &format!("{path}/test"), "Send a test event"))
             @if let Some(batch) = &subscription.batch {
                 (parts::confirmed(visit, &format!("{path}/skip"), "Skip the batch",
-                    &format!("{} that {} tried become dead letters, and what comes behind is delivered.",
+                    &format!("{}, after {}, become dead letters, and what comes behind is delivered.",
                         text::counted(batch.events, "event", "events"),
-                        if batch.attempts == 1 { "was once".to_owned() } else { format!("were {} times", batch.attempts) }),
+                        text::counted(batch.attempts.into(), "attempt", "attempts")),
                     &html! { input type="hidden" name="batch" value=(batch.id); }))
             }
         }
