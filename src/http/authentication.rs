@@ -353,14 +353,12 @@ impl Tokens {
         found.map_or_else(|| token.clone(), |(_, client)| client.clone())
     }
 
-    /// The user name among all that are allowed, but for the monitoring key, that something is true of.
-    pub fn user(&self, is_it: impl Fn(&str) -> bool) -> Option<String> {
-        if let Some(root) = self.root.as_ref().filter(|root| is_it(root.reveal())) {
-            return Some(root.reveal().to_owned());
-        }
+    /// All user names that are allowed, but for the monitoring key: to be tried without holding anybody up.
+    pub fn users(&self) -> Vec<String> {
+        let root = self.root.iter().map(|root| root.reveal().to_owned());
         let allowed = self.allowed();
-        let mut tokens = allowed.by_hash.values().flatten().map(|(token, _)| token.reveal());
-        tokens.find(|token| is_it(token)).map(str::to_owned)
+        let tokens = allowed.by_hash.values().flatten().map(|(token, _)| token.reveal().to_owned());
+        root.chain(tokens).collect()
     }
 
     /// All clients that any token lets in.

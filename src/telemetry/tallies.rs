@@ -12,7 +12,7 @@ use super::throughput::Throughput;
 use crate::bus::call::CallKind;
 use crate::bus::clock::Clock;
 use crate::bus::tally::{Subject, Tally};
-use crate::store::{Duty, HeldDuty, Store, StoreResult, TALLY_SUBJECTS_MAX};
+use crate::store::{Duty, HeldDuty, Store, StoreResult};
 
 /// How often counts are brought to the store.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +24,10 @@ const LONG: Duration = Duration::from_millis(10);
 /// How long the last counts may take at the end of a process.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What passed in this process and was not brought to the store yet; of as many subjects as a store counts.
+/// Of how many subscriptions is counted until the counts are brought to the store, which takes as many as it counts.
+const SUBJECTS_MAX: usize = 20_000;
+
+/// What passed in this process and was not brought to the store yet.
 static PASSED: LazyLock<Mutex<HashMap<Subject, Tally>>> = LazyLock::new(Mutex::default);
 
 fn passed() -> MutexGuard<'static, HashMap<Subject, Tally>> {
@@ -39,7 +42,7 @@ pub fn count(subject: Subject, tally: Tally) {
 fn add(tallies: &mut HashMap<Subject, Tally>, subject: Subject, tally: &Tally) {
     if let Some(sum) = tallies.get_mut(&subject) {
         sum.add(tally);
-    } else if tallies.len() < TALLY_SUBJECTS_MAX || !matches!(subject, Subject::Subscription(_)) {
+    } else if tallies.len() < SUBJECTS_MAX || !matches!(subject, Subject::Subscription(_)) {
         tallies.insert(subject, *tally);
     }
 }

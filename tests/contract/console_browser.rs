@@ -239,7 +239,7 @@ fn without_scripts_everything_is_shown_and_done() {
         let stage = stage(&Store::sqlite()).await;
         let browser = stage.visited_by(ROOT, WITHOUT_SCRIPTS).await;
         browser.clicks("a[href='/console/subscriptions?state=failing']").await;
-        browser.reads("main", "the database is away").await;
+        browser.reads_in_time("main", "the database is away").await;
         browser.clicks("a.row").await;
         browser.reads("h1", "Subscription orders").await;
         // What cannot be undone says so before it is done.
@@ -257,7 +257,7 @@ fn without_scripts_everything_is_shown_and_done() {
         browser.clicks("nav a[href='/console/journal']").await;
         browser.clicks("#failed option[value=true]").await;
         browser.clicks(".filters button").await;
-        browser.reads("main table", "503").await;
+        browser.reads_in_time("main table", "503").await;
         browser.clicks("nav a[href='/console/calls']").await;
         browser.clicks("a[href='/console/calls/new']").await;
         browser.writes("#url", &format!("{}/by-form", stage.others.url())).await;
@@ -269,7 +269,8 @@ fn without_scripts_everything_is_shown_and_done() {
             .until("the call is made", |all| all.iter().any(|one| one.path.ends_with("/by-form")))
             .await;
         browser.clicks(".account button").await;
-        browser.arrives("/console/sign-in").await;
+        browser.arrives("/console/sign-in?signed_out=1").await;
+        browser.reads(".notice.done", "signed out").await;
         browser.ends().await;
     });
 }

@@ -88,6 +88,10 @@ pub struct ShownRequest {
     headers: BTreeMap<String, String>,
     /// Its beginning.
     body: String,
+    /// Whether there is more of it; left out if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    cut: bool,
     /// Whether it is made again when it fails.
     requeue: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,10 +117,12 @@ impl Shown {
     ) -> Self {
         self.history = Some(history);
         let beginning = |text: &str| text.chars().take(BODY_SHOWN).collect();
+        let is_cut = |text: &str| text.chars().nth(BODY_SHOWN).is_some();
         let Ok(Order { request, persistence, timeout }) = order else {
             self.request = Some(ShownRequest {
                 headers: BTreeMap::new(),
                 body: beginning(&String::from_utf8_lossy(content)),
+                cut: is_cut(&String::from_utf8_lossy(content)),
                 requeue: false,
                 max_attempts: None,
                 give_up_after: None,
@@ -133,6 +139,7 @@ impl Shown {
         self.request = Some(ShownRequest {
             headers: request.headers.into_iter().map(shown).collect(),
             body: beginning(&request.body),
+            cut: is_cut(&request.body),
             requeue: persistence.requeue,
             // 0 is no limit.
             max_attempts: persistence.max_attempts.filter(|attempts| *attempts > 0),

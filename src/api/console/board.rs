@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -33,6 +33,8 @@ pub struct Board {
     last: Mutex<Option<Reading>>,
     /// Whether it is read beside those who look.
     is_renewed: AtomicBool,
+    /// How often something was changed from here.
+    changes: AtomicU64,
 }
 
 /// What was read, and when.
@@ -48,11 +50,20 @@ pub struct Overall {
     pub subscriptions: Vec<SubscriptionStatus>,
     pub topics: Vec<Topic>,
     by_id: HashMap<String, usize>,
+    /// When they were so, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// Whether they are read so rarely that it should be said.
+    pub is_old: bool,
 }
 
 impl Board {
     pub fn new(api: Shared) -> Self {
-        Self { api, last: Mutex::new(None), is_renewed: AtomicBool::new(false) }
+        Self {
+            api,
+            last: Mutex::new(None),
+            is_renewed: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+        }
     }
 
     /// # Errors
@@ -79,13 +90,14 @@ impl Board {
         if self.is_renewed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let board = self.clone();
+        let (board, changes) = (self.clone(), self.changes.load(Ordering::Relaxed));
         tokio::spawn(async move {
             match board.read().await {
                 Ok(reading) => {
-                    // What was forgotten meanwhile may have changed since.
-                    if let Some(last) = &mut *board.last.lock().await {
-                        *last = reading;
+                    let mut last = board.last.lock().await;
+                    // What was changed meanwhile is perhaps not in it.
+                    if board.changes.load(Ordering::Relaxed) == changes {
+                        *last = Some(reading);
                     }
                 }
                 // Whoever looks when it is too old hears of it.
@@ -101,13 +113,17 @@ impl Board {
         let topics = self.api.store.topics().await?;
         let ids = subscriptions.iter().map(|status| id_of(&status.subscriber));
         let by_id = ids.enumerate().map(|(index, id)| (id, index)).collect();
-        let overall = Arc::new(Overall { subscriptions, topics, by_id });
-        Ok(Reading { overall, at: began, took: began.elapsed() })
+        let took = began.elapsed();
+        let (at_ms, is_old) = (self.api.clock.now_ms(), took > SLOW);
+        let overall = Arc::new(Overall { subscriptions, topics, by_id, at_ms, is_old });
+        Ok(Reading { overall, at: began, took })
     }
 
     /// Something was changed from here: who looks next sees it.
     pub async fn forget(&self) {
-        *self.last.lock().await = None;
+        let mut last = self.last.lock().await;
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        *last = None;
     }
 }
 

@@ -1,5 +1,8 @@
 //! The API, asked from inside the process in a visitor's name.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
@@ -7,12 +10,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::Console;
 use super::problem::Problem;
 use super::session::Session;
 use crate::api::extract::peer;
+use crate::http::in_flight::Requester;
 
 /// Longer than any answer that a page is made of.
 const ANSWER_MAX: usize = 32 * 1024 * 1024;
@@ -25,20 +30,39 @@ pub struct Inside {
     router: Router,
     authorization: HeaderValue,
     forwarded_for: Option<HeaderValue>,
-    peer: Option<std::net::SocketAddr>,
+    peer: Option<SocketAddr>,
+    from: Option<IpAddr>,
+    /// Whose the bytes are that its requests hold.
+    requester: Requester,
+    /// Only so many requests are answered at once: what they answer stands in memory until it is a page.
+    places: Arc<Semaphore>,
 }
+
+/// How many requests of the console are answered at once.
+pub const AT_ONCE: usize = 32;
 
 /// An answer that is none of those that say no.
 pub struct Answer(bytes::Bytes);
 
 impl Inside {
     pub fn new(console: &Console, session: &Session, parts: &Parts) -> Self {
+        let requester = Requester::default();
+        requester.learn((&session.caller).into());
+        let authentication = &console.api.authentication;
         Self {
+            requester,
+            places: console.asking.clone(),
+            from: authentication.client_address(&parts.headers, peer(parts)),
             router: console.inside.clone(),
             authorization: session.authorization.clone(),
             forwarded_for: parts.headers.get_all(FORWARDED_FOR).iter().next_back().cloned(),
             peer: peer(parts),
         }
+    }
+
+    /// Where the visitor is.
+    pub fn from(&self) -> Option<IpAddr> {
+        self.from
     }
 
     /// Reads something.
@@ -82,6 +106,9 @@ impl Inside {
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
+        request.extensions_mut().insert(self.requester.clone());
+        // It is never closed.
+        let _place = self.places.acquire().await;
         let answer = match self.router.clone().oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},

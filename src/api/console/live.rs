@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use super::page::EVERY_HEADER;
 use super::problem::Problem;
+use super::session::Session;
 use super::visit::PARTS;
 use super::{Console, PATH};
 use crate::api::extract::peer;
@@ -25,6 +26,10 @@ use crate::http::query;
 
 /// How many times longer than making a page takes it is waited until it is made again: less than 1 % of a core.
 const SPARING: u32 = 150;
+/// How long that may be: most of what takes long is waiting for the store.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the session still is one.
+const CHECK: Duration = Duration::from_millis(500);
 /// After how long without a change a stream says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long a page may be followed; the browser then comes back.
@@ -74,14 +79,15 @@ struct Followed {
     address: String,
     headers: HeaderMap,
     peer: Option<ConnectInfo<std::net::SocketAddr>>,
+    session: Session,
     /// The parts as they were last sent.
     seen: Map<String, Value>,
+    /// Whether the page could not be made the last time, and that was told.
+    is_stale: bool,
     /// When the page is made next.
     next: Instant,
     told: Instant,
     until: Instant,
-    /// Whether the end of the session has been told.
-    is_over: bool,
     _following: Following,
 }
 
@@ -89,13 +95,16 @@ struct Followed {
 pub async fn changes(State(console): State<Arc<Console>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let address = query::text(&parts.uri, "of").unwrap_or_default();
-    let Some(session) = console.sessions.of(&console.api, &parts.headers) else {
-        return Problem::forbidden("sign in first").into_response();
+    let session = match console.sessions.of(&console.api, &parts.headers, peer(&parts)).await {
+        Ok(Some(session)) => session,
+        // The page is loaded again, and leads to where one signs in.
+        Ok(None) => return (EVENT_STREAM, OVER).into_response(),
+        Err(refusal) => return Problem::from(refusal).into_response(),
     };
     if !address.starts_with(PATH) || address.starts_with("/console/changes") {
         return Problem::bad_request("this is no page of the console").into_response();
     }
-    let Some(following) = console.followers.begin(session.caller) else {
+    let Some(following) = console.followers.begin(session.caller.clone()) else {
         let text = "too many pages are followed: this one stays as it is";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
@@ -112,65 +121,85 @@ pub async fn changes(State(console): State<Arc<Console>>, request: Request) -> R
         console,
         address,
         headers,
+        session,
         seen: Map::new(),
+        is_stale: false,
         next: now,
         told: now,
         until: now + TERM,
-        is_over: false,
         _following: following,
     };
-    let events = stream::unfold(followed, async |mut followed| {
+    let events = stream::unfold(Some(followed), async |followed| {
+        let mut followed = followed?;
         let event = followed.next_event().await?;
-        Some((Ok::<_, Infallible>(event), followed))
+        // Nothing comes behind the end of the session.
+        let followed = (event != OVER).then_some(followed);
+        Some((Ok::<_, Infallible>(Bytes::from(event)), followed))
     });
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(events)).into_response()
+    (EVENT_STREAM, Body::from_stream(events)).into_response()
 }
+
+const EVENT_STREAM: [(HeaderName, &str); 2] =
+    [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+/// The session is over.
+const OVER: &str = "event: over\ndata:\n\n";
+/// The page cannot be made just now.
+const STALE: &str = "event: stale\ndata:\n\n";
 
 impl Followed {
     /// What is to be sent next; `None` at the end.
-    async fn next_event(&mut self) -> Option<Bytes> {
+    async fn next_event(&mut self) -> Option<String> {
+        let stop = self.console.api.stop.clone();
         loop {
-            let stop = self.console.api.stop.clone();
+            let now = Instant::now();
             tokio::select! {
-                () = tokio::time::sleep_until(self.next) => {}
+                () = tokio::time::sleep_until(self.next.min(now + CHECK)) => {}
                 () = stop.cancelled() => return None,
             }
             // Whoever is signed out, or whose token was revoked, sees nothing more.
-            let session = self.console.sessions.of(&self.console.api, &self.headers);
-            if session.is_none() {
-                let first = !std::mem::replace(&mut self.is_over, true);
-                return first.then(|| Bytes::from_static(b"event: over\ndata:\n\n"));
+            if !self.session.is_good(&self.console.api) {
+                return Some(OVER.to_owned());
             }
             let now = Instant::now();
             if now >= self.until {
                 return None;
             }
-            let (every, parts) = self.make().await;
-            let took = now.elapsed();
-            self.next = Instant::now() + every.max(took * SPARING);
-            let changed = self.changed(parts);
-            if !changed.is_empty() {
+            if now >= self.next
+                && let Some(event) = self.look().await
+            {
                 self.told = now;
-                let data = Value::from(changed).to_string();
-                return Some(format!("event: parts\ndata: {data}\n\n").into());
+                return Some(event);
             }
             if now - self.told >= HEARTBEAT {
                 self.told = now;
-                return Some(Bytes::from_static(b": still here\n\n"));
+                return Some(": still here\n\n".to_owned());
             }
         }
     }
 
-    /// The parts of the page as they are now, and how often they are to be looked at. What is wrong just now changes
-    /// nothing on the page.
-    async fn make(&self) -> (Duration, Map<String, Value>) {
-        let nothing = || (Duration::from_secs(5), Map::new());
-        let Some(own) = self.console.own.get() else { return nothing() };
-        let Ok(mut request) = NewRequest::get(&*self.address).body(Body::empty()) else {
-            return nothing();
+    /// Makes the page again; what there is to tell.
+    async fn look(&mut self) -> Option<String> {
+        let began = Instant::now();
+        let made = self.make().await;
+        let took = began.elapsed();
+        let Some((every, parts)) = made else {
+            self.next = Instant::now() + PAUSE_MAX;
+            let was_stale = std::mem::replace(&mut self.is_stale, true);
+            return (!was_stale).then(|| STALE.to_owned());
         };
+        self.next = Instant::now() + (took * SPARING).clamp(every, PAUSE_MAX.max(every));
+        let is_new = |(name, markup): &(String, Value)| self.seen.get(name) != Some(markup);
+        let changed: Map<_, _> = parts.into_iter().filter(is_new).collect();
+        self.seen.extend(changed.clone());
+        let was_stale = std::mem::replace(&mut self.is_stale, false);
+        (was_stale || !changed.is_empty())
+            .then(|| format!("event: parts\ndata: {}\n\n", Value::from(changed)))
+    }
+
+    /// How often the page is to be looked at, and its parts as they are now; `None` if it cannot be made.
+    async fn make(&self) -> Option<(Duration, Map<String, Value>)> {
+        let own = self.console.own.get()?;
+        let mut request = NewRequest::get(&*self.address).body(Body::empty()).ok()?;
         *request.headers_mut() = self.headers.clone();
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
@@ -179,19 +208,9 @@ impl Followed {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
-        let every =
-            answer.headers().get(EVERY_HEADER).and_then(|every| every.to_str().ok()?.parse().ok());
-        let Some(every) = every.map(Duration::from_millis) else { return nothing() };
-        let body = to_bytes(answer.into_body(), PAGE_MAX).await.unwrap_or_default();
-        (every, serde_json::from_slice(&body).unwrap_or_default())
-    }
-
-    /// Those that are not as they were.
-    fn changed(&mut self, parts: Map<String, Value>) -> Map<String, Value> {
-        let is_new = |(name, markup): &(String, Value)| self.seen.get(name) != Some(markup);
-        let changed: Map<_, _> = parts.into_iter().filter(is_new).collect();
-        self.seen.extend(changed.clone());
-        changed
+        let every = answer.headers().get(EVERY_HEADER)?.to_str().ok()?.parse().ok()?;
+        let body = to_bytes(answer.into_body(), PAGE_MAX).await.ok()?;
+        Some((Duration::from_millis(every), serde_json::from_slice(&body).ok()?))
     }
 }
 

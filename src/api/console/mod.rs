@@ -24,6 +24,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
+use tokio::sync::Semaphore;
 
 use super::state::Shared;
 use board::Board;
@@ -45,6 +46,7 @@ pub struct Console {
     sessions: Sessions,
     links: Arc<SignInLinks>,
     followers: Arc<Followers>,
+    asking: Arc<Semaphore>,
 }
 
 /// The console's routes. `inside` answers as the API does.
@@ -57,6 +59,7 @@ pub fn router(api: Shared, inside: Router, links: Arc<SignInLinks>) -> Router {
         sessions: Sessions::default(),
         links,
         followers: Arc::default(),
+        asking: Arc::new(Semaphore::new(inside::AT_ONCE)),
     });
     let pages = Router::new()
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))

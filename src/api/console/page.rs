@@ -89,7 +89,7 @@ impl Notice {
             .into_response()
     }
 
-    fn shown(&self) -> Markup {
+    pub fn shown(&self) -> Markup {
         match self {
             Self::Done(text) => html! { p.notice.done role="status" { (text) } },
             Self::Failed(text) => html! { p.notice.failed role="alert" { (text) } },
@@ -174,6 +174,7 @@ impl Page {
             header.top {
                 a.brand href="/console" { (assets::MARK) "Routemaster" }
                 (navigation(parts.section))
+                @if follows { p.follows hidden { "following" } }
                 (account(&visit))
             }
             main #main tabindex="-1" data-changes=[changes] {

@@ -92,11 +92,17 @@ pub fn exact(text: &str) -> Markup {
     html! { code { (text) } }
 }
 
-/// A text that may be long: cut, and whole on hover.
+/// How much of a text is shown on hover, in characters.
+const TITLE_MAX: usize = 500;
+
+/// A text that may be long: cut, and more of it on hover.
 pub fn cut(text: &str, at_most: usize) -> Markup {
     match text.char_indices().nth(at_most) {
         None => html! { span.long { (text) } },
-        Some((end, _)) => html! { span.long title=(text) { (text[..end]) "…" } },
+        Some((end, _)) => {
+            let whole = text.char_indices().nth(TITLE_MAX).map_or(text, |(end, _)| &text[..end]);
+            html! { span.long title=(whole) { (text[..end]) "…" } }
+        }
     }
 }
 

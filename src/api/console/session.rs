@@ -5,6 +5,7 @@
 //! revoked is none of those that are tried.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use ring::hmac;
 use crate::api::state::Api;
 use crate::bus::hex::hex;
 use crate::bus::token::random_hex;
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, Tokens};
+use crate::http::refusal::Refusal;
 
 /// How long one is signed in.
 pub const TERM: Duration = Duration::from_secs(12 * 3600);
@@ -33,9 +35,18 @@ pub struct Session {
     pub authorization: HeaderValue,
     /// What each form must carry.
     pub form_code: String,
+    until_s: u64,
 }
 
-/// Sessions whose token is known already.
+impl Session {
+    /// Whether it still is one: it may be over, or its token revoked.
+    pub fn is_good(&self, api: &Api) -> bool {
+        self.until_s * 1000 > api.clock.now_ms()
+            && api.authentication.tokens.known(self.authorization.as_bytes()).is_some()
+    }
+}
+
+/// Sessions whose token is known already, by their cookies.
 #[derive(Default)]
 pub struct Sessions(Mutex<HashMap<String, String>>);
 
@@ -45,6 +56,10 @@ struct Ticket<'a> {
     nonce: &'a str,
     code: &'a str,
 }
+
+/// Lengths of the random number and of the code, in hexadecimal digits.
+const NONCE_DIGITS: usize = 32;
+const CODE_DIGITS: usize = 64;
 
 impl Sessions {
     /// Makes the value of a cookie for the holder of a token or of the root key.
@@ -59,30 +74,43 @@ impl Sessions {
     }
 
     /// The session that the cookies of a request name, if it is good.
-    pub fn of(&self, api: &Api, headers: &HeaderMap) -> Option<Session> {
-        let value = cookie(headers, COOKIE)?;
-        let ticket = Ticket::read(value)?;
-        if ticket.until_s * 1000 <= api.clock.now_ms() {
-            return None;
-        }
+    ///
+    /// A cookie that was not seen here yet is tried with each token. That is guessing: it is counted before.
+    ///
+    /// # Errors
+    /// If too many from there were wrong.
+    pub async fn of(
+        &self,
+        api: &Api,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Session>, Refusal> {
+        let Some(value) = cookie(headers, COOKIE) else { return Ok(None) };
+        let now_s = api.clock.now_ms() / 1000;
+        let Some(ticket) = Ticket::read(value).filter(|ticket| ticket.is_open(now_s)) else {
+            return Ok(None);
+        };
         let known = self.known().get(value).cloned();
         let user = match known {
-            Some(user) => user,
+            Some(user) => Some(user),
             None => {
-                let user = api.authentication.tokens.user(|user| ticket.is_of(user))?;
-                let mut known = self.known();
+                let look =
+                    |tokens: &Tokens| tokens.users().into_iter().find(|user| ticket.is_of(user));
+                api.authentication.look_again(headers, peer, look).await?
+            }
+        };
+        let session = user.as_deref().and_then(|user| ticket.session(api, user));
+        let mut known = self.known();
+        match (&session, user) {
+            (Some(_), Some(user)) => {
                 if known.len() >= KNOWN_MAX {
                     known.clear();
                 }
-                known.insert(value.to_owned(), user.clone());
-                user
+                known.insert(value.to_owned(), user);
             }
-        };
-        let authorization = authorization(&user)?;
-        // Also of one that is known: it may have been revoked.
-        let caller = api.authentication.tokens.known(authorization.as_bytes())?;
-        let form_code = code_of(&user, "form", ticket.until_s, ticket.nonce);
-        Some(Session { caller, authorization, form_code })
+            _ => drop(known.remove(value)),
+        }
+        Ok(session)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -93,12 +121,29 @@ impl Sessions {
 impl<'a> Ticket<'a> {
     fn read(value: &'a str) -> Option<Self> {
         let mut parts = value.splitn(3, '.');
-        let until_s = parts.next()?.parse().ok().filter(|until_s| *until_s < u64::MAX / 1000)?;
-        Some(Self { until_s, nonce: parts.next()?, code: parts.next()? })
+        let (until_s, nonce, code) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        let is_hex = |text: &str, digits| {
+            text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let is_ours = is_hex(nonce, NONCE_DIGITS) && is_hex(code, CODE_DIGITS);
+        is_ours.then_some(Self { until_s, nonce, code })
+    }
+
+    /// Whether it is not over, nor good for longer than one that was made here.
+    fn is_open(&self, now_s: u64) -> bool {
+        self.until_s > now_s && self.until_s - now_s <= TERM.as_secs() + 60
     }
 
     fn is_of(&self, user: &str) -> bool {
         is_same(&code_of(user, "session", self.until_s, self.nonce), self.code)
+    }
+
+    /// The session of this user, if they are still let in.
+    fn session(&self, api: &Api, user: &str) -> Option<Session> {
+        let authorization = authorization(user)?;
+        let caller = api.authentication.tokens.known(authorization.as_bytes())?;
+        let form_code = code_of(user, "form", self.until_s, self.nonce);
+        Some(Session { caller, authorization, form_code, until_s: self.until_s })
     }
 }
 
@@ -151,7 +196,10 @@ mod tests {
         assert!(!value.contains("s3cret"));
         let later = Ticket { until_s: ticket.until_s + 1, ..ticket };
         assert!(!later.is_of("shop--s3cret"), "how long it is good cannot be changed");
-        for bad in ["", "1", "1.2", "x.2.3", "99999999999999999999.2.3"] {
+        assert!(ticket.is_open(1_764_363_661) && !ticket.is_open(ticket.until_s));
+        assert!(!ticket.is_open(1_764_363_661 - 3600), "nobody made it that is good for so long");
+        let long = format!("1.{}.{}", "0".repeat(31_000), "0".repeat(64));
+        for bad in ["", "1", "1.2", "x.2.3", "99999999999999999999.2.3", &long] {
             assert!(Ticket::read(bad).is_none(), "{bad}");
         }
     }

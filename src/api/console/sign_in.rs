@@ -18,13 +18,17 @@ use super::{Console, PATH};
 use crate::api::extract::peer;
 use crate::bus::token::random_hex;
 use crate::http::audit::Actor;
-use crate::http::authentication::Caller;
+use crate::http::authentication::{Caller, user_names};
+use crate::http::body::BodyLimits;
 use crate::http::query;
 
 /// Binds the form to the browser that got it.
 const FORM_COOKIE: &str = "__Host-routemaster-sign-in";
 /// How long the form may stay open.
 const FORM_TERM: Duration = Duration::from_secs(3600);
+
+/// The largest form that is read of somebody who is not known, in bytes.
+const FORM_MAX: usize = 4096;
 
 /// Links that sign somebody in once; in the memory of the process that prints them.
 #[derive(Default)]
@@ -59,11 +63,11 @@ pub async fn form(
         let Some(token) = console.links.take(&code) else {
             let text =
                 "This link has been used, or is of an earlier start. Sign in with the token.";
-            return shown(&then, Some(text), StatusCode::FORBIDDEN);
+            return shown(&then, Some(Notice::Failed(text.into())), StatusCode::FORBIDDEN);
         };
         return let_in(&console, &token, &parts, &then).await;
     }
-    if console.sessions.of(&console.api, &parts.headers).is_some() {
+    if console.sessions.of(&console.api, &parts.headers, peer(&parts)).await?.is_some() {
         return Ok(Redirect::to(&then).into_response());
     }
     // A link on another site's page comes without the cookie. The same from here comes with it.
@@ -72,6 +76,9 @@ pub async fn form(
     if is_from_elsewhere {
         let content = html! { h1 { "Sign in" } p { a href=(then) { "Go on" } } };
         return Ok(page::moving_on(&then, &content));
+    }
+    if query::text(&parts.uri, "signed_out").is_some() {
+        return shown(&then, Some(Notice::Done(SIGNED_OUT.into())), StatusCode::OK);
     }
     shown(&then, None, StatusCode::OK)
 }
@@ -82,12 +89,14 @@ pub async fn sign_in(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let fields = read_form(&console, &parts, Body::new(body)).await?;
+    // Anybody may send it: it takes little room.
+    let limits = BodyLimits { max: FORM_MAX, ..console.api.bodies.clone() };
+    let fields = read_form(&limits, &parts, Body::new(body)).await?;
     let then = safe(fields.text("then"));
     let expected = cookie(&parts.headers, FORM_COOKIE).unwrap_or_default();
     if expected.is_empty() || !is_same(expected, fields.text("code")) {
         let text = "The form was open for too long, or the browser takes no cookies. Try again.";
-        return shown(&then, Some(text), StatusCode::FORBIDDEN);
+        return shown(&then, Some(Notice::Failed(text.into())), StatusCode::FORBIDDEN);
     }
     let_in(&console, fields.text("token"), &parts, &then).await
 }
@@ -98,7 +107,7 @@ async fn let_in(
     parts: &Parts,
     then: &str,
 ) -> Result<Response, Problem> {
-    let refused = |text, status| shown(then, Some(text), status);
+    let refused = |text: &str, status| shown(then, Some(Notice::Failed(text.into())), status);
     let authentication = &console.api.authentication;
     let mut headers = HeaderMap::new();
     if let Some(forwarded) = parts.headers.get_all("x-forwarded-for").iter().next_back() {
@@ -124,7 +133,14 @@ async fn let_in(
         }
     };
     let from = authentication.client_address(&headers, peer(parts));
-    let value = Sessions::make(token, console.api.clock.now_ms()).map_err(|error| {
+    // Perhaps with the colon that curl wants behind it, or a password.
+    let written = format!("{token}:");
+    let all = authentication.tokens.users();
+    let mut meant = std::iter::once(token).chain(user_names(&written));
+    let Some(user) = meant.find(|name| all.iter().any(|user| user == name)) else {
+        return refused("Nobody has this token.", StatusCode::FORBIDDEN);
+    };
+    let value = Sessions::make(user, console.api.clock.now_ms()).map_err(|error| {
         tracing::error!(%error, "failed to make a session");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The session could not be made.")
     })?;
@@ -136,17 +152,21 @@ async fn let_in(
     Ok(response)
 }
 
-pub async fn sign_out(_sent: Sent) -> Response {
-    let mut response = Notice::Done("You are signed out.".into()).at(&format!("{PATH}/sign-in"));
+pub async fn sign_out(sent: Sent) -> Response {
+    sent.visit.actor().did("signed out", "the console");
+    let mut response = Redirect::to(&format!("{PATH}/sign-in?signed_out=1")).into_response();
     response.headers_mut().append(header::SET_COOKIE, set_cookie(COOKIE, "", Duration::ZERO));
     response
 }
 
-fn shown(then: &str, problem: Option<&str>, status: StatusCode) -> Result<Response, Problem> {
+/// That somebody has just signed out is the one thing the page may have to say.
+const SIGNED_OUT: &str = "You are signed out.";
+
+fn shown(then: &str, notice: Option<Notice>, status: StatusCode) -> Result<Response, Problem> {
     let code = random_hex().map_err(|_| Problem::not_understood())?;
     let content = html! {
         h1 { "Sign in" }
-        @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if let Some(notice) = &notice { (notice.shown()) }
         form.stacked method="post" action="/console/sign-in" {
             input type="hidden" name="code" value=(code);
             input type="hidden" name="then" value=(then);

@@ -13,9 +13,11 @@ use super::fields::Fields;
 use super::inside::Inside;
 use super::page::{Notice, Page, PageParts};
 use super::problem::Problem;
-use super::session::{COOKIE, Session, cookie, is_same};
+use super::session::{Session, is_same};
 use crate::api::extract::{learn, peer};
-use crate::http::authentication::{Caller, Tokens};
+use crate::http::audit::Actor;
+use crate::http::authentication::Caller;
+use crate::http::body::BodyLimits;
 use crate::http::host_in;
 use crate::http::in_flight::Requester;
 use crate::http::query;
@@ -43,6 +45,11 @@ impl Visit {
         self.session.caller == Caller::Root
     }
 
+    /// Who does something here, for the log.
+    pub fn actor(&self) -> Actor {
+        Actor { caller: self.session.caller.clone(), from: self.inside.from() }
+    }
+
     /// A value from the address; `None` if it is empty.
     pub fn asked(&self, name: &str) -> Option<String> {
         query::text(&self.uri, name)
@@ -52,6 +59,14 @@ impl Visit {
 
     pub fn now_ms(&self) -> u64 {
         self.console.api.clock.now_ms()
+    }
+
+    /// A moment from the address, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// If it is none: what it was to leave out would be shown.
+    pub fn asked_moment(&self, name: &str) -> Result<Option<String>, Problem> {
+        moment_of(&self.asked(name).unwrap_or_default()).map(|ms| ms.map(|ms| ms.to_string()))
     }
 
     /// Makes a page of what it has to show.
@@ -99,17 +114,9 @@ impl FromRequestParts<Arc<Console>> for Visit {
 }
 
 async fn signed_in(console: &Console, parts: &Parts) -> Result<Session, NotSignedIn> {
-    let headers = &parts.headers;
-    if let Some(session) = console.sessions.of(&console.api, headers) {
+    let found = console.sessions.of(&console.api, &parts.headers, peer(parts)).await;
+    if let Some(session) = found.map_err(|refusal| NotSignedIn::TooOften(refusal.into()))? {
         return Ok(session);
-    }
-    if cookie(headers, COOKIE).is_some() {
-        // Its token may have been made a moment ago, at another process.
-        let look = |_: &Tokens| console.sessions.of(&console.api, headers);
-        let found = console.api.authentication.look_again(headers, peer(parts), look).await;
-        if let Some(session) = found.map_err(|refusal| NotSignedIn::TooOften(refusal.into()))? {
-            return Ok(session);
-        }
     }
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let is_page = parts.method == Method::GET && path != super::PATH;
@@ -131,7 +138,8 @@ impl FromRequest<Arc<Console>> for Sent {
         let visit = Visit::from_request_parts(&mut parts, console)
             .await
             .map_err(IntoResponse::into_response)?;
-        let fields = read_form(console, &parts, body).await.map_err(IntoResponse::into_response)?;
+        let fields = read_form(&console.api.bodies, &parts, body).await;
+        let fields = fields.map_err(IntoResponse::into_response)?;
         if !is_same(fields.text("code"), &visit.session.form_code) {
             let problem =
                 Problem::forbidden("this form is not of your session: load its page again");
@@ -145,12 +153,24 @@ impl FromRequest<Arc<Console>> for Sent {
 ///
 /// # Errors
 /// If it is no form, too large, or does not arrive.
-pub async fn read_form(console: &Console, parts: &Parts, body: Body) -> Result<Fields, Problem> {
+pub async fn read_form(limits: &BodyLimits, parts: &Parts, body: Body) -> Result<Fields, Problem> {
     let requester = parts.extensions.get::<Requester>().cloned().unwrap_or_default();
-    let body = console.api.bodies.read(&parts.headers, body, requester.holder()).await?;
+    let body = limits.read(&parts.headers, body, requester.holder()).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     if content_type != Some(b"application/x-www-form-urlencoded") {
         return Err(Problem::bad_request("a form is expected"));
     }
     Ok(Fields::read(&body.bytes))
+}
+
+/// A moment that somebody wrote; `None` if they wrote none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn moment_of(text: &str) -> Result<Option<u64>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = super::text::read_moment(text);
+    read.map(Some).ok_or_else(|| Problem::bad_request(format!("“{text}” is no time.")))
 }

@@ -14,8 +14,9 @@ const FORGOTTEN_AT_ONCE: u64 = 5_000;
 impl Tallies for SqliteStore {
     async fn add_tallies(&self, at_ms: u64, tallies: Vec<(Subject, Tally)>) -> StoreResult<()> {
         self.write_lazily(move |db| {
+            let mut room = room(db, at_ms)?;
             for (subject, tally) in &tallies {
-                if let Some(subject) = admit(db, &subject.name(), at_ms)? {
+                if let Some(subject) = admit(db, &subject.name(), at_ms, &mut room)? {
                     for span in Span::ALL {
                         add(db, span, span.start_of(at_ms), subject, tally)?;
                     }
@@ -59,31 +60,36 @@ impl Tallies for SqliteStore {
     }
 }
 
+/// For how many subjects more there is room; those that were not counted for long make it.
+fn room(db: &Connection, at_ms: u64) -> rusqlite::Result<usize> {
+    let count = || -> rusqlite::Result<usize> {
+        db.prepare_cached("SELECT count(*) FROM tally_subjects")?.query_row([], |row| row.get(0))
+    };
+    if count()? >= TALLY_SUBJECTS_MAX {
+        db.prepare_cached("DELETE FROM tally_subjects WHERE seen_ms < ?1")?
+            .execute([Span::Day.kept_since(at_ms)])?;
+    }
+    Ok(TALLY_SUBJECTS_MAX.saturating_sub(count()?))
+}
+
 /// The number of a subject, if there is room for it.
-fn admit(db: &Connection, name: &str, at_ms: u64) -> rusqlite::Result<Option<i64>> {
-    let seen = || {
-        db.prepare_cached("UPDATE tally_subjects SET seen_ms = ?2 WHERE name = ?1 RETURNING id")?
-            .query_row(params![name, at_ms], |row| row.get(0))
-            .optional()
-    };
-    let make = || {
-        db.prepare_cached(
-            "INSERT INTO tally_subjects (name, seen_ms) SELECT ?1, ?2
-             WHERE (SELECT count(*) FROM tally_subjects) < ?3 RETURNING id",
-        )?
-        .query_row(params![name, at_ms, TALLY_SUBJECTS_MAX as u64], |row| row.get(0))
+fn admit(
+    db: &Connection,
+    name: &str,
+    at_ms: u64,
+    room: &mut usize,
+) -> rusqlite::Result<Option<i64>> {
+    let seen = db
+        .prepare_cached("UPDATE tally_subjects SET seen_ms = ?2 WHERE name = ?1 RETURNING id")?
+        .query_row(params![name, at_ms], |row| row.get(0))
+        .optional()?;
+    if seen.is_some() || *room == 0 {
+        return Ok(seen);
+    }
+    *room -= 1;
+    db.prepare_cached("INSERT INTO tally_subjects (name, seen_ms) VALUES (?1, ?2) RETURNING id")?
+        .query_row(params![name, at_ms], |row| row.get(0))
         .optional()
-    };
-    if let Some(id) = seen()? {
-        return Ok(Some(id));
-    }
-    if let Some(id) = make()? {
-        return Ok(Some(id));
-    }
-    let gone = db
-        .prepare_cached("DELETE FROM tally_subjects WHERE seen_ms < ?1")?
-        .execute([Span::Day.kept_since(at_ms)])?;
-    if gone > 0 { make() } else { Ok(None) }
 }
 
 fn add(

@@ -196,6 +196,19 @@ impl Browser {
         .await;
     }
 
+    /// Loads the page again and again until this is read there.
+    pub async fn reads_in_time(&self, css: &str, part: &str) {
+        eventually(&format!("{css} reads {part}"), async || {
+            self.post("refresh", json!({})).await;
+            let mut read = String::new();
+            for element in self.elements(css).await {
+                read += self.get(&format!("element/{element}/text")).await.as_str().unwrap();
+            }
+            read.contains(part).then_some(())
+        })
+        .await;
+    }
+
     /// Presses keys, one after the other, wherever the focus is. Names as in WebDriver: `\u{E004}` is Tab, `\u{E007}` Enter.
     pub async fn presses(&self, keys: &str) {
         let actions: Vec<Value> = keys

@@ -83,35 +83,71 @@ function replace(part, markup) {
   if (again) stand(again, hadFocus);
 }
 
-function follow(address) {
-  const source = new EventSource(address);
+// What has come for a part that must stay as it is for now.
+const waiting = new Map();
+
+function show(name, markup) {
+  const part = document.getElementById(`live-${name}`);
+  if (!part) return;
+  if (isHeld || isInUse(part)) {
+    waiting.set(name, markup);
+  } else {
+    waiting.delete(name);
+    replace(part, markup);
+  }
+}
+
+function showWaiting() {
+  for (const [name, markup] of waiting) show(name, markup);
+}
+
+let source = null;
+
+function say(word, state) {
+  if (!follows) return;
+  follows.hidden = false;
+  follows.textContent = word;
+  follows.dataset.state = state;
+}
+
+function sayHow() {
+  if (isHeld) say("held", "held");
+  else say("following", "well");
+}
+
+function follow() {
+  source?.close();
+  source = null;
+  // A page that nobody looks at is not followed.
+  if (document.hidden) return;
+  source = new EventSource(main.dataset.changes);
+  source.addEventListener("open", sayHow);
   source.addEventListener("parts", (event) => {
-    if (isHeld) return;
-    for (const [name, markup] of Object.entries(JSON.parse(event.data))) {
-      const part = document.getElementById(`live-${name}`);
-      if (part && !isInUse(part)) replace(part, markup);
-    }
+    sayHow();
+    for (const [name, markup] of Object.entries(JSON.parse(event.data))) show(name, markup);
   });
+  source.addEventListener("stale", () => say("the bus does not answer", "bad"));
   // The session is: the page that comes then says so.
   source.addEventListener("over", () => location.reload());
-  return source;
+  source.addEventListener("error", () => {
+    say("not following", "bad");
+    // The browser tries again by itself, but for what it was refused.
+    if (source?.readyState === EventSource.CLOSED) setTimeout(follow, 10000);
+  });
 }
 
 if (main?.dataset.changes) {
-  // A page that nobody looks at is not followed.
-  let source = document.hidden ? null : follow(main.dataset.changes);
-  document.addEventListener("visibilitychange", () => {
-    source?.close();
-    source = document.hidden ? null : follow(main.dataset.changes);
-  });
+  follow();
+  document.addEventListener("visibilitychange", follow);
   addEventListener("pagehide", () => source?.close());
-  if (hold && follows) {
-    hold.hidden = follows.hidden = false;
+  setInterval(showWaiting, 1000);
+  if (hold) {
+    hold.hidden = false;
     hold.addEventListener("click", () => {
       isHeld = !isHeld;
       hold.textContent = isHeld ? "Go on" : "Hold";
-      follows.textContent = isHeld ? "held" : "following";
-      follows.toggleAttribute("data-held", isHeld);
+      sayHow();
+      showWaiting();
     });
   }
 }

@@ -39,6 +39,8 @@ struct Call {
 struct Request {
     headers: BTreeMap<String, String>,
     body: String,
+    #[serde(default)]
+    cut: bool,
     requeue: bool,
     max_attempts: Option<u32>,
     give_up_after: Option<u64>,
@@ -106,7 +108,10 @@ pub async fn show(
                 (parts::facts(&request.headers.iter().map(|(name, value)| (name.as_str(), parts::exact(value))).collect::<Vec<_>>()))
             }
             @if request.body.is_empty() { (parts::nothing("No body.")) }
-            @else { (parts::block(&parts::pretty(&request.body))) }
+            @else if request.cut {
+                p.hint { "Its beginning:" }
+                (parts::block(&request.body))
+            } @else { (parts::block(&parts::pretty(&request.body))) }
         }
     };
     let history = html! {

@@ -92,7 +92,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         @else { (table(&visit, &found.calls)) }
         (parts::older(&visit, found.next.as_deref(), None))
     };
-    let counting = visit.asked("act").is_some();
+    let counting = visit.asked("act").is_some() && !visit.wants_parts;
     let acts = if counting { all_that_match(&visit, &asked).await? } else { offer(&visit) };
     let mut parts = PageParts::of(Section::Calls).still(head);
     if visit.is_root() {
@@ -108,7 +108,7 @@ fn table(visit: &Visit, calls: &[Call]) -> Table {
         &["Call", "State", "Kind", "Client", "#Tries", "Accepted", "Next try", "Last answer"],
     );
     for call in calls {
-        let client = clients::id(&call.client).unwrap_or_default();
+        let client = clients::id(visit, &call.client).unwrap_or_default();
         table.row_to(
             format!("/console/calls/{client}/{}", text::segment(&call.id)),
             vec![
@@ -217,14 +217,7 @@ async fn all_that_match(
 
 pub async fn act_on_all(Path(act): Path<String>, sent: Sent) -> Result<Response, Problem> {
     let Sent { visit, fields } = sent;
-    let client = match fields.text("client") {
-        "" => None,
-        name => Some(
-            clients::of_name(&visit, name)
-                .await?
-                .ok_or_else(|| Problem::bad_request("Nobody is called so."))?,
-        ),
-    };
+    let client = clients::named(&visit, fields.text("client")).await?;
     let given = |name| Some(fields.text(name)).filter(|text| !text.is_empty());
     let parameters = [
         ("confirm", given("confirm")),

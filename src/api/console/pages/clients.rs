@@ -10,10 +10,9 @@ use crate::http::authentication::Caller;
 
 /// What a client is called, whether the API told its token or only its name.
 pub fn name(visit: &Visit, told: &str) -> String {
-    match ClientToken::parse(told) {
-        Ok(token) if visit.is_root() || is_own(visit, &token) => {
-            visit.console.api.authentication.name_of(&token)
-        }
+    let authentication = &visit.console.api.authentication;
+    match ClientToken::parse(told).map(|token| authentication.tokens.client_of(&token)) {
+        Ok(client) if visit.is_root() || is_own(visit, &client) => authentication.name_of(&client),
         _ => told.to_owned(),
     }
 }
@@ -43,10 +42,11 @@ pub fn names_of<'a>(
 }
 
 /// The id of a client that the API told as a token, which it does to whoever may do something with what is its.
-pub fn id(told: &str) -> Option<String> {
+pub fn id(visit: &Visit, told: &str) -> Option<String> {
     let pseudo = PSEUDO_CLIENTS.contains(&told).then(|| ClientToken::from_stored(told));
     let token = pseudo.or_else(|| ClientToken::parse(told).ok())?;
-    Some(id_of(&token))
+    // Told is the token that it has now.
+    Some(id_of(&visit.console.api.authentication.tokens.client_of(&token)))
 }
 
 /// Who has this id.
@@ -69,13 +69,23 @@ pub async fn of_id(visit: &Visit, id: &str) -> Result<ClientToken, Problem> {
     found.next().ok_or_else(|| Problem::not_found("There is no such client any more."))
 }
 
-/// Whose things the address asks for, by name.
+/// Whose things the address asks for, by name or id.
 ///
 /// # Errors
 /// If nobody or more than one client is called so.
 pub async fn asked(visit: &Visit) -> Result<Option<ClientToken>, Problem> {
-    let Some(asked) = visit.asked("client") else { return Ok(None) };
-    let mut found = called(visit, &asked).await?;
+    named(visit, &visit.asked("client").unwrap_or_default()).await
+}
+
+/// The client of this name or id; `None` without one.
+///
+/// # Errors
+/// If nobody or more than one client is called so.
+pub async fn named(visit: &Visit, asked: &str) -> Result<Option<ClientToken>, Problem> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let mut found = called(visit, asked).await?;
     match found.len() {
         0 => Err(Problem::bad_request(format!("Nobody is called “{asked}”."))),
         1 => Ok(found.pop()),
@@ -83,29 +93,34 @@ pub async fn asked(visit: &Visit) -> Result<Option<ClientToken>, Problem> {
     }
 }
 
-/// The client of this name, if it is one that is known.
+/// All clients of this name, or with this id, that are known; to a client, it alone.
 ///
 /// # Errors
 /// If the store cannot be asked.
-pub async fn of_name(visit: &Visit, name: &str) -> Result<Option<ClientToken>, Problem> {
-    let mut found = called(visit, name).await?;
-    Ok(if found.len() == 1 { found.pop() } else { None })
-}
-
-/// All clients of this name that are known.
-async fn called(visit: &Visit, name: &str) -> Result<Vec<ClientToken>, Problem> {
+pub async fn called(visit: &Visit, name: &str) -> Result<Vec<ClientToken>, Problem> {
     let authentication = &visit.console.api.authentication;
-    let overall = visit.console.board.look().await?;
-    let subscribers = overall.subscriptions.iter().map(|status| status.subscriber.clone());
-    let pseudo = PSEUDO_CLIENTS.iter().map(|name| ClientToken::from_stored(name));
-    let all = authentication.tokens.clients().into_iter().chain(subscribers).chain(pseudo);
+    let all: Vec<ClientToken> = match &visit.session.caller {
+        Caller::Client(own) => vec![own.clone()],
+        _ => {
+            let overall = visit.console.board.look().await?;
+            let subscribers = overall.subscriptions.iter().map(|status| status.subscriber.clone());
+            let pseudo = PSEUDO_CLIENTS.iter().map(|name| ClientToken::from_stored(name));
+            authentication.tokens.clients().into_iter().chain(subscribers).chain(pseudo).collect()
+        }
+    };
+    let that = |is_it: &dyn Fn(&ClientToken) -> bool| {
+        let mut found: Vec<_> = all.iter().filter(|client| is_it(client)).cloned().collect();
+        found.sort_by(|one, other| one.reveal().cmp(other.reveal()));
+        found.dedup();
+        found
+    };
+    let found = that(&|client| authentication.name_of(client) == name);
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let is_id = name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     // Of a token without a name, the journal has the beginning.
-    let is_it =
-        |client: &ClientToken| authentication.name_of(client) == name || client.label() == name;
-    let mut found: Vec<ClientToken> = all.filter(is_it).collect();
-    found.sort_by(|one, other| one.reveal().cmp(other.reveal()));
-    found.dedup();
-    Ok(found)
+    Ok(that(&|client| if is_id { id_of(client) == name } else { client.label() == name }))
 }
 
 /// What names a client to the API, for root; a client needs to name nobody.
@@ -113,7 +128,6 @@ pub fn parameter<'a>(visit: &Visit, client: &'a ClientToken) -> Option<&'a str> 
     visit.is_root().then(|| client.reveal())
 }
 
-fn is_own(visit: &Visit, token: &ClientToken) -> bool {
-    matches!(&visit.session.caller, Caller::Client(own)
-        if visit.console.api.authentication.tokens.client_of(token) == *own)
+fn is_own(visit: &Visit, client: &ClientToken) -> bool {
+    matches!(&visit.session.caller, Caller::Client(own) if own == client)
 }

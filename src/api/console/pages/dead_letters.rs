@@ -49,7 +49,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         &["What", "Kind", "Client", "When", "Cause", "Last error", "Actions"],
     );
     for letter in &found.dead_letters {
-        let id = clients::id(&letter.client).unwrap_or_default();
+        let id = clients::id(&visit, &letter.client).unwrap_or_default();
         let is_event = letter.kind == "event";
         let address = match is_event {
             true => format!("/console/events/{}", text::segment(&letter.id)),

@@ -76,6 +76,5 @@ pub async fn show(Path(position): Path<String>, visit: Visit) -> Result<Page, Pr
         @if fates.is_empty() { (parts::nothing("Nobody was subscribed, or nothing is known any more.")) }
         @else { (fates) }
     };
-    Ok(visit
-        .page(format!("Event {position}"), PageParts::of(Section::Topics).live("event", content)))
+    Ok(visit.page(format!("Event {position}"), PageParts::of(Section::Topics).still(content)))
 }

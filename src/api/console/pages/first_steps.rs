@@ -17,7 +17,9 @@ pub fn shown(visit: &Visit) -> Markup {
         |host| format!("https://{host}"),
     );
     let token = match &visit.session.caller {
-        Caller::Client(client) if client.service_name().is_none() => client.reveal().to_owned(),
+        Caller::Client(client) if client.service_name().is_none() => {
+            visit.console.api.authentication.view_of(client, &visit.session.caller)
+        }
         _ => "<token>".to_owned(),
     };
     let ca = if settings.uses_development_certificate() {

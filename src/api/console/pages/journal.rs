@@ -14,6 +14,7 @@ use crate::api::console::parts;
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
 use crate::api::console::visit::Visit;
+use crate::bus::token::ClientToken;
 
 /// Some of the journal, as the API tells it.
 #[derive(Deserialize)]
@@ -54,16 +55,9 @@ pub fn filters(visit: &Visit, path: &str) -> Markup {
 ///
 /// # Errors
 /// If a value in it means nothing.
-pub async fn find(visit: &Visit, limit: &str) -> Result<Entries, Problem> {
+pub async fn find(visit: &Visit, limit: &str, within_ms: &str) -> Result<Entries, Problem> {
     let client = clients::asked(visit).await?;
-    let moment = |name: &str| match visit.asked(name) {
-        None => Ok(None),
-        Some(text) => {
-            let read = text::read_moment(&text).map(|ms| Some(ms.to_string()));
-            read.ok_or_else(|| Problem::bad_request(format!("“{text}” is no time.")))
-        }
-    };
-    let (since, until) = (moment("since")?, moment("until")?);
+    let (since, until) = (visit.asked_moment("since")?, visit.asked_moment("until")?);
     let asked: Vec<_> =
         ["text", "kind", "failed", "status", "subscriber", "destination", "id", "after"]
             .map(|name| (name, visit.asked(name)))
@@ -75,13 +69,13 @@ pub async fn find(visit: &Visit, limit: &str) -> Result<Entries, Problem> {
         ("since", since.as_deref()),
         ("until", until.as_deref()),
         ("limit", Some(limit)),
-        ("within", Some(WITHIN_MS)),
+        ("within", Some(within_ms)),
     ]);
     visit.inside.get(&text::address("/journal", &parameters)).await
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
-    let found = find(&visit, "50").await?;
+    let found = find(&visit, "50", WITHIN_MS).await?;
     let list = html! {
         @if found.entries.is_empty() && found.next.is_none() {
             (parts::nothing("No attempt matches. Each attempt at a batch, call, postback or message stands here, for as long as ROUTEMASTER_JOURNAL_RETENTION says."))
@@ -102,6 +96,8 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
 struct Sent {
     headers: BTreeMap<String, String>,
     body: String,
+    /// Whether that is not all of the body.
+    is_cut: bool,
 }
 
 pub async fn show(visit: Visit) -> Result<Page, Problem> {
@@ -155,6 +151,7 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
                         @if !sent.headers.is_empty() {
                             (parts::block(&header_lines(&sent.headers)))
                         }
+                        @if sent.is_cut { p.hint { "The beginning of " (text::bytes(attempt.bytes)) ":" } }
                         (parts::block(&parts::pretty(&sent.body)))
                     }
                     None => (parts::nothing(&format!(
@@ -173,10 +170,15 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
                 }
             }
         }
-        section aria-labelledby="curl" {
-            h2 #curl { "As curl" }
-            p.hint { "Credentials are not shown: put them where it says " code { "<secret>" } "." }
-            (parts::block(&curl))
+        @if let Some(curl) = &curl {
+            section aria-labelledby="curl" {
+                h2 #curl { "As curl" }
+                p.hint {
+                    "Look at it before you run it: others have written what it sends. Credentials are not shown: put them where it says "
+                    code { "<secret>" } "."
+                }
+                (parts::block(curl))
+            }
         }
     };
     let parts = PageParts::of(Section::Journal).still(content);
@@ -192,29 +194,51 @@ struct Call {
 struct CallRequest {
     headers: BTreeMap<String, String>,
     body: String,
+    #[serde(default)]
+    cut: bool,
 }
 
 /// What an attempt sent, if what it was made of is still there.
 async fn sent(visit: &Visit, attempt: &Attempt) -> Result<Option<Sent>, Problem> {
-    match attempt.kind.as_str() {
-        "call" | "postback" => {
-            let client = clients::of_name(visit, &attempt.client).await?;
-            let client = client.as_ref().and_then(|client| clients::parameter(visit, client));
-            let path = format!("/calls/{}", text::segment(&attempt.id));
-            let call: Option<Call> =
-                visit.inside.find(&text::address(&path, &[("client", client)])).await?;
-            Ok(call
-                .and_then(|call| call.request)
-                .map(|CallRequest { headers, body }| Sent { headers, body }))
-        }
-        "message" => {
-            let path = format!("/api/messages/{}", text::segment(&attempt.id));
-            let message: Option<Value> = visit.inside.find(&path).await?;
-            let body = message.map(|message| message["data"]["payload"].to_string());
-            Ok(body.map(|body| Sent { headers: json_headers(), body }))
-        }
-        _ => batch(visit, attempt).await,
+    if attempt.kind == "message" {
+        return message(visit, attempt).await;
     }
+    // The journal knows whose it is by name, which several may have.
+    for client in clients::called(visit, &attempt.client).await? {
+        let found = match attempt.kind.as_str() {
+            "batch" => batch(visit, attempt, &client).await?,
+            _ => call(visit, attempt, &client).await?,
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+async fn call(
+    visit: &Visit,
+    attempt: &Attempt,
+    client: &ClientToken,
+) -> Result<Option<Sent>, Problem> {
+    let path = format!("/calls/{}", text::segment(&attempt.id));
+    let address = text::address(&path, &[("client", clients::parameter(visit, client))]);
+    let call: Option<Call> = visit.inside.find(&address).await?;
+    let request = call.and_then(|call| call.request);
+    Ok(request.map(|CallRequest { headers, body, cut }| Sent { headers, body, is_cut: cut }))
+}
+
+/// As `worker/messages/http.rs` sends it.
+async fn message(visit: &Visit, attempt: &Attempt) -> Result<Option<Sent>, Problem> {
+    let path = format!("/api/messages/{}", text::segment(&attempt.id));
+    let Some(message) = visit.inside.find::<Value>(&path).await? else { return Ok(None) };
+    let mut body = message["data"]["payload"].clone();
+    if let Some(members) = body.as_object_mut() {
+        members.insert("attributes".into(), message["data"]["attributes"].clone());
+    }
+    let mut headers = json_headers();
+    headers.insert("message-id".into(), attempt.id.clone());
+    Ok(Some(Sent { headers, body: body.to_string(), is_cut: false }))
 }
 
 #[derive(Deserialize)]
@@ -239,14 +263,20 @@ struct Waiting {
     event: Value,
 }
 
+/// How many events of a batch are shown.
+const EVENTS_SHOWN: u64 = 500;
+
 /// The events of a batch that is not acknowledged yet.
-async fn batch(visit: &Visit, attempt: &Attempt) -> Result<Option<Sent>, Problem> {
-    let Some(subscriber) = clients::of_name(visit, &attempt.client).await? else { return Ok(None) };
+async fn batch(
+    visit: &Visit,
+    attempt: &Attempt,
+    subscriber: &ClientToken,
+) -> Result<Option<Sent>, Problem> {
     let path = format!("/subscriptions/{}", text::segment(subscriber.reveal()));
     let subscription: Option<Subscription> = visit.inside.find(&path).await?;
     let batch = subscription.and_then(|subscription| subscription.batch);
     let Some(batch) = batch.filter(|batch| batch.id == attempt.id) else { return Ok(None) };
-    let limit = batch.events.clamp(1, 500).to_string();
+    let limit = batch.events.clamp(1, EVENTS_SHOWN).to_string();
     let queue = text::address(&format!("{path}/queue"), &[("limit", Some(&limit))]);
     let queue: Queue = visit.inside.get(&queue).await?;
     let events = queue.events.into_iter().filter(|waiting| waiting.in_batch);
@@ -254,7 +284,7 @@ async fn batch(visit: &Visit, attempt: &Attempt) -> Result<Option<Sent>, Problem
     let mut headers = json_headers();
     headers.insert("authorization".into(), HIDDEN.into());
     headers.insert("webhook-id".into(), batch.id);
-    Ok(Some(Sent { headers, body }))
+    Ok(Some(Sent { headers, body, is_cut: batch.events > EVENTS_SHOWN }))
 }
 
 fn json_headers() -> BTreeMap<String, String> {
@@ -272,16 +302,49 @@ fn header_lines(headers: &BTreeMap<String, String>) -> String {
 /// What the API shows in the place of what only the receiver may see.
 const HIDDEN: &str = "…";
 
-/// The request as a command, without what is secret.
-fn curl(attempt: &Attempt, sent: Option<&Sent>) -> String {
-    let mut command = format!("curl -X {} {}", attempt.method, crate::shell::quoted(&attempt.url));
-    let Some(sent) = sent else { return command };
+/// The request as a command, without what is secret; `None` if it was no HTTP, or is not known whole.
+fn curl(attempt: &Attempt, sent: Option<&Sent>) -> Option<String> {
+    let sent = sent.filter(|sent| !sent.is_cut)?;
+    let is_http = attempt.url.starts_with("https://") || attempt.url.starts_with("http://");
+    if !is_http {
+        return None;
+    }
+    // What others have written must name no file of whoever runs it, and no more URLs than one.
+    let url = crate::shell::quoted(&attempt.url);
+    let mut command = format!("curl --globoff -X {} {url}", attempt.method);
     for (name, value) in &sent.headers {
         let value = if value == HIDDEN { "<secret>" } else { value };
         command += &format!(" \\\n  -H {}", crate::shell::quoted(&format!("{name}: {value}")));
     }
     if !sent.body.is_empty() {
-        command += &format!(" \\\n  --data-binary {}", crate::shell::quoted(&sent.body));
+        command += &format!(" \\\n  --data-raw {}", crate::shell::quoted(&sent.body));
     }
-    command
+    Some(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_no_file_of_whoever_runs_it() {
+        let attempt: Attempt = serde_json::from_value(serde_json::json!({
+            "at": 1, "kind": "call", "id": "1", "client": "a", "method": "POST", "attempt": 1,
+            "url": "https://a.example/[1-9]", "failed": true, "took": 1, "bytes": 1, "answer": "",
+        }))
+        .unwrap();
+        let headers = [("authorization", HIDDEN), ("x", "a'b")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let mut sent = Sent { headers, body: "@/etc/passwd".into(), is_cut: false };
+        let expected = [
+            r"curl --globoff -X POST 'https://a.example/[1-9]' \",
+            r"  -H 'authorization: <secret>' \",
+            r"  -H 'x: a'\''b' \",
+            r"  --data-raw @/etc/passwd",
+        ];
+        assert_eq!(curl(&attempt, Some(&sent)), Some(expected.join("\n")));
+        sent.is_cut = true;
+        assert_eq!(curl(&attempt, Some(&sent)), None, "a part of it would be something else");
+        assert_eq!(curl(&attempt, None), None);
+    }
 }

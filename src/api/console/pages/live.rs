@@ -12,13 +12,14 @@ use crate::api::console::visit::Visit;
 
 /// How often is looked: what passes is seen within a second.
 const EVERY: Duration = Duration::from_millis(500);
+/// For how long is looked for what matches: what has just passed stands in front.
+const WITHIN_MS: &str = "5";
 
 pub async fn show(visit: Visit) -> Result<Page, Problem> {
-    let found = journal::find(&visit, "40").await?;
+    let found = journal::find(&visit, "40", WITHIN_MS).await?;
     let head = html! {
         div.heading {
             h1 { "Live" }
-            p.follows hidden { "following" }
             button.quiet type="button" data-hold hidden { "Hold" }
         }
         (journal::filters(&visit, "/console/live"))

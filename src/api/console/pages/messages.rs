@@ -50,10 +50,7 @@ pub struct Delivery {
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
-    let moment = |name: &str| {
-        visit.asked(name).and_then(|text| text::read_moment(&text)).map(|ms| ms.to_string())
-    };
-    let (since, until) = (moment("since"), moment("until"));
+    let (since, until) = (visit.asked_moment("since")?, visit.asked_moment("until")?);
     let asked =
         ["text", "topic", "publisher", "state", "after"].map(|name| (name, visit.asked(name)));
     let mut parameters: Vec<_> =

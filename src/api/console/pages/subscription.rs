@@ -16,7 +16,7 @@ use crate::api::console::page::{Notice, Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table, Tile};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
-use crate::api::console::visit::{Sent, Visit};
+use crate::api::console::visit::{Sent, Visit, moment_of};
 use crate::bus::tally::Subject;
 
 #[derive(Deserialize)]
@@ -130,13 +130,16 @@ pub async fn show(Path(id): Path<String>, visit: Visit) -> Result<Page, Problem>
     let chart = html! {
         div.heading { h2 { "What passed" } (ranges(range, &path)) }
         (series.charts("Events"))
+        @if series.sum().is_empty() && subscription.events.queued > 0 {
+            p.hint { "Nothing was counted: of more than 1,000 subscriptions, not each is counted by itself." }
+        }
     };
     let attempts = html! {
         h2 { "Recent attempts" }
         @if recent.entries.is_empty() { (parts::nothing("No attempt yet, or the journal keeps none.")) }
         @else {
             (attempts::of_one(&recent.entries))
-            p { a href=(text::address("/console/journal", &[("client", Some(&name)), ("kind", Some("batch"))])) { "All in the journal" } }
+            p { a href=(text::address("/console/journal", &[("client", Some(&id)), ("kind", Some("batch"))])) { "All in the journal" } }
         }
     };
     let parts = PageParts::of(Section::Subscriptions)
@@ -304,12 +307,11 @@ fn more_acts(visit: &Visit, path: &str, subscription: &Subscription) -> Markup {
         p.hint {
             "Puts what its topics have kept at the end of the queue, in order, marked as a replay. A topic keeps events once it is told to, on its page."
         }
-        form.inline method="post" action={ (path) "/replay" } {
-            (parts::code(visit))
-            (Field { label: "Since (UTC)", name: "since", value: "", hint: "", required: true }.line("datetime-local"))
-            (Field { label: "Until (UTC)", name: "until", value: "", hint: "", required: false }.line("datetime-local"))
-            button type="submit" { "Replay" }
-        }
+        (parts::confirmed(visit, &format!("{path}/replay"), "Replay",
+            "The subscriber gets all of it again, up to a million events.", &html! {
+                (Field { label: "Since (UTC)", name: "since", value: "", hint: "", required: true }.line("datetime-local"))
+                (Field { label: "Until (UTC)", name: "until", value: "", hint: "Empty: until now.", required: false }.line("datetime-local"))
+            }))
         h2 { "Skip" }
         (parts::confirmed(visit, &format!("{path}/skip"), "Skip what waits",
             "The events at the head of the queue, through this one, become dead letters, which can be retried.", &html! {
@@ -362,7 +364,9 @@ pub async fn act(Path((id, act)): Path<(String, String)>, sent: Sent) -> Result<
     let client = clients::of_id(&visit, &id).await?;
     let path = format!("/subscriptions/{}", text::segment(client.reveal()));
     let done = done(&visit, &path, &act, &fields).await;
-    visit.console.board.forget().await;
+    if done.is_ok() {
+        visit.console.board.forget().await;
+    }
     let back = format!("/console/subscriptions/{id}");
     Ok(match done {
         Ok(told) if act == "delete" => Notice::Done(told).at("/console/subscriptions"),
@@ -410,9 +414,9 @@ async fn done(visit: &Visit, path: &str, act: &str, fields: &Fields) -> Result<S
             )
         }
         "replay" => {
-            let moment = |name: &str| text::read_moment(fields.text(name));
-            let since = moment("since").ok_or_else(|| Problem::bad_request("Say since when."))?;
-            let body = match moment("until") {
+            let moment = |name: &str| moment_of(fields.text(name));
+            let since = moment("since")?.ok_or_else(|| Problem::bad_request("Say since when."))?;
+            let body = match moment("until")? {
                 Some(until) => json!({ "since": since, "until": until }),
                 None => json!({ "since": since }),
             };

@@ -106,7 +106,8 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         @if all.is_empty() { (parts::nothing("No subscription yet: POST /subscription makes one, or routemaster listen <topic>.")) }
         @else if table.is_empty() { (parts::nothing("No subscription matches.")) }
         @else {
-            p.hint { (text::counted(matching.len() as u64, "subscription", "subscriptions")) ", those in trouble first." }
+            p.hint { (text::counted(matching.len() as u64, "subscription", "subscriptions")) ", those in trouble first."
+                @if overall.is_old { " As of " (parts::moment(overall.at_ms)) "." } }
             (table)
         }
         (parts::older(&visit, next.as_deref(), None))

@@ -162,7 +162,9 @@ pub async fn act(
         }
         _ => return Err(Problem::not_found("There is no such action.")),
     };
-    visit.console.board.forget().await;
+    if done.is_ok() {
+        visit.console.board.forget().await;
+    }
     Ok(match done {
         Ok(_) => Notice::Done(told.into()).at(&page),
         Err(problem) => Notice::Failed(problem.text).at(&back),
