@@ -207,14 +207,25 @@ async fn trails_in_queues(
     only: Option<&ClientToken>,
     position: EventPosition,
 ) -> Result<Trails, Refusal> {
-    let all = api.store.subscriptions().await?.into_iter().map(|status| status.subscriber);
-    let subscribers: Vec<_> =
-        all.filter(|subscriber| only.is_none_or(|only| only == subscriber)).collect();
-    let look = |subscriber: ClientToken| async move {
-        let (waiting, dead) = tokio::try_join!(
-            api.store.waiting_event(&subscriber, position),
-            api.store.dead_event(&subscriber, position),
-        )?;
+    // Most have nothing that waits, and mostly nothing was given up.
+    let any_dead = api.store.dead_event_count().await? > 0;
+    let all = api.store.subscriptions().await?.into_iter();
+    let meant = all.filter(|status| only.is_none_or(|only| *only == status.subscriber));
+    let subscribers: Vec<_> = meant.map(|status| (status.subscriber, status.queued > 0)).collect();
+    let look = |(subscriber, has_queue): (ClientToken, bool)| async move {
+        let waiting = async {
+            match has_queue {
+                true => api.store.waiting_event(&subscriber, position).await,
+                false => Ok(None),
+            }
+        };
+        let dead = async {
+            match any_dead {
+                true => api.store.dead_event(&subscriber, position).await,
+                false => Ok(None),
+            }
+        };
+        let (waiting, dead) = tokio::try_join!(waiting, dead)?;
         let owner = Owner::of(&subscriber);
         let subscriber = Some(subscriber);
         Ok::<_, Refusal>((owner, Trail { subscriber, waiting, dead, attempts: Vec::new() }))

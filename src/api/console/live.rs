@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as NewRequest, StatusCode, header};
@@ -76,6 +77,8 @@ impl Drop for Following {
 /// A page that somebody follows.
 struct Followed {
     console: Arc<Console>,
+    /// Not a part of the console: what holds itself would not end with the process.
+    pages: Router,
     address: String,
     headers: HeaderMap,
     peer: Option<ConnectInfo<std::net::SocketAddr>>,
@@ -118,6 +121,7 @@ pub async fn changes(State(console): State<Arc<Console>>, request: Request) -> R
     let now = Instant::now();
     let followed = Followed {
         peer: peer(&parts).map(ConnectInfo),
+        pages: super::routes(console.clone()),
         console,
         address,
         headers,
@@ -198,13 +202,12 @@ impl Followed {
 
     /// How often the page is to be looked at, and its parts as they are now; `None` if it cannot be made.
     async fn make(&self) -> Option<(Duration, Map<String, Value>)> {
-        let own = self.console.own.get()?;
         let mut request = NewRequest::get(&*self.address).body(Body::empty()).ok()?;
         *request.headers_mut() = self.headers.clone();
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
-        let answer = match own.clone().oneshot(request).await {
+        let answer = match self.pages.clone().oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };

@@ -18,7 +18,7 @@ mod sign_in;
 mod text;
 mod visit;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -40,8 +40,6 @@ pub struct Console {
     api: Shared,
     /// The API, as it answers inside this process.
     inside: Router,
-    /// The console itself, for pages that are followed.
-    own: OnceLock<Router>,
     board: Arc<Board>,
     sessions: Sessions,
     links: Arc<SignInLinks>,
@@ -55,23 +53,24 @@ pub fn router(api: Shared, inside: Router, links: Arc<SignInLinks>) -> Router {
         board: Arc::new(Board::new(api.clone())),
         api,
         inside,
-        own: OnceLock::new(),
         sessions: Sessions::default(),
         links,
         followers: Arc::default(),
         asking: Arc::new(Semaphore::new(inside::AT_ONCE)),
     });
-    let pages = Router::new()
+    routes(console)
+}
+
+/// The routes by themselves, which a page that is followed asks again and again.
+fn routes(console: Arc<Console>) -> Router {
+    Router::new()
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/changes", get(live::changes))
         .route("/console/assets/{file}", get(assets::file))
         .merge(pages::routes())
         .route("/console/{*other}", any(problem::no_such_page))
-        .with_state(console.clone());
-    // It is set once, here.
-    let _ = console.own.set(pages.clone());
-    pages
+        .with_state(console)
 }
 
 /// `GET /`: people find the console there, programs nothing that can be read.
