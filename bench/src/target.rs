@@ -201,18 +201,12 @@ impl Target {
     /// If the bus refuses.
     pub async fn make_message_topic(&self, receivers: &Receivers) -> anyhow::Result<String> {
         let topic = format!("{}_messages", self.name);
-        let bus = self.bus.with_token(self.publisher.clone());
-        let post = async |path: &str, body: serde_json::Value| {
-            let body = Bytes::from(body.to_string());
-            let answer = insist(async || bus.post(path, body.clone()).await).await?;
-            if answer.status.is_success() { Ok(()) } else { Err(refusal(&bus, &answer, None)) }
-        };
         let made = json!({"name": topic, "origin_host": "https://bench.example"});
-        post("/api/topics", made).await?;
+        self.post("/api/topics", made).await?;
         for index in 0..receivers.subscribers().len() {
             let target = receivers.callback(None, index);
             let made = json!({"topic": topic, "target": target, "type": "http", "active": true});
-            post("/api/publishers", made).await?;
+            self.post("/api/publishers", made).await?;
         }
         Ok(topic)
     }
@@ -228,13 +222,8 @@ impl Target {
     /// If the bus refuses.
     pub async fn send_messages(&self, count: u64) -> anyhow::Result<()> {
         let topic = format!("{}_messages", self.name);
-        let bus = self.bus.with_token(self.publisher.clone());
-        let post = async |path: &str, body: serde_json::Value| {
-            let body = Bytes::from(body.to_string());
-            let answer = insist(async || bus.post(path, body.clone()).await).await?;
-            if answer.status.is_success() { Ok(()) } else { Err(refusal(&bus, &answer, None)) }
-        };
-        post("/api/topics", json!({"name": topic, "origin_host": "https://bench.example"})).await?;
+        let made = json!({"name": topic, "origin_host": "https://bench.example"});
+        self.post("/api/topics", made).await?;
         for_each((0..count).step_by(MESSAGES_AT_ONCE), async |first| {
             let last = (first + MESSAGES_AT_ONCE as u64).min(count);
             let payload = (first..last).map(|number| {
@@ -242,9 +231,17 @@ impl Target {
                 json!({"order": number, "word": word, "state": "paid"})
             });
             let payload: Vec<_> = payload.collect();
-            post("/api/bulk_messages", json!({"topic": topic, "payload": payload})).await
+            self.post("/api/bulk_messages", json!({"topic": topic, "payload": payload})).await
         })
         .await
+    }
+
+    /// Asks the bus for something as the client that publishes.
+    async fn post(&self, path: &str, body: serde_json::Value) -> anyhow::Result<()> {
+        let bus = self.bus.with_token(self.publisher.clone());
+        let body = Bytes::from(body.to_string());
+        let answer = insist(async || bus.post(path, body.clone()).await).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(refusal(&bus, &answer, None)) }
     }
 
     async fn subscriber_token(&self, index: usize) -> anyhow::Result<ClientToken> {

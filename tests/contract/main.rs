@@ -72,7 +72,6 @@ mod exceptions;
 mod openapi;
 
 mod console;
-mod console_browser;
 
 mod bench;
 mod call_commands;

@@ -5,7 +5,6 @@
 //! Nothing here sleeps for a fixed time: what is expected is awaited, and every wait is bounded,
 //! so that a hang is a failure with a name.
 
-mod browser;
 mod bus;
 mod client;
 pub mod description;
@@ -29,7 +28,6 @@ pub mod ruby;
 mod run;
 mod visitor;
 
-pub use browser::{Browser, Look};
 pub use bus::{Bus, CLIENTS, ORDERS, ROOT};
 pub use client::{Client, Reply, basic, event, numbered};
 pub use google::Google;

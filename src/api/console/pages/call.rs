@@ -9,6 +9,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::attempts::{self, Attempt};
+use super::calls::Call;
 use super::clients;
 use crate::api::console::page::{Notice, Page, PageParts, Section};
 use crate::api::console::parts;
@@ -16,20 +17,11 @@ use crate::api::console::problem::Problem;
 use crate::api::console::text;
 use crate::api::console::visit::{Sent, Visit};
 
+/// A call with what is sent, and each attempt.
 #[derive(Deserialize)]
-struct Call {
-    id: String,
-    client: String,
-    kind: String,
-    method: String,
-    url: String,
-    destination: String,
-    state: String,
-    attempts: u32,
-    accepted: u64,
-    due: Option<u64>,
-    status: Option<u16>,
-    error: Option<String>,
+struct Whole {
+    #[serde(flatten)]
+    call: Call,
     request: Option<Request>,
     #[serde(default)]
     history: Vec<Attempt>,
@@ -53,7 +45,7 @@ pub async fn show(
 ) -> Result<Page, Problem> {
     let client = clients::of_id(&visit, &client_id).await?;
     let path = format!("/calls/{}", text::segment(&id));
-    let call: Call = visit
+    let Whole { call, request, history }: Whole = visit
         .inside
         .get(&text::address(&path, &[("client", clients::parameter(&visit, &client))]))
         .await?;
@@ -85,10 +77,11 @@ pub async fn show(
             }
         }
     };
-    let request = html! {
+    let request = request.as_ref();
+    let sent = html! {
         h2 { "Request" }
         p { code { (call.method) " " (call.url) } }
-        @if let Some(request) = &call.request {
+        @if let Some(request) = request {
             (parts::facts(&[
                 ("When it fails", html! { @if request.requeue { "it is made again" } @else { "it is given up" } }),
                 ("At most", match request.max_attempts {
@@ -114,16 +107,16 @@ pub async fn show(
             } @else { (parts::block(&parts::pretty(&request.body))) }
         }
     };
-    let history = html! {
+    let attempts = html! {
         h2 { "Attempts" }
-        @if call.history.is_empty() { (parts::nothing("No attempt yet, or the journal has forgotten them.")) }
-        @else { (attempts::of_one(&call.history)) }
+        @if history.is_empty() { (parts::nothing("No attempt yet, or the journal has forgotten them.")) }
+        @else { (attempts::of_one(&history)) }
     };
     let parts = PageParts::of(Section::Calls)
         .live("state", state)
         .still(acts)
-        .live("history", history)
-        .still(request);
+        .live("history", attempts)
+        .still(sent);
     Ok(visit.page(format!("Call {id}"), parts))
 }
 

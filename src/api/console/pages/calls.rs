@@ -20,19 +20,21 @@ struct Calls {
     next: Option<String>,
 }
 
+/// A call, as the API tells it.
 #[derive(Deserialize)]
-struct Call {
-    id: String,
-    client: String,
-    kind: String,
-    method: String,
-    url: String,
-    state: String,
-    attempts: u32,
-    accepted: u64,
-    due: Option<u64>,
-    status: Option<u16>,
-    error: Option<String>,
+pub struct Call {
+    pub id: String,
+    pub client: String,
+    pub kind: String,
+    pub method: String,
+    pub url: String,
+    pub destination: String,
+    pub state: String,
+    pub attempts: u32,
+    pub accepted: u64,
+    pub due: Option<u64>,
+    pub status: Option<u16>,
+    pub error: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! The pages, a file each; what is done on a page stands with it.
 
+mod attempt;
 mod attempts;
 mod call;
 mod calls;
@@ -57,7 +58,7 @@ pub fn routes() -> Router<Arc<Console>> {
         .route("/console/dead-letters", get(dead_letters::list))
         .route("/console/dead-letters/{client}/{position}/{act}", post(dead_letters::act))
         .route("/console/journal", get(journal::list))
-        .route("/console/journal/attempt", get(journal::show))
+        .route("/console/journal/attempt", get(attempt::show))
         .route("/console/processes", get(processes::list))
         .route("/console/processes/{id}/{act}", post(processes::act))
 }

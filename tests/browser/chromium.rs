@@ -3,6 +3,7 @@
 //! Libraries for it would make the binary under test another one: one of them turns on a feature of serde_json, which cargo
 //! gives to all, and others bring an HTTP stack of their own.
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::run::eventually;
+use crate::support::eventually;
 
 /// How long the driver may take for anything.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long its end may take.
+const ENDING: Duration = Duration::from_secs(10);
 /// One at a time: each is as heavy as all the rest.
 static ONE: Mutex<()> = Mutex::const_new(());
 
@@ -244,10 +247,32 @@ impl Browser {
         let bad = lines.filter(|line| line["level"] == "SEVERE" || line["level"] == "WARNING");
         bad.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
+}
 
-    /// Ends it, so that nothing of it is left.
-    pub async fn ends(self) {
-        ask(&self.http, Method::DELETE, &self.session, Value::Null).await;
+/// The driver ends what it has started only if it is told to.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let url = url::Url::parse(&self.session).unwrap();
+        let address = (url.host_str().unwrap(), url.port().unwrap());
+        let request = format!(
+            "DELETE {} HTTP/1.1\r\nhost: {}:{}\r\nconnection: close\r\n\r\n",
+            url.path(),
+            address.0,
+            address.1
+        );
+        let end = || -> std::io::Result<()> {
+            let mut stream = std::net::TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(ENDING))?;
+            stream.write_all(request.as_bytes())?;
+            // It answers once the browser is gone.
+            match stream.read(&mut [0; 64])? {
+                0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = end() {
+            eprintln!("the browser was not ended: {error}");
+        }
     }
 }
 

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Answer, Browser, Bus, Look, ORDERS, Process, ROOT, Receiver, Store, event, eventually, run,
-};
+use crate::chromium::{Browser, Look};
+use crate::support::{Answer, Bus, ORDERS, Process, ROOT, Receiver, Store, event, eventually, run};
 
 const NARROW: Look = Look { width: 360, height: 740, is_dark: true, runs_scripts: true };
 /// What pictures are made with.
@@ -173,7 +172,6 @@ fn every_page_is_whole_wide_and_narrow_light_and_dark_and_keeps_nobody_out() {
                 assert!(complaints.is_empty(), "{page}: {complaints:#?}");
             }
         }
-        browser.ends().await;
     });
 }
 
@@ -229,7 +227,6 @@ fn the_keyboard_alone_leads_from_signing_in_to_the_cause_and_mends_it() {
             json!(1)
         );
         assert_eq!(browser.complaints().await, [""; 0]);
-        browser.ends().await;
     });
 }
 
@@ -271,7 +268,6 @@ fn without_scripts_everything_is_shown_and_done() {
         browser.clicks(".account button").await;
         browser.arrives("/console/sign-in?signed_out=1").await;
         browser.reads(".notice.done", "signed out").await;
-        browser.ends().await;
     });
 }
 
@@ -311,7 +307,6 @@ fn a_page_follows_what_happens_and_ends_with_the_token() {
         // The bus has another notion of who may look, and so has the page.
         root.delete(&format!("/api_tokens/{token}")).await.expect(204);
         browser.arrives("/console/sign-in?then=/console/live").await;
-        browser.ends().await;
     });
 }
 
@@ -346,7 +341,6 @@ fn nothing_runs_that_others_have_written() {
                 complaints.iter().filter(|line| !line.contains("/console/nowhere")).collect();
             assert!(complaints.is_empty(), "{page}: {complaints:#?}");
         }
-        browser.ends().await;
     });
 }
 
@@ -361,7 +355,7 @@ const PICTURES: [(&str, &str, Look); 5] = [
 /// The largest that one may be, in bytes: they are loaded with a page.
 const PICTURE_MAX: u64 = 160_000;
 
-/// `UPDATE_DOCS=1 cargo test --test contract -- pictures` makes them anew.
+/// `UPDATE_DOCS=1 cargo test --test browser -- pictures` makes them anew.
 #[test]
 fn the_pictures_of_the_documentation_are_there_and_small() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/console");
@@ -386,7 +380,6 @@ fn the_pictures_of_the_documentation_are_there_and_small() {
                 std::fs::write(directory.join(format!("{name}.png")), browser.picture().await)
                     .unwrap();
             }
-            browser.ends().await;
         });
     }
     let page = std::fs::read_to_string(directory.with_extension("md")).unwrap();
