@@ -122,6 +122,11 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", wish).await;
     }
 
+    /// Shows the page as it would be printed.
+    pub async fn prints(&self) {
+        self.devtools("Emulation.setEmulatedMedia", json!({"media": "print"})).await;
+    }
+
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.post("goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }

@@ -1,5 +1,6 @@
 //! The console (§15) in a real browser: Chromium, with and without scripts, by keyboard alone, narrow and dark.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -172,6 +173,23 @@ fn every_page_is_whole_wide_and_narrow_light_and_dark_and_keeps_nobody_out() {
                 assert!(complaints.is_empty(), "{page}: {complaints:#?}");
             }
         }
+    });
+}
+
+#[test]
+fn what_is_printed_is_the_table_and_not_what_is_around_it() {
+    run(async {
+        let stage = stage(&Store::sqlite()).await;
+        let browser = stage.visited_by(ROOT, Look::WIDE).await;
+        browser.goes(&stage.url("/console/journal")).await;
+        browser.reads("#live-list", "503").await;
+        browser.prints().await;
+        let shown = "return [...document.querySelectorAll('form, nav, button, thead, td')]
+             .filter((one) => one.offsetParent).map((one) => one.localName)";
+        let shown = browser.runs(shown).await;
+        let shown: BTreeSet<_> =
+            shown.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(shown.into_iter().collect::<Vec<_>>(), ["td", "thead"]);
     });
 }
 

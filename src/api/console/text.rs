@@ -45,6 +45,9 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
 
 /// A short one for axes and tiles: 12.3k, 4.5M.
 pub fn short(value: f64) -> String {
+    if value.fract() == 0.0 && value < 1e4 {
+        return number(value as u64);
+    }
     let (value, unit) = match value {
         value if value >= 1e9 => (value / 1e9, "G"),
         value if value >= 1e6 => (value / 1e6, "M"),
@@ -115,7 +118,7 @@ mod tests {
         assert_eq!(number(7), "7");
         assert_eq!(number(1234567), "1\u{202f}234\u{202f}567");
         assert_eq!(counted(1, "event", "events"), "1 event");
-        for (value, text) in [(0.0, "0"), (0.25, "0.2"), (12.0, "12"), (1234.0, "1234")] {
+        for (value, text) in [(0.0, "0"), (0.25, "0.2"), (12.0, "12"), (1234.0, "1\u{202f}234")] {
             assert_eq!(short(value), text);
         }
         assert_eq!((short(12_345.0), short(2_500_000.0)), ("12.3k".into(), "2.5M".into()));

@@ -49,6 +49,11 @@ impl Attempt {
         self.subscriber.as_deref().or(self.destination.as_deref()).unwrap_or_default()
     }
 
+    /// The same for people.
+    fn target_in_words(&self) -> String {
+        self.target().replace("publisher:", "publisher ")
+    }
+
     /// Why it failed: where there was an answer, what that said.
     fn told(&self, at_most: usize) -> Markup {
         let is_told = self.failed && self.status.is_some() && !self.answer.is_empty();
@@ -82,7 +87,7 @@ pub fn table(visit: &Visit, attempts: &[Attempt], caption: &'static str) -> Tabl
                 parts::moment(attempt.at),
                 html! { (attempt.kind) },
                 attempt.outcome(),
-                html! { span title=(whole) { (parts::cut(attempt.target(), 48)) } },
+                html! { span title=(whole) { (parts::cut(&attempt.target_in_words(), 48)) } },
                 html! { (client) },
                 html! { (attempt.attempt) },
                 html! { (text::span(attempt.took)) },

@@ -169,7 +169,7 @@ fn destination_table(destinations: &[Destination]) -> Table {
             parts::state(if destination.failures > 0 { "failing" } else { "waiting" }),
             html! { (text::number(destination.waiting)) @if destination.waiting >= 1000 { " or more" } },
             html! { (destination.in_flight) },
-            html! { (destination.failures) },
+            html! { (text::number(destination.failures)) },
             parts::from_now(destination.due),
         ]);
     }

@@ -1,5 +1,7 @@
 //! Topics of messages.
 
+use std::collections::BTreeMap;
+
 use axum::extract::Path;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +35,15 @@ struct Topic {
     origin_host: String,
     recovery_enabled: bool,
     created: u64,
+}
+
+/// What topics are called, by their ids: of the first thousand, which is as many as one can choose from.
+///
+/// # Errors
+/// If the API refuses.
+pub async fn names(visit: &Visit) -> Result<BTreeMap<u64, String>, Problem> {
+    let topics: Topics = visit.inside.get("/api/topics?limit=1000").await?;
+    Ok(topics.data.into_iter().map(|topic| (topic.id, topic.name)).collect())
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
@@ -70,7 +81,8 @@ pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
     let One { data: topic } = visit.inside.get(&format!("/api/topics/{id}")).await?;
     let of_topic: Publishers =
         visit.inside.get(&format!("/api/publishers?topic={id}&limit=200")).await?;
-    let table = publishers::table(&of_topic.data);
+    let names = [(topic.id, topic.name.clone())].into();
+    let table = publishers::table(&of_topic.data, &names);
     let content = html! {
         div.heading {
             h1 { "Message topic " (topic.name) }

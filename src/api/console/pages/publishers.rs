@@ -1,5 +1,7 @@
 //! Publishers: who forwards the messages of a topic, and where to.
 
+use std::collections::BTreeMap;
+
 use axum::extract::Path;
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -7,7 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::message_topics::refused;
+use super::message_topics::{self, refused};
 use crate::api::console::fields::Fields;
 use crate::api::console::page::{Notice, Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table};
@@ -45,8 +47,8 @@ pub struct Publisher {
 const NUMBERS: [&str; 4] = ["seconds_timeout", "seconds_retry", "chunk_size", "max_attempts"];
 
 /// Publishers, as a table.
-pub fn table(publishers: &[Publisher]) -> Table {
-    let mut table = Table::new("Publishers", &["Target", "State", "Type", "#Id", "#Topic", "Made"]);
+pub fn table(publishers: &[Publisher], topics: &BTreeMap<u64, String>) -> Table {
+    let mut table = Table::new("Publishers", &["Target", "State", "Type", "Topic", "#Id", "Made"]);
     for publisher in publishers {
         table.row_to(
             format!("/console/publishers/{}", publisher.id),
@@ -54,13 +56,17 @@ pub fn table(publishers: &[Publisher]) -> Table {
                 parts::cut(&publisher.target, 70),
                 parts::state(if publisher.active { "active" } else { "inactive" }),
                 html! { (publisher.r#type) },
+                html! { (topic_name(topics, publisher.topic)) },
                 html! { (publisher.id) },
-                html! { (publisher.topic) },
                 parts::moment(publisher.created),
             ],
         );
     }
     table
+}
+
+fn topic_name(topics: &BTreeMap<u64, String>, id: u64) -> String {
+    topics.get(&id).cloned().unwrap_or_else(|| id.to_string())
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
@@ -70,7 +76,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         &[("limit", Some("100")), ("after", after.as_deref()), ("topic", topic.as_deref())],
     );
     let publishers: Publishers = visit.inside.get(&address).await?;
-    let table = table(&publishers.data);
+    let table = table(&publishers.data, &message_topics::names(&visit).await?);
     let next = publishers.next.map(|next| next.to_string());
     let content = html! {
         div.heading {
@@ -89,11 +95,17 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
 
 pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
     let One { data: publisher } = visit.inside.get(&format!("/api/publishers/{id}")).await?;
-    let content = content(&visit, &publisher, None);
+    let topics = message_topics::names(&visit).await?;
+    let content = content(&visit, &publisher, &topics, None);
     Ok(visit.page(format!("Publisher {id}"), PageParts::of(Section::Publishers).still(content)))
 }
 
-fn content(visit: &Visit, publisher: &Publisher, problem: Option<&str>) -> Markup {
+fn content(
+    visit: &Visit,
+    publisher: &Publisher,
+    topics: &BTreeMap<u64, String>,
+    problem: Option<&str>,
+) -> Markup {
     let path = format!("/console/publishers/{}", publisher.id);
     let max_attempts =
         publisher.max_attempts.map(|attempts| attempts.to_string()).unwrap_or_default();
@@ -106,7 +118,7 @@ fn content(visit: &Visit, publisher: &Publisher, problem: Option<&str>) -> Marku
         (parts::facts(&[
             ("Target", parts::exact(&publisher.target)),
             ("Type", html! { (publisher.r#type) }),
-            ("Topic", html! { a href={ "/console/message-topics/" (publisher.topic) } { (publisher.topic) } }),
+            ("Topic", html! { a href={ "/console/message-topics/" (publisher.topic) } { (topic_name(topics, publisher.topic)) } }),
             ("Gets", html! { @if publisher.from_now { "what came after it was made" } @else { "also what came before it" } }),
             ("Made", parts::moment(publisher.created)),
             ("Messages", html! { a href=(text::address("/console/messages", &[("publisher", Some(&publisher.id.to_string()))])) { "Those it forwards" } }),
@@ -141,7 +153,8 @@ pub async fn change(Path(id): Path<u64>, sent: Sent) -> Result<Response, Problem
         Ok(_) => Ok(Notice::Done("Saved.".into()).at(&page)),
         Err(problem) => {
             let One { data: publisher } = visit.inside.get(&path).await?;
-            let content = content(&visit, &publisher, Some(&problem.text));
+            let topics = message_topics::names(&visit).await?;
+            let content = content(&visit, &publisher, &topics, Some(&problem.text));
             let page = visit
                 .page(format!("Publisher {id}"), PageParts::of(Section::Publishers).still(content));
             Ok(page.with_status(refused(&problem)).into_response())
@@ -175,11 +188,18 @@ pub async fn act(Path((id, act)): Path<(u64, String)>, sent: Sent) -> Result<Res
 pub async fn form(visit: Visit) -> Result<Page, Problem> {
     let topic = visit.asked("topic").unwrap_or_default();
     let fields = Fields::read(format!("topic={}", text::encoded(&topic)).as_bytes());
-    let content = new_content(&visit, &fields, None);
+    let topics = message_topics::names(&visit).await?;
+    let content = new_content(&visit, &fields, &topics, None);
     Ok(visit.page("New publisher", PageParts::of(Section::Publishers).still(content)))
 }
 
-fn new_content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup {
+fn new_content(
+    visit: &Visit,
+    fields: &Fields,
+    topics: &BTreeMap<u64, String>,
+    problem: Option<&str>,
+) -> Markup {
+    let topics: Vec<_> = topics.values().map(|name| (name.as_str(), name.as_str())).collect();
     let field = |label, name, hint, required| Field {
         label,
         name,
@@ -190,16 +210,19 @@ fn new_content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup 
     html! {
         h1 { "New publisher" }
         @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if topics.is_empty() {
+            p.notice.warn { "There is no topic to forward messages of: " a href="/console/message-topics/new" { "make one first" } "." }
+        }
         form.stacked method="post" action="/console/publishers/new" {
             (parts::code(visit))
-            (field("Topic", "topic", "Its name: one of the message topics.", true).line("text"))
+            (parts::choice("Topic", "topic", &topics, fields.text("topic")))
             (parts::choice("Type", "type", &[("http", "HTTP"), ("pubsub", "Google Pub/Sub")], fields.text("type")))
             (field("Target", "target", "A URL, or projects/<project>/topics/<topic>.", true).line("text"))
-            (parts::switch("Only what comes from now on", "from_now", fields.is_on("from_now")))
+            (parts::switch("Only what comes from now on", "from_now", problem.is_none() || fields.is_on("from_now")))
             (parts::switch("Active", "active", problem.is_none() || fields.is_on("active")))
-            (field("Timeout, in s", "seconds_timeout", "", false).line("number"))
-            (field("Retry after, in s", "seconds_retry", "", false).line("number"))
-            (field("Messages at once", "chunk_size", "", false).line("number"))
+            (field("Timeout, in s", "seconds_timeout", "Empty: 5.", false).line("number"))
+            (field("Retry after, in s", "seconds_retry", "Empty: 30.", false).line("number"))
+            (field("Messages at once", "chunk_size", "In one request, to Google Pub/Sub. Empty: 20.", false).line("number"))
             (field("Attempts at most", "max_attempts", "Empty: as the settings say.", false).line("number"))
             button.primary type="submit" { "Make the publisher" }
         }
@@ -219,7 +242,8 @@ pub async fn add(sent: Sent) -> Result<Response, Problem> {
             Ok(Notice::Done("The publisher is there.".into()).at(&path))
         }
         Err(problem) => {
-            let content = new_content(&visit, &fields, Some(&problem.text));
+            let topics = message_topics::names(&visit).await?;
+            let content = new_content(&visit, &fields, &topics, Some(&problem.text));
             let page =
                 visit.page("New publisher", PageParts::of(Section::Publishers).still(content));
             Ok(page.with_status(refused(&problem)).into_response())
