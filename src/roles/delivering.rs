@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::worker::{BatchWorker, CallWorker, Receivers, Recovery, Reporting, pubsub};
+use crate::worker::{BatchSender, BatchWorker, CallWorker, Receivers, Recovery, Reporting, pubsub};
 
 /// What a process delivers with.
 #[derive(Clone)]
@@ -38,16 +38,16 @@ impl Delivering {
         let deliveries = places.saturating_sub(calls).max(1);
         let (receivers, pubsub) = (Receivers::new(settings)?, pubsub(settings)?);
         let (store, stop) = (store.clone(), stop.clone());
+        let sender = BatchSender::new(
+            settings,
+            deliveries,
+            receivers.clone(),
+            pubsub.clone(),
+            reporting.clone(),
+            stop.clone(),
+        );
         Ok(Self {
-            batches: BatchWorker::new(
-                settings,
-                deliveries,
-                receivers.clone(),
-                pubsub.clone(),
-                reporting.clone(),
-                store.clone(),
-                stop.clone(),
-            ),
+            batches: BatchWorker::new(store.clone(), sender),
             recovery: Recovery::new(settings, receivers.clone(), store.clone(), stop.clone())
                 .into(),
             calls: CallWorker::new(settings, calls, receivers, pubsub, reporting, store, stop),

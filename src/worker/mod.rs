@@ -18,7 +18,7 @@ mod reporting;
 mod work;
 
 pub use attempts::Attempts;
-pub use batches::BatchWorker;
+pub use batches::{BatchSender, BatchWorker};
 pub use calls::CallWorker;
 pub use google::pubsub;
 pub use receivers::Receivers;

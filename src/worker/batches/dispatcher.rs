@@ -16,13 +16,9 @@ use super::sender::BatchSender;
 use super::windows::Windows;
 use crate::bus::process::PlacesInUse;
 use crate::commit::{SettleGroups, Settlements, Settling};
-use crate::config::Settings;
-use crate::egress::google::pubsub::PubSub;
 use crate::store::{Alarm, BatchSettled, Lane, LeasedBatch, QueueLease, Store, StoreResult};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::places::Places;
-use crate::worker::receivers::Receivers;
-use crate::worker::reporting::Reporting;
 use crate::worker::work::{self, Work};
 
 /// How many queues one look for work leases at most.
@@ -43,19 +39,8 @@ struct Dispatcher {
 }
 
 impl BatchWorker {
-    /// One that makes so many deliveries at once.
-    pub fn new(
-        settings: &Settings,
-        max_deliveries: usize,
-        receivers: Receivers,
-        pubsub: Arc<PubSub>,
-        reporting: Reporting,
-        store: Arc<dyn Store>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
-        let sender =
-            BatchSender::new(settings, max_deliveries, receivers, pubsub, reporting, stop).into();
-        Arc::new(Self { store, sender })
+    pub fn new(store: Arc<dyn Store>, sender: BatchSender) -> Arc<Self> {
+        Arc::new(Self { store, sender: sender.into() })
     }
 
     /// Works until it is stopped, then waits for the deliveries in flight. The caller bounds

@@ -7,3 +7,4 @@ mod window;
 mod windows;
 
 pub use dispatcher::BatchWorker;
+pub use sender::BatchSender;
