@@ -8,7 +8,6 @@ use axum::routing::get;
 use utoipa::openapi::OpenApi;
 
 use super::console::{self, SignInLinks};
-
 use super::state::Shared;
 use super::{bus, calls, dead_letters, journal, messages, postbacks};
 use crate::http::redirect_to_port;

@@ -1,8 +1,5 @@
 //! What passed, counted over time: what charts are drawn from.
 
-use ring::digest::{SHA256, digest};
-
-use super::hex::hex;
 use super::token::ClientToken;
 
 /// What is counted for.
@@ -26,8 +23,7 @@ impl Subject {
             Self::Calls => "calls".into(),
             Self::Messages => "messages".into(),
             Self::Subscription(subscriber) => {
-                let hash = digest(&SHA256, subscriber.reveal().as_bytes());
-                format!("subscription {}", hex(&hash.as_ref()[..12]))
+                format!("subscription {}", subscriber.short_hash())
             }
         }
     }

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
+
+use super::hex::hex;
+
 /// A client's token: 1 to 64 of `[a-z0-9:_-]`.
 ///
 /// It is a password. `Display` and `Debug` show [`ClientToken::label`], so that a token can
@@ -55,6 +59,12 @@ impl ClientToken {
     /// The whole token, for comparing, storing and sending. Never for a log or a metric.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Names the token where neither it nor its label may stand, such as in an address: the beginning of its SHA-256, as 24
+    /// hexadecimal digits.
+    pub fn short_hash(&self) -> String {
+        hex(&digest(&SHA256, self.0.as_bytes()).as_ref()[..12])
     }
 
     /// The part before `--`, which is no secret. A token without `--` has none.
@@ -225,7 +235,7 @@ pub fn random_hex() -> anyhow::Result<String> {
     ring::rand::SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| anyhow::anyhow!("the system's random source failed"))?;
-    Ok(super::hex::hex(&bytes))
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! What the journal keeps of an attempt.
 
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CarriedEvents;
-use crate::bus::hex::hex;
 use crate::bus::token::ClientToken;
 
 /// What an attempt was made at.
@@ -41,7 +39,7 @@ pub struct Owner(String);
 
 impl Owner {
     pub fn of(token: &ClientToken) -> Self {
-        Self(hex(&digest(&SHA256, token.reveal().as_bytes()).as_ref()[..12]))
+        Self(token.short_hash())
     }
 
     pub fn nobody() -> Self {

@@ -183,7 +183,7 @@ impl<'a> Visitor<'a> {
     fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         let host = self.stage.target().endpoint().authority();
         let form = "content-type: application/x-www-form-urlencoded\r\n";
-        let (form, length) = if body.is_empty() { ("", 0) } else { (form, body.len()) };
+        let (form, length) = (if body.is_empty() { "" } else { form }, body.len());
         format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {}\r\n{form}content-length: {length}\r\n\r\n{body}",
             self.cookie

@@ -225,7 +225,7 @@ impl SubscriptionRow {
 }
 
 /// What is done for a subscriber just now.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Nothing waits.

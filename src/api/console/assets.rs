@@ -2,13 +2,11 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use maud::PreEscaped;
 use ring::digest::{SHA256, digest};
 
-use super::problem::no_such_page;
 use crate::bus::hex::hex;
 
 /// A file that is built in.
@@ -21,17 +19,15 @@ pub struct Asset {
 }
 
 macro_rules! asset {
-    ($name:literal, $content_type:literal) => {
+    ($name:literal, $content_type:literal) => {{
+        const CONTENT: &str = include_str!(concat!("assets/", $name));
         Asset {
             name: $name,
             content_type: $content_type,
-            content: include_str!(concat!("assets/", $name)),
-            hash: LazyLock::new(|| {
-                let content = include_str!(concat!("assets/", $name));
-                hex(&digest(&SHA256, content.as_bytes()).as_ref()[..8])
-            }),
+            content: CONTENT,
+            hash: LazyLock::new(|| hex(&digest(&SHA256, CONTENT.as_bytes()).as_ref()[..8])),
         }
-    };
+    }};
 }
 
 pub static STYLE: Asset = asset!("console.css", "text/css; charset=utf-8");
@@ -46,18 +42,23 @@ impl Asset {
     pub fn path(&self) -> String {
         format!("/console/assets/{}.{}", *self.hash, self.name)
     }
+
+    /// The one that is there under this name.
+    pub fn find(file: &str) -> Option<&'static Self> {
+        [&STYLE, &SCRIPT, &ICON].into_iter().find(|asset| {
+            file.strip_suffix(asset.name).and_then(|rest| rest.strip_suffix('.'))
+                == Some(&**asset.hash)
+        })
+    }
 }
 
-/// A file; it needs no session, and says nothing about anybody.
-pub async fn file(Path(file): Path<String>) -> Response {
-    let asset = [&STYLE, &SCRIPT, &ICON].into_iter().find(|asset| {
-        file.strip_suffix(asset.name).and_then(|rest| rest.strip_suffix('.')) == Some(&**asset.hash)
-    });
-    let Some(asset) = asset else { return no_such_page().await.into_response() };
-    let headers = [
-        (header::CONTENT_TYPE, asset.content_type),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (StatusCode::OK, headers, asset.content).into_response()
+impl IntoResponse for &'static Asset {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, self.content_type),
+            (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        (headers, self.content).into_response()
+    }
 }

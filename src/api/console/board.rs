@@ -13,9 +13,7 @@ use tokio::time::Instant;
 
 use crate::api::state::Shared;
 use crate::bus::subscription::SubscriptionStatus;
-use crate::bus::tally::Subject;
-use crate::bus::token::ClientToken;
-use crate::bus::topic::Topic;
+use crate::bus::topic::{Topic, TopicName};
 use crate::store::StoreResult;
 
 /// For how long at least what was read is good enough.
@@ -50,6 +48,7 @@ pub struct Overall {
     pub subscriptions: Vec<SubscriptionStatus>,
     pub topics: Vec<Topic>,
     by_id: HashMap<String, usize>,
+    subscribers: HashMap<TopicName, usize>,
     /// When they were so, in milliseconds since the epoch.
     pub at_ms: u64,
     /// Whether they are read so rarely that it should be said.
@@ -111,11 +110,16 @@ impl Board {
         let began = Instant::now();
         let subscriptions = self.api.store.subscriptions().await?;
         let topics = self.api.store.topics().await?;
-        let ids = subscriptions.iter().map(|status| id_of(&status.subscriber));
+        let ids = subscriptions.iter().map(|status| status.subscriber.short_hash());
         let by_id = ids.enumerate().map(|(index, id)| (id, index)).collect();
+        let mut subscribers = HashMap::new();
+        for topic in subscriptions.iter().flat_map(|status| &status.subscription.topics) {
+            *subscribers.entry(topic.clone()).or_default() += 1;
+        }
         let took = began.elapsed();
         let (at_ms, is_old) = (self.api.clock.now_ms(), took > SLOW);
-        let overall = Arc::new(Overall { subscriptions, topics, by_id, at_ms, is_old });
+        let overall =
+            Arc::new(Overall { subscriptions, topics, by_id, subscribers, at_ms, is_old });
         Ok(Reading { overall, at: began, took })
     }
 
@@ -132,10 +136,9 @@ impl Overall {
     pub fn subscription(&self, id: &str) -> Option<&SubscriptionStatus> {
         self.subscriptions.get(*self.by_id.get(id)?)
     }
-}
 
-/// What a client is called in an address: a hash, because addresses stand in logs and histories.
-pub fn id_of(client: &ClientToken) -> String {
-    let name = Subject::Subscription(client.clone()).name();
-    name.split_once(' ').map_or_else(String::new, |(_, hash)| hash.to_owned())
+    /// How many subscribe to a topic.
+    pub fn subscribers(&self, topic: &TopicName) -> usize {
+        self.subscribers.get(topic).copied().unwrap_or(0)
+    }
 }

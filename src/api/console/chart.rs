@@ -100,8 +100,8 @@ impl Series {
         Ok(Self { range, starts_ms, tallies })
     }
 
-    /// What passed in the last minute that is over, a second.
-    pub fn last_minute(&self) -> Tally {
+    /// What passed in the last bucket that is over.
+    pub fn last_over(&self) -> Tally {
         self.tallies.iter().rev().nth(1).copied().unwrap_or_default()
     }
 

@@ -6,9 +6,11 @@
 mod assets;
 mod board;
 mod chart;
+mod document;
 mod fields;
 mod inside;
 mod live;
+mod notice;
 mod page;
 mod pages;
 mod parts;
@@ -21,14 +23,16 @@ mod visit;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
 use tokio::sync::Semaphore;
 
 use super::state::Shared;
+use assets::Asset;
 use board::Board;
 use live::Followers;
+use problem::Problem;
 use session::Sessions;
 pub use sign_in::SignInLinks;
 
@@ -67,10 +71,18 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/changes", get(live::changes))
-        .route("/console/assets/{file}", get(assets::file))
+        .route("/console/assets/{file}", get(asset))
         .merge(pages::routes())
         .route("/console/{*other}", any(problem::no_such_page))
         .with_state(console)
+}
+
+/// A file that pages need; it needs no session, and says nothing about anybody.
+async fn asset(Path(file): Path<String>) -> Result<&'static Asset, Problem> {
+    match Asset::find(&file) {
+        Some(asset) => Ok(asset),
+        None => Err(problem::no_such_page().await),
+    }
 }
 
 /// `GET /`: people find the console there, programs nothing that can be read.

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
-use maud::{DOCTYPE, Markup, html};
-use percent_encoding::percent_decode_str;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use super::assets;
-use super::session::{cookie, set_cookie};
+use super::document::document;
+use super::notice::Notice;
+use super::parts;
 use super::text::encoded;
 use super::visit::Visit;
 use crate::http::authentication::Caller;
@@ -58,45 +59,6 @@ impl Section {
     }
 }
 
-/// What was said of the last action.
-pub enum Notice {
-    Done(String),
-    Failed(String),
-}
-
-const NOTICE: &str = "__Host-routemaster-notice";
-
-impl Notice {
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = cookie(headers, NOTICE)?;
-        let text = percent_decode_str(value.get(1..)?).decode_utf8().ok()?.into_owned();
-        Some(if value.starts_with('+') { Self::Done(text) } else { Self::Failed(text) })
-    }
-
-    /// Goes to a page that shows this once.
-    pub fn at(&self, path: &str) -> Response {
-        let (mark, text) = match self {
-            Self::Done(text) => ('+', text),
-            Self::Failed(text) => ('-', text),
-        };
-        let text: String = text.chars().take(500).collect();
-        let cookie =
-            set_cookie(NOTICE, &format!("{mark}{}", encoded(&text)), Duration::from_secs(60));
-        (
-            StatusCode::SEE_OTHER,
-            [(header::LOCATION, path), (header::SET_COOKIE, cookie.to_str().unwrap_or_default())],
-        )
-            .into_response()
-    }
-
-    pub fn shown(&self) -> Markup {
-        match self {
-            Self::Done(text) => html! { p.notice.done role="status" { (text) } },
-            Self::Failed(text) => html! { p.notice.failed role="alert" { (text) } },
-        }
-    }
-}
-
 /// What a page shows.
 pub struct PageParts {
     section: Section,
@@ -135,6 +97,11 @@ impl PageParts {
         self.parts.push(Part::Live(name, markup));
         self
     }
+
+    /// Adds a list, the newest first: it follows what happens, but an older page of it does not move.
+    pub fn newest_first(self, visit: &Visit, list: Markup) -> Self {
+        if visit.asked("after").is_some() { self.still(list) } else { self.live("list", list) }
+    }
 }
 
 /// A page, for whoever asked for it.
@@ -145,11 +112,14 @@ pub struct Page {
     status: StatusCode,
 }
 
-impl Page {
-    pub fn new(visit: Visit, title: String, parts: PageParts) -> Self {
-        Self { visit, title, parts, status: StatusCode::OK }
+impl Visit {
+    /// Makes a page of what it has to show.
+    pub fn page(self, title: impl Into<String>, parts: PageParts) -> Page {
+        Page { visit: self, title: title.into(), parts, status: StatusCode::OK }
     }
+}
 
+impl Page {
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
@@ -178,7 +148,7 @@ impl Page {
                 (account(&visit))
             }
             main #main tabindex="-1" data-changes=[changes] {
-                @if let Some(notice) = &visit.notice { (notice.shown()) }
+                @if let Some(notice) = &visit.notice { (notice) }
                 @for part in &parts.parts {
                     @match part {
                         Part::Still(markup) => { (markup) }
@@ -196,8 +166,7 @@ impl Page {
         };
         let mut response = document(status, &title, &reload, &body);
         if visit.notice.is_some() {
-            let forget = set_cookie(NOTICE, "", Duration::ZERO);
-            response.headers_mut().append(header::SET_COOKIE, forget);
+            response.headers_mut().append(header::SET_COOKIE, Notice::forget());
         }
         response
     }
@@ -243,7 +212,7 @@ fn account(visit: &Visit) -> Markup {
     };
     html! {
         form.account method="post" action="/console/sign-out" {
-            (super::parts::code(visit))
+            (parts::code(visit))
             span { "Signed in as " strong { (name) } }
             button.quiet type="submit" { "Sign out" }
         }
@@ -269,58 +238,4 @@ fn keys() -> Markup {
             form method="dialog" { button type="submit" { "Close" } }
         }
     }
-}
-
-/// A page without navigation, for whoever is not signed in, or for what is wrong.
-pub fn bare(status: StatusCode, title: &str, content: &Markup) -> Response {
-    document(status, title, &html! {}, &bare_body(content))
-}
-
-/// A page that goes on to another one at once.
-pub fn moving_on(to: &str, content: &Markup) -> Response {
-    let refresh = html! { meta http-equiv="refresh" content={ "0; url=" (to) }; };
-    document(StatusCode::OK, "Sign in", &refresh, &bare_body(content))
-}
-
-fn bare_body(content: &Markup) -> Markup {
-    html! {
-        main.bare #main {
-            p.brand { (assets::MARK) "Routemaster" }
-            (content)
-        }
-    }
-}
-
-/// Nothing but what this server sends: no script and no style in the page itself, no frame around it, and its forms go
-/// nowhere else.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-     form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-);
-
-fn document(status: StatusCode, title: &str, head: &Markup, body: &Markup) -> Response {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · Routemaster" }
-                link rel="icon" href=(assets::ICON.path()) type="image/svg+xml";
-                link rel="stylesheet" href=(assets::STYLE.path());
-                script src=(assets::SCRIPT.path()) defer {}
-                (head)
-            }
-            body { (body) }
-        }
-    };
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-        // What one sees, nobody else must find in a cache, nor after signing out.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    (status, headers, Html(page.into_string())).into_response()
 }

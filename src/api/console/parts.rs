@@ -12,15 +12,9 @@ pub fn code(visit: &Visit) -> Markup {
 
 /// A button that does something at once.
 pub fn act(visit: &Visit, action: &str, label: &str) -> Markup {
-    act_with(visit, action, label, &html! {})
-}
-
-/// As [`act`], with fields.
-pub fn act_with(visit: &Visit, action: &str, label: &str, fields: &Markup) -> Markup {
     html! {
         form.act method="post" action=(action) {
             (code(visit))
-            (fields)
             button type="submit" { (label) }
         }
     }
@@ -43,16 +37,21 @@ pub fn confirmed(visit: &Visit, action: &str, label: &str, what: &str, fields: &
 
 /// A moment: in the reader's own time once the script has seen it, exact on hover.
 pub fn moment(ms: u64) -> Markup {
-    let exact = text::moment(ms);
-    html! { time datetime=(exact) title=(exact) { (text::moment_in_words(ms)) } }
+    time(ms, false)
 }
 
 /// How long ago a moment is, or in how long it comes.
 ///
 /// The script says it; without it, the moment itself stands there. So what is shown does not change by itself.
 pub fn from_now(ms: u64) -> Markup {
+    time(ms, true)
+}
+
+fn time(ms: u64, in_words: bool) -> Markup {
     let exact = text::moment(ms);
-    html! { time datetime=(exact) title=(exact) data-words { (text::moment_in_words(ms)) } }
+    html! {
+        time datetime=(exact) title=(exact) data-words[in_words] { (text::moment_in_words(ms)) }
+    }
 }
 
 /// What state something is in: the colour says how that is meant.
@@ -77,14 +76,19 @@ pub fn status(status: Option<u16>) -> Markup {
     }
 }
 
+/// What was answered: its status, if there was one, and what that means.
+pub fn answer(status: Option<u16>, meaning: impl Render) -> Markup {
+    html! {
+        @if status.is_some() { (self::status(status)) " " }
+        (meaning)
+    }
+}
+
 /// Why something failed, where there is room for a part of it. With a status beside it, what was answered says more than
 /// that it was not what was hoped for.
 pub fn why(status: Option<u16>, reason: &str, at_most: usize) -> Markup {
-    let answer = reason.split_once(": ").map(|(_, answer)| answer).filter(|_| status.is_some());
-    html! {
-        @if status.is_some() { (self::status(status)) " " }
-        (cut(answer.unwrap_or(reason), at_most))
-    }
+    let said = reason.split_once(": ").map(|(_, said)| said).filter(|_| status.is_some());
+    answer(status, cut(said.unwrap_or(reason), at_most))
 }
 
 /// What is short and exact, such as an id.
@@ -225,16 +229,8 @@ pub fn tiles(tiles: &[Tile<'_>]) -> Markup {
     }
 }
 
-/// Where the list goes on. `parameters` is what the address says besides.
+/// Where the list goes on; `back_to_ms` is how far was looked, if that was not to its end.
 pub fn older(visit: &Visit, next: Option<&str>, back_to_ms: Option<u64>) -> Markup {
-    let goes_on = |next: &str| {
-        let query = visit.uri.query().unwrap_or_default();
-        let pairs =
-            url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "after");
-        let mut address = url::form_urlencoded::Serializer::new(String::new());
-        address.extend_pairs(pairs).append_pair("after", next);
-        format!("{}?{}", visit.uri.path(), address.finish())
-    };
     let is_first = visit.asked("after").is_none();
     html! {
         @if let Some(back_to_ms) = back_to_ms {
@@ -242,26 +238,14 @@ pub fn older(visit: &Visit, next: Option<&str>, back_to_ms: Option<u64>) -> Mark
         }
         @if next.is_some() || !is_first {
             nav.pager aria-label="Pages of the list" {
-                @if !is_first { a href=(first_page(visit)) { "Newest" } }
+                @if !is_first { a href=(visit.address_with(None)) { "Newest" } }
                 @if let Some(next) = next {
-                    a href=(goes_on(next)) rel="next" {
+                    a href=(visit.address_with(Some(("after", next)))) rel="next" {
                         @if back_to_ms.is_some() { "Look further back" } @else { "Older" }
                     }
                 }
             }
         }
-    }
-}
-
-/// The same list from its beginning.
-fn first_page(visit: &Visit) -> String {
-    let query = visit.uri.query().unwrap_or_default();
-    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "after");
-    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    if query.is_empty() {
-        visit.uri.path().to_owned()
-    } else {
-        format!("{}?{query}", visit.uri.path())
     }
 }
 

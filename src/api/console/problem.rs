@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use maud::html;
 use serde_json::Value;
 
-use super::page;
+use super::document;
 use crate::http::refusal::Refusal;
 use crate::store::StoreError;
 
@@ -40,6 +40,11 @@ impl Problem {
     pub fn not_understood() -> Self {
         let text = "the bus answered something that the console does not know: please report it";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// The status of a form that is shown again because of this.
+    pub fn form_status(&self) -> StatusCode {
+        if self.status.is_client_error() { StatusCode::UNPROCESSABLE_ENTITY } else { self.status }
     }
 
     /// An answer of the API that says no. Its interfaces do so in three shapes.
@@ -101,7 +106,7 @@ impl IntoResponse for Problem {
             p { (self.text) }
             p { a href="/console" { "To the overview" } }
         };
-        page::bare(self.status, title, &body)
+        document::bare(self.status, title, &body)
     }
 }
 

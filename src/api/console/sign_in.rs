@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 
-use super::page::{self, Notice};
+use super::document;
+use super::notice::Notice;
 use super::problem::Problem;
 use super::session::{COOKIE, Sessions, TERM, authorization, cookie, is_same, set_cookie};
 use super::visit::{Sent, read_form};
@@ -75,7 +76,7 @@ pub async fn form(
         parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if is_from_elsewhere {
         let content = html! { h1 { "Sign in" } p { a href=(then) { "Go on" } } };
-        return Ok(page::moving_on(&then, &content));
+        return Ok(document::moving_on(&then, &content));
     }
     if query::text(&parts.uri, "signed_out").is_some() {
         return shown(&then, Some(Notice::Done(SIGNED_OUT.into())), StatusCode::OK);
@@ -166,7 +167,7 @@ fn shown(then: &str, notice: Option<Notice>, status: StatusCode) -> Result<Respo
     let code = random_hex().map_err(|_| Problem::not_understood())?;
     let content = html! {
         h1 { "Sign in" }
-        @if let Some(notice) = &notice { (notice.shown()) }
+        @if let Some(notice) = &notice { (notice) }
         form.stacked method="post" action="/console/sign-in" {
             input type="hidden" name="code" value=(code);
             input type="hidden" name="then" value=(then);
@@ -182,7 +183,7 @@ fn shown(then: &str, notice: Option<Notice>, status: StatusCode) -> Result<Respo
             button.primary type="submit" { "Sign in" }
         }
     };
-    let mut response = page::bare(status, "Sign in", &content);
+    let mut response = document::bare(status, "Sign in", &content);
     response.headers_mut().append(header::SET_COOKIE, set_cookie(FORM_COOKIE, &code, FORM_TERM));
     Ok(response)
 }

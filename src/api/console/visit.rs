@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::Console;
 use super::fields::Fields;
 use super::inside::Inside;
-use super::page::{Notice, Page, PageParts};
+use super::notice::Notice;
 use super::problem::Problem;
 use super::session::{Session, is_same};
 use crate::api::extract::{learn, peer};
@@ -69,9 +69,20 @@ impl Visit {
         moment_of(&self.asked(name).unwrap_or_default()).map(|ms| ms.map(|ms| ms.to_string()))
     }
 
-    /// Makes a page of what it has to show.
-    pub fn page(self, title: impl Into<String>, parts: PageParts) -> Page {
-        Page::new(self, title.into(), parts)
+    /// Behind how many of a list it goes on.
+    pub fn asked_offset(&self) -> usize {
+        self.asked("after").and_then(|after| after.parse().ok()).unwrap_or(0)
+    }
+
+    /// The address that was asked for, with this parameter besides, and from the beginning of its list.
+    pub fn address_with(&self, parameter: Option<(&str, &str)>) -> String {
+        let query = self.uri.query().unwrap_or_default();
+        let pairs =
+            url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "after");
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(pairs).extend_pairs(parameter).finish();
+        let path = self.uri.path();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
     }
 }
 

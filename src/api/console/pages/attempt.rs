@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attempts::Attempt;
-use super::clients;
+use super::clients::{self, LabelNames};
 use super::journal::Entries;
 use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts;
@@ -29,7 +29,7 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
     let asked = |name: &str| visit.asked(name).unwrap_or_default();
     let at: u64 =
         asked("at").parse().map_err(|_| Problem::not_found("There is no such attempt."))?;
-    let (since, until) = (at.to_string(), (at + 1).to_string());
+    let (since, until) = (at.to_string(), at.saturating_add(1).to_string());
     let (kind, id) = (asked("kind"), asked("id"));
     let address = text::address(
         "/journal",
@@ -50,13 +50,14 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
     };
     let sent = sent(&visit, &attempt).await?;
     let curl = curl(&attempt, sent.as_ref());
+    let names = LabelNames::of(&visit, [attempt.client.as_str()]);
     let content = html! {
         h1 { "Attempt " (attempt.attempt) " " (attempt.outcome()) }
         (parts::facts(&[
             ("When", parts::moment(attempt.at)),
             ("Kind", html! { (attempt.kind) }),
             ("Id", parts::exact(&attempt.id)),
-            ("Client", html! { (clients::names_of(&visit, [attempt.client.as_str()].into_iter()).get(attempt.client.as_str()).unwrap_or(&attempt.client)) }),
+            ("Client", html! { (names.name(&attempt.client)) }),
             ("To", html! { (attempt.target()) }),
             ("Took", html! { (text::span(attempt.took)) }),
             ("Next try", match attempt.next_try {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::clients;
+use super::clients::LabelNames;
 use crate::api::console::parts::{self, Table};
 use crate::api::console::text;
 use crate::api::console::visit::Visit;
@@ -77,10 +77,9 @@ pub fn table(visit: &Visit, attempts: &[Attempt], caption: &'static str) -> Tabl
         caption,
         &["When", "Kind", "Outcome", "To", "Client", "#Try", "#Took", "What it said"],
     );
-    let names = clients::names_of(visit, attempts.iter().map(|attempt| attempt.client.as_str()));
+    let names = LabelNames::of(visit, attempts.iter().map(|attempt| attempt.client.as_str()));
     for attempt in attempts {
         let whole = format!("{} {}", attempt.method, attempt.url);
-        let client = names.get(attempt.client.as_str()).unwrap_or(&attempt.client);
         table.row_to(
             attempt.address(),
             vec![
@@ -88,7 +87,7 @@ pub fn table(visit: &Visit, attempts: &[Attempt], caption: &'static str) -> Tabl
                 html! { (attempt.kind) },
                 attempt.outcome(),
                 html! { span title=(whole) { (parts::cut(&attempt.target_in_words(), 48)) } },
-                html! { (client) },
+                html! { (names.name(&attempt.client)) },
                 html! { (attempt.attempt) },
                 html! { (text::span(attempt.took)) },
                 attempt.told(80),

@@ -9,9 +9,10 @@ use maud::html;
 use serde::Deserialize;
 
 use super::attempts::{self, Attempt};
-use super::calls::Call;
+use super::calls::{Call, page_of};
 use super::clients;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts;
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -49,14 +50,11 @@ pub async fn show(
         .inside
         .get(&text::address(&path, &[("client", clients::parameter(&visit, &client))]))
         .await?;
-    let action = format!("/console/calls/{client_id}/{}", text::segment(&id));
+    let action = page_of(&client_id, &id);
     let state = html! {
         h1 { "Call " (call.id) " " (parts::state(&call.state)) }
         @if let Some(error) = &call.error {
-            p.notice.failed {
-                @if call.status.is_some() { (parts::status(call.status)) " " }
-                (error)
-            }
+            p.notice.failed { (parts::answer(call.status, error)) }
         }
         (parts::facts(&[
             ("Client", html! { (clients::name(&visit, &call.client)) }),
@@ -138,7 +136,7 @@ pub async fn act(
     } else {
         "/console/calls"
     };
-    let own = format!("/console/calls/{client_id}/{}", text::segment(&id));
+    let own = page_of(&client_id, &id);
     Ok(match visit.inside.send(method, &address, None).await {
         Ok(_) if act == "delete" => Notice::Done(told.into()).at(list),
         Ok(_) => Notice::Done(told.into()).at(&own),

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::clients;
 use crate::api::calls::Destination;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -49,6 +50,21 @@ struct Changed {
     next: Option<String>,
 }
 
+/// The page of a call.
+pub fn page_of(client_id: &str, id: &str) -> String {
+    format!("/console/calls/{client_id}/{}", text::segment(id))
+}
+
+/// The states of calls, and of messages on their way to a publisher, to choose from.
+pub const STATES: [(&str, &str); 6] = [
+    ("", "any"),
+    ("waiting", "waiting"),
+    ("sending", "sending"),
+    ("failing", "failing"),
+    ("dead", "dead"),
+    ("done", "done"),
+];
+
 /// What narrows calls down, as the API's parameters.
 async fn asked(visit: &Visit) -> Result<Vec<(&'static str, Option<String>)>, Problem> {
     let client = clients::asked(visit).await?;
@@ -81,10 +97,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
             a.button href="/console/calls/new" { "New call" }
         }
         (parts::filters("/console/calls", &html! {
-            (parts::filter_choice(&visit, "State", "state", &[
-                ("", "any"), ("waiting", "waiting"), ("sending", "sending"), ("failing", "failing"),
-                ("dead", "dead"), ("done", "done"),
-            ]))
+            (parts::filter_choice(&visit, "State", "state", &STATES))
             (parts::filter_line(&visit, "Destination", "destination", "text"))
             @if visit.is_root() { (parts::filter_line(&visit, "Client", "client", "text")) }
         }, visit.uri.query().is_some()))
@@ -100,8 +113,8 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
     if visit.is_root() {
         parts = parts.live("destinations", destinations(&visit).await?);
     }
-    let parts = if after.is_some() { parts.still(list) } else { parts.live("list", list) };
-    Ok(visit.page("Calls & postbacks", parts.still(acts)))
+    let parts = parts.newest_first(&visit, list).still(acts);
+    Ok(visit.page("Calls & postbacks", parts))
 }
 
 fn table(visit: &Visit, calls: &[Call]) -> Table {
@@ -112,7 +125,7 @@ fn table(visit: &Visit, calls: &[Call]) -> Table {
     for call in calls {
         let client = clients::id(visit, &call.client).unwrap_or_default();
         table.row_to(
-            format!("/console/calls/{client}/{}", text::segment(&call.id)),
+            page_of(&client, &call.id),
             vec![
                 html! { (call.method) " " (parts::cut(&call.url, 60)) },
                 parts::state(&call.state),
@@ -178,12 +191,9 @@ fn destination_table(destinations: &[Destination]) -> Table {
 
 /// Offers to do something with all calls that match: counting them may take long, and is a step of its own.
 fn offer(visit: &Visit) -> Markup {
-    let query = visit.uri.query().unwrap_or_default();
-    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "after");
-    let mut address = url::form_urlencoded::Serializer::new(String::new());
-    address.extend_pairs(pairs).append_pair("act", "all");
+    let address = visit.address_with(Some(("act", "all")));
     html! {
-        p { a.button href={ "/console/calls?" (address.finish()) "#all" } { "Retry or delete all that match…" } }
+        p { a.button href={ (address) "#all" } { "Retry or delete all that match…" } }
     }
 }
 

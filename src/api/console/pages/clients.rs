@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::api::console::board::id_of;
 use crate::api::console::problem::Problem;
 use crate::api::console::visit::Visit;
 use crate::bus::token::{ClientToken, PSEUDO_CLIENTS};
@@ -17,16 +16,23 @@ pub fn name(visit: &Visit, told: &str) -> String {
     }
 }
 
-/// What clients are called that somewhere stand by the beginning of their token, because nothing of it says a name: where
-/// only one is allowed that begins so.
-pub fn names_of<'a>(
-    visit: &Visit,
-    labels: impl Iterator<Item = &'a str>,
-) -> HashMap<String, String> {
-    let cut: HashSet<&str> = labels.filter(|label| label.ends_with('…')).collect();
-    if cut.is_empty() {
-        return HashMap::new();
+/// What clients are called that somewhere stand by the beginning of their token, because nothing of it says a name.
+pub struct LabelNames(HashMap<String, String>);
+
+impl LabelNames {
+    /// Those of these labels: where only one client is allowed whose token begins so.
+    pub fn of<'a>(visit: &Visit, labels: impl IntoIterator<Item = &'a str>) -> Self {
+        let cut = labels.into_iter().filter(|label| label.ends_with('…')).collect::<HashSet<_>>();
+        if cut.is_empty() { Self(HashMap::new()) } else { Self(names_of(visit, &cut)) }
     }
+
+    /// The name, or the label where there is none.
+    pub fn name<'a>(&'a self, label: &'a str) -> &'a str {
+        self.0.get(label).map_or(label, String::as_str)
+    }
+}
+
+fn names_of(visit: &Visit, cut: &HashSet<&str>) -> HashMap<String, String> {
     let authentication = &visit.console.api.authentication;
     let mut names = HashMap::<String, Option<String>>::new();
     for client in authentication.tokens.clients() {
@@ -46,7 +52,7 @@ pub fn id(visit: &Visit, told: &str) -> Option<String> {
     let pseudo = PSEUDO_CLIENTS.contains(&told).then(|| ClientToken::from_stored(told));
     let token = pseudo.or_else(|| ClientToken::parse(told).ok())?;
     // Told is the token that it has now.
-    Some(id_of(&visit.console.api.authentication.tokens.client_of(&token)))
+    Some(visit.console.api.authentication.tokens.client_of(&token).short_hash())
 }
 
 /// Who has this id.
@@ -55,7 +61,7 @@ pub fn id(visit: &Visit, told: &str) -> Option<String> {
 /// If it is nobody that is known.
 pub async fn of_id(visit: &Visit, id: &str) -> Result<ClientToken, Problem> {
     if let Caller::Client(own) = &visit.session.caller
-        && id_of(own) == id
+        && own.short_hash() == id
     {
         return Ok(own.clone());
     }
@@ -65,7 +71,7 @@ pub async fn of_id(visit: &Visit, id: &str) -> Result<ClientToken, Problem> {
     }
     let pseudo = PSEUDO_CLIENTS.iter().map(|name| ClientToken::from_stored(name));
     let all = visit.console.api.authentication.tokens.clients().into_iter().chain(pseudo);
-    let mut found = all.filter(|client| id_of(client) == id);
+    let mut found = all.filter(|client| client.short_hash() == id);
     found.next().ok_or_else(|| Problem::not_found("There is no such client any more."))
 }
 
@@ -120,7 +126,7 @@ pub async fn called(visit: &Visit, name: &str) -> Result<Vec<ClientToken>, Probl
     }
     let is_id = name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     // Of a token without a name, the journal has the beginning.
-    Ok(that(&|client| if is_id { id_of(client) == name } else { client.label() == name }))
+    Ok(that(&|client| if is_id { client.short_hash() == name } else { client.label() == name }))
 }
 
 /// What names a client to the API, for root; a client needs to name nobody.

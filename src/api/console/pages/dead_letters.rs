@@ -7,8 +7,9 @@ use maud::html;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::clients;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use super::{calls, clients};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -53,7 +54,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         let is_event = letter.kind == "event";
         let address = match is_event {
             true => format!("/console/events/{}", text::segment(&letter.id)),
-            false => format!("/console/calls/{id}/{}", text::segment(&letter.id)),
+            false => calls::page_of(&id, &letter.id),
         };
         let what = match &letter.event {
             Some(event) => format!(

@@ -80,9 +80,6 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         (parts::older(&visit, found.next.as_deref(), found.back_to))
     };
     let head = html! { h1 { "Journal" } (filters(&visit, "/console/journal")) };
-    let parts = PageParts::of(Section::Journal).still(head);
-    // An older page does not move.
-    let parts =
-        if visit.asked("after").is_some() { parts.still(list) } else { parts.live("list", list) };
+    let parts = PageParts::of(Section::Journal).still(head).newest_first(&visit, list);
     Ok(visit.page("Journal", parts))
 }

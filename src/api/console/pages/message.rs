@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::attempts;
 use super::messages::{Message, said};
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -33,10 +34,7 @@ pub async fn show(Path(id): Path<String>, visit: Visit) -> Result<Page, Problem>
             parts::cut(delivery.target.as_deref().unwrap_or("gone"), 50),
             html! { (delivery.attempts) },
             html! { @if let Some(processed) = delivery.processed { (parts::moment(processed)) } },
-            html! {
-                @if delivery.status.is_some() { (parts::status(delivery.status)) " " }
-                (delivery.error.as_deref().unwrap_or_default())
-            },
+            parts::answer(delivery.status, delivery.error.as_deref().unwrap_or_default()),
             html! { @if let Some(next) = delivery.next_try { (parts::from_now(next)) } },
         ]);
     }

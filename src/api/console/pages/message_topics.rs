@@ -1,17 +1,17 @@
 //! Topics of messages.
 
-use std::collections::BTreeMap;
-
 use axum::extract::Path;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::message_topic_names::TopicNames;
 use super::publishers::{self, Publishers};
 use crate::api::console::fields::Fields;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::{Notice, failed};
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -35,15 +35,6 @@ struct Topic {
     origin_host: String,
     recovery_enabled: bool,
     created: u64,
-}
-
-/// What topics are called, by their ids: of the first thousand, which is as many as one can choose from.
-///
-/// # Errors
-/// If the API refuses.
-pub async fn names(visit: &Visit) -> Result<BTreeMap<u64, String>, Problem> {
-    let topics: Topics = visit.inside.get("/api/topics?limit=1000").await?;
-    Ok(topics.data.into_iter().map(|topic| (topic.id, topic.name)).collect())
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
@@ -81,7 +72,7 @@ pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
     let One { data: topic } = visit.inside.get(&format!("/api/topics/{id}")).await?;
     let of_topic: Publishers =
         visit.inside.get(&format!("/api/publishers?topic={id}&limit=200")).await?;
-    let names = [(topic.id, topic.name.clone())].into();
+    let names = TopicNames::of_one(topic.id, topic.name.clone());
     let table = publishers::table(&of_topic.data, &names);
     let content = html! {
         div.heading {
@@ -116,7 +107,7 @@ pub async fn form(visit: Visit) -> Result<Page, Problem> {
 fn content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup {
     html! {
         h1 { "New message topic" }
-        @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if let Some(problem) = problem { (failed(problem)) }
         form.stacked method="post" action="/console/message-topics/new" {
             (parts::code(visit))
             (Field { label: "Name", name: "name", value: fields.text("name"), hint: "", required: true }.line("text"))
@@ -141,14 +132,9 @@ pub async fn add(sent: Sent) -> Result<Response, Problem> {
             let content = content(&visit, &fields, Some(&problem.text));
             let page = visit
                 .page("New message topic", PageParts::of(Section::MessageTopics).still(content));
-            Ok(page.with_status(refused(&problem)).into_response())
+            Ok(page.with_status(problem.form_status()).into_response())
         }
     }
-}
-
-/// The status of a form that is shown again.
-pub fn refused(problem: &Problem) -> StatusCode {
-    if problem.status.is_client_error() { StatusCode::UNPROCESSABLE_ENTITY } else { problem.status }
 }
 
 pub async fn delete(Path(id): Path<u64>, sent: Sent) -> Result<Response, Problem> {

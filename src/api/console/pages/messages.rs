@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attempts::Attempt;
+use super::calls::STATES;
 use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
@@ -89,10 +90,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
             (parts::filter_line(&visit, "Text", "text", "search"))
             (parts::filter_line(&visit, "Topic", "topic", "text"))
             (parts::filter_line(&visit, "Id of a publisher", "publisher", "number"))
-            (parts::filter_choice(&visit, "State", "state", &[
-                ("", "any"), ("waiting", "waiting"), ("sending", "sending"), ("failing", "failing"),
-                ("dead", "dead"), ("done", "done"),
-            ]))
+            (parts::filter_choice(&visit, "State", "state", &STATES))
             (parts::filter_line(&visit, "Since (UTC)", "since", "datetime-local"))
             (parts::filter_line(&visit, "Until (UTC)", "until", "datetime-local"))
         }, visit.uri.query().is_some()))
@@ -102,9 +100,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         @else { (table) }
         (parts::older(&visit, next.as_deref(), found.back_to))
     };
-    let parts = PageParts::of(Section::Messages).still(head);
-    let parts =
-        if visit.asked("after").is_some() { parts.still(list) } else { parts.live("list", list) };
+    let parts = PageParts::of(Section::Messages).still(head).newest_first(&visit, list);
     Ok(visit.page("Messages", parts))
 }
 

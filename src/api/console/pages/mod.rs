@@ -11,6 +11,7 @@ mod first_steps;
 mod journal;
 mod live;
 mod message;
+mod message_topic_names;
 mod message_topics;
 mod messages;
 mod new_call;

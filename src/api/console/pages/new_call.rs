@@ -1,12 +1,13 @@
 //! A new call, by a form.
 
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use crate::api::console::fields::Fields;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::{Notice, failed};
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Field};
 use crate::api::console::problem::Problem;
 use crate::api::console::visit::{Sent, Visit};
@@ -22,7 +23,7 @@ fn content(visit: &Visit, fields: &Fields, problem: Option<&str>) -> Markup {
         ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"].map(|method| (method, method));
     html! {
         h1 { "New call" }
-        @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if let Some(problem) = problem { (failed(problem)) }
         form.stacked method="post" action="/console/calls/new" {
             (parts::code(visit))
             (parts::choice("Method", "method", &methods, method))
@@ -67,13 +68,8 @@ pub async fn send(sent: Sent) -> Result<Response, Problem> {
         Ok(()) => Ok(Notice::Done("The call is accepted.".into()).at("/console/calls")),
         Err(problem) => {
             let content = content(&visit, &fields, Some(&problem.text));
-            let status = if problem.status.is_client_error() {
-                StatusCode::UNPROCESSABLE_ENTITY
-            } else {
-                problem.status
-            };
             let page = visit.page("New call", PageParts::of(Section::Calls).still(content));
-            Ok(page.with_status(status).into_response())
+            Ok(page.with_status(problem.form_status()).into_response())
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::api::console::text;
 use crate::api::console::visit::Visit;
 use crate::bus::call::CallKind;
 use crate::bus::subscription::SubscriptionStatus;
-use crate::bus::tally::Subject;
+use crate::bus::tally::{Subject, Tally};
 use crate::http::authentication::Caller;
 use crate::store::{CallCounts, fullest_usage};
 
@@ -29,56 +29,64 @@ pub async fn show(visit: Visit) -> Result<Page, Problem> {
     };
     let store = &visit.console.api.store;
     let series = Series::of(&**store, &subject, range, visit.now_ms()).await?;
-    let minute = Series::of(&**store, &subject, Range::Hour, visit.now_ms()).await?;
-    let head = html! { h1 { "Overview" } };
-    let mut state = vec![];
+    let last_minute = match range {
+        Range::Hour => series.last_over(),
+        _ => Series::of(&**store, &subject, Range::Hour, visit.now_ms()).await?.last_over(),
+    };
+    let events = events_tiles(&own, &last_minute);
+    let operation = if visit.is_root() { Some(operation_tiles(&visit).await?) } else { None };
     let is_empty = overall.topics.is_empty() && overall.subscriptions.is_empty();
-    state.push(events_tiles(&own, &minute));
-    if visit.is_root() {
-        state.push(operation_tiles(&visit).await?);
-    }
     let trouble = trouble(&visit, &own).await?;
     let charts = html! {
         div.heading { h2 { "What passed" } (ranges(range, "/console")) }
         (series.charts("Events"))
     };
     let mut parts = PageParts::of(Section::Overview)
-        .still(head)
-        .live("tiles", html! { @for part in &state { (part) } });
-    parts = parts.live("first", html! { @if is_empty { (first_steps::shown(&visit)) } });
-    parts = parts.live("trouble", trouble).live("charts", charts);
+        .still(html! { h1 { "Overview" } })
+        .live("tiles", html! { (events) @if let Some(operation) = operation { (operation) } })
+        .live("first", html! { @if is_empty { (first_steps::shown(&visit)) } })
+        .live("trouble", trouble)
+        .live("charts", charts);
     if visit.is_root() {
         let calls = Series::of(&**store, &Subject::Calls, range, visit.now_ms()).await?;
         let messages = Series::of(&**store, &Subject::Messages, range, visit.now_ms()).await?;
-        parts = parts.live("others", html! {
-            @if calls.sum().volume + calls.sum().queued > 0 { h2 { "Calls & postbacks" } (calls.charts("Calls")) }
-            @if messages.sum().volume + messages.sum().queued > 0 { h2 { "Messages" } (messages.charts("Messages")) }
-        });
+        parts = parts.live(
+            "others",
+            html! {
+                (charts_if_any("Calls & postbacks", "Calls", &calls))
+                (charts_if_any("Messages", "Messages", &messages))
+            },
+        );
     }
     Ok(visit.page("Overview", parts))
 }
 
-fn events_tiles(own: &[&SubscriptionStatus], minute: &Series) -> Markup {
+/// Charts of what not each bus is used for.
+fn charts_if_any(title: &str, what: &str, series: &Series) -> Markup {
+    let sum = series.sum();
+    html! { @if sum.volume + sum.queued > 0 { h2 { (title) } (series.charts(what)) } }
+}
+
+fn events_tiles(own: &[&SubscriptionStatus], last_minute: &Tally) -> Markup {
     let in_state = |state: DeliveryState| {
         own.iter().filter(|status| DeliveryState::of(status) == state).count()
     };
     let (failing, paused) = (in_state(DeliveryState::Failing), in_state(DeliveryState::Paused));
     let queued: u64 = own.iter().map(|status| status.queued).sum();
     let oldest = own.iter().filter_map(|status| status.oldest_ms).min();
-    let last = minute.last_minute();
     let rate = |count: u64| format!("{}/s", text::short(count as f64 / 60.0));
     parts::tiles(&[
         Tile {
             name: "Events in",
-            value: rate(last.volume),
-            detail: html! { (text::number(last.volume)) " in the last minute" },
+            value: rate(last_minute.volume),
+            detail: html! { (text::number(last_minute.volume)) " in the last minute" },
             tone: "calm",
             address: Some("/console/topics"),
         },
         Tile {
             name: "Events out",
-            value: rate(last.success),
-            detail: html! { (text::number(last.success)) " in the last minute" },
+            value: rate(last_minute.success),
+            detail: html! { (text::number(last_minute.success)) " in the last minute" },
             tone: "calm",
             address: Some("/console/live"),
         },
@@ -157,9 +165,7 @@ async fn trouble(visit: &Visit, own: &[&SubscriptionStatus]) -> Result<Markup, P
     let (processes, has_worker) = processes::table(visit).await?;
     let destinations = if visit.is_root() { calls::failing(visit).await? } else { None };
     Ok(html! {
-        @if !has_worker {
-            p.notice.failed role="alert" { "No process delivers: start " code { "routemaster worker" } "." }
-        }
+        @if !has_worker { (processes::none_delivers()) }
         @if !table.is_empty() {
             h2 { "Subscriptions in trouble" }
             (table)

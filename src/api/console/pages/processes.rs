@@ -5,7 +5,8 @@ use axum::http::Method;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::{Notice, failed};
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -44,6 +45,11 @@ pub async fn table(visit: &Visit) -> Result<(Table, bool), Problem> {
     Ok((table, has_worker))
 }
 
+/// That events are accepted, and nobody is there to deliver them.
+pub fn none_delivers() -> Markup {
+    failed(html! { "No process delivers: start " code { "routemaster worker" } "." })
+}
+
 fn in_use(places: Option<PlacesInUse>) -> Markup {
     match places {
         Some(PlacesInUse { used, max }) => {
@@ -58,9 +64,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
     let content = html! {
         h1 { "Processes" }
         p.hint { "A drained worker begins nothing more and goes on running: stop it when nothing is on its way." }
-        @if !has_worker {
-            p.notice.failed role="alert" { "No process delivers: start " code { "routemaster worker" } "." }
-        }
+        @if !has_worker { (none_delivers()) }
         (table)
     };
     Ok(visit.page("Processes", PageParts::of(Section::Processes).live("processes", content)))

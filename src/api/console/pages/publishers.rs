@@ -1,7 +1,5 @@
 //! Publishers: who forwards the messages of a topic, and where to.
 
-use std::collections::BTreeMap;
-
 use axum::extract::Path;
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -9,9 +7,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::message_topics::{self, refused};
+use super::message_topic_names::TopicNames;
 use crate::api::console::fields::Fields;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::{Notice, failed};
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -47,7 +46,7 @@ pub struct Publisher {
 const NUMBERS: [&str; 4] = ["seconds_timeout", "seconds_retry", "chunk_size", "max_attempts"];
 
 /// Publishers, as a table.
-pub fn table(publishers: &[Publisher], topics: &BTreeMap<u64, String>) -> Table {
+pub fn table(publishers: &[Publisher], topics: &TopicNames) -> Table {
     let mut table = Table::new("Publishers", &["Target", "State", "Type", "Topic", "#Id", "Made"]);
     for publisher in publishers {
         table.row_to(
@@ -56,17 +55,13 @@ pub fn table(publishers: &[Publisher], topics: &BTreeMap<u64, String>) -> Table 
                 parts::cut(&publisher.target, 70),
                 parts::state(if publisher.active { "active" } else { "inactive" }),
                 html! { (publisher.r#type) },
-                html! { (topic_name(topics, publisher.topic)) },
+                html! { (topics.of(publisher.topic)) },
                 html! { (publisher.id) },
                 parts::moment(publisher.created),
             ],
         );
     }
     table
-}
-
-fn topic_name(topics: &BTreeMap<u64, String>, id: u64) -> String {
-    topics.get(&id).cloned().unwrap_or_else(|| id.to_string())
 }
 
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
@@ -76,7 +71,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
         &[("limit", Some("100")), ("after", after.as_deref()), ("topic", topic.as_deref())],
     );
     let publishers: Publishers = visit.inside.get(&address).await?;
-    let table = table(&publishers.data, &message_topics::names(&visit).await?);
+    let table = table(&publishers.data, &TopicNames::all(&visit).await?);
     let next = publishers.next.map(|next| next.to_string());
     let content = html! {
         div.heading {
@@ -95,7 +90,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
 
 pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
     let One { data: publisher } = visit.inside.get(&format!("/api/publishers/{id}")).await?;
-    let topics = message_topics::names(&visit).await?;
+    let topics = TopicNames::all(&visit).await?;
     let content = content(&visit, &publisher, &topics, None);
     Ok(visit.page(format!("Publisher {id}"), PageParts::of(Section::Publishers).still(content)))
 }
@@ -103,7 +98,7 @@ pub async fn show(Path(id): Path<u64>, visit: Visit) -> Result<Page, Problem> {
 fn content(
     visit: &Visit,
     publisher: &Publisher,
-    topics: &BTreeMap<u64, String>,
+    topics: &TopicNames,
     problem: Option<&str>,
 ) -> Markup {
     let path = format!("/console/publishers/{}", publisher.id);
@@ -114,11 +109,11 @@ fn content(
     };
     html! {
         h1 { "Publisher " (publisher.id) " " (parts::state(if publisher.active { "active" } else { "inactive" })) }
-        @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if let Some(problem) = problem { (failed(problem)) }
         (parts::facts(&[
             ("Target", parts::exact(&publisher.target)),
             ("Type", html! { (publisher.r#type) }),
-            ("Topic", html! { a href={ "/console/message-topics/" (publisher.topic) } { (topic_name(topics, publisher.topic)) } }),
+            ("Topic", html! { a href={ "/console/message-topics/" (publisher.topic) } { (topics.of(publisher.topic)) } }),
             ("Gets", html! { @if publisher.from_now { "what came after it was made" } @else { "also what came before it" } }),
             ("Made", parts::moment(publisher.created)),
             ("Messages", html! { a href=(text::address("/console/messages", &[("publisher", Some(&publisher.id.to_string()))])) { "Those it forwards" } }),
@@ -153,11 +148,11 @@ pub async fn change(Path(id): Path<u64>, sent: Sent) -> Result<Response, Problem
         Ok(_) => Ok(Notice::Done("Saved.".into()).at(&page)),
         Err(problem) => {
             let One { data: publisher } = visit.inside.get(&path).await?;
-            let topics = message_topics::names(&visit).await?;
+            let topics = TopicNames::all(&visit).await?;
             let content = content(&visit, &publisher, &topics, Some(&problem.text));
             let page = visit
                 .page(format!("Publisher {id}"), PageParts::of(Section::Publishers).still(content));
-            Ok(page.with_status(refused(&problem)).into_response())
+            Ok(page.with_status(problem.form_status()).into_response())
         }
     }
 }
@@ -188,7 +183,7 @@ pub async fn act(Path((id, act)): Path<(u64, String)>, sent: Sent) -> Result<Res
 pub async fn form(visit: Visit) -> Result<Page, Problem> {
     let topic = visit.asked("topic").unwrap_or_default();
     let fields = Fields::read(format!("topic={}", text::encoded(&topic)).as_bytes());
-    let topics = message_topics::names(&visit).await?;
+    let topics = TopicNames::all(&visit).await?;
     let content = new_content(&visit, &fields, &topics, None);
     Ok(visit.page("New publisher", PageParts::of(Section::Publishers).still(content)))
 }
@@ -196,10 +191,10 @@ pub async fn form(visit: Visit) -> Result<Page, Problem> {
 fn new_content(
     visit: &Visit,
     fields: &Fields,
-    topics: &BTreeMap<u64, String>,
+    topics: &TopicNames,
     problem: Option<&str>,
 ) -> Markup {
-    let topics: Vec<_> = topics.values().map(|name| (name.as_str(), name.as_str())).collect();
+    let topics: Vec<_> = topics.iter().map(|name| (name, name)).collect();
     let field = |label, name, hint, required| Field {
         label,
         name,
@@ -209,7 +204,7 @@ fn new_content(
     };
     html! {
         h1 { "New publisher" }
-        @if let Some(problem) = problem { p.notice.failed role="alert" { (problem) } }
+        @if let Some(problem) = problem { (failed(problem)) }
         @if topics.is_empty() {
             p.notice.warn { "There is no topic to forward messages of: " a href="/console/message-topics/new" { "make one first" } "." }
         }
@@ -242,11 +237,11 @@ pub async fn add(sent: Sent) -> Result<Response, Problem> {
             Ok(Notice::Done("The publisher is there.".into()).at(&path))
         }
         Err(problem) => {
-            let topics = message_topics::names(&visit).await?;
+            let topics = TopicNames::all(&visit).await?;
             let content = new_content(&visit, &fields, &topics, Some(&problem.text));
             let page =
                 visit.page("New publisher", PageParts::of(Section::Publishers).still(content));
-            Ok(page.with_status(refused(&problem)).into_response())
+            Ok(page.with_status(problem.form_status()).into_response())
         }
     }
 }

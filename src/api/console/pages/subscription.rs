@@ -12,7 +12,8 @@ use super::clients;
 use super::journal::Entries;
 use crate::api::console::chart::{Range, Series, ranges};
 use crate::api::console::fields::Fields;
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table, Tile};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -205,8 +206,7 @@ fn why(subscription: &Subscription) -> Markup {
         @if let Some(error) = &subscription.last_error {
             p.notice.failed {
                 "Attempt " (error.attempt) " failed " (parts::from_now(error.at * 1000)) ": "
-                @if error.status.is_some() { (parts::status(error.status)) " " }
-                (error.reason)
+                (parts::answer(error.status, &error.reason))
             }
         }
     }

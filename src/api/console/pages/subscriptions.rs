@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use crate::api::bus::DeliveryState;
-use crate::api::console::board::id_of;
 use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Table};
 use crate::api::console::problem::Problem;
@@ -48,7 +47,7 @@ pub fn table<'a>(visit: &Visit, statuses: impl Iterator<Item = &'a SubscriptionS
     for status in statuses {
         let name = visit.console.api.authentication.name_of(&status.subscriber);
         table.row_to(
-            format!("/console/subscriptions/{}", id_of(&status.subscriber)),
+            format!("/console/subscriptions/{}", status.subscriber.short_hash()),
             vec![
                 html! { (name) },
                 parts::state(DeliveryState::of(status).as_str()),
@@ -85,12 +84,13 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
                 || authentication.name_of(&status.subscriber).to_lowercase().contains(&text)
                 || target(status).to_lowercase().contains(&text))
     };
-    let from: usize = visit.asked("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    let from = visit.asked_offset();
     let all = in_order(&visit, &overall.subscriptions);
     let matching: Vec<_> = all.iter().filter(fits).copied().collect();
     let page = matching.iter().skip(from).take(PER_PAGE).copied();
     let table = table(&visit, page);
-    let next = (matching.len() > from + PER_PAGE).then(|| (from + PER_PAGE).to_string());
+    let end = from.saturating_add(PER_PAGE);
+    let next = (matching.len() > end).then(|| end.to_string());
     let head = html! {
         h1 { "Subscriptions" }
         (parts::filters("/console/subscriptions", &html! {

@@ -6,8 +6,8 @@ use axum::response::Response;
 use maud::html;
 use serde_json::json;
 
-use crate::api::console::board::{Overall, id_of};
-use crate::api::console::page::{Notice, Page, PageParts, Section};
+use crate::api::console::notice::Notice;
+use crate::api::console::page::{Page, PageParts, Section};
 use crate::api::console::parts::{self, Field, Table};
 use crate::api::console::problem::Problem;
 use crate::api::console::text;
@@ -16,12 +16,6 @@ use crate::bus::topic::Topic;
 use crate::http::authentication::Caller;
 
 const PER_PAGE: usize = 100;
-
-/// How many subscribe to a topic.
-fn subscribers(overall: &Overall, topic: &Topic) -> usize {
-    let all = overall.subscriptions.iter();
-    all.filter(|status| status.subscription.topics.contains(&topic.name)).count()
-}
 
 /// Who publishes to a topic, by name.
 fn publisher(visit: &Visit, topic: &Topic) -> String {
@@ -36,7 +30,7 @@ fn path_of(topic: &Topic) -> String {
 pub async fn list(visit: Visit) -> Result<Page, Problem> {
     let overall = visit.console.board.look().await?;
     let name = visit.asked("name").unwrap_or_default().to_lowercase();
-    let from: usize = visit.asked("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    let from = visit.asked_offset();
     let mut matching = overall
         .topics
         .iter()
@@ -54,7 +48,7 @@ pub async fn list(visit: Visit) -> Result<Page, Problem> {
                 html! { (topic.name) },
                 html! { (publisher(&visit, topic)) },
                 html! { (text::number(topic.events)) },
-                html! { (subscribers(&overall, topic)) },
+                html! { (overall.subscribers(&topic.name)) },
                 html! {
                     @if let Some(keep) = &topic.keep {
                         (text::span(keep.age.as_millis() as u64)) ", " (text::bytes(keep.bytes))
@@ -98,9 +92,10 @@ pub async fn show(Path(name): Path<String>, visit: Visit) -> Result<Page, Proble
         let name = visit.console.api.authentication.name_of(&status.subscriber);
         let cells = vec![html! { (name) }, html! { (text::number(status.queued)) }];
         match visit.session.caller.may_see_secrets_of(&status.subscriber) {
-            true => {
-                table.row_to(format!("/console/subscriptions/{}", id_of(&status.subscriber)), cells)
-            }
+            true => table.row_to(
+                format!("/console/subscriptions/{}", status.subscriber.short_hash()),
+                cells,
+            ),
             false => table.row(cells),
         }
     }
@@ -111,7 +106,7 @@ pub async fn show(Path(name): Path<String>, visit: Visit) -> Result<Page, Proble
         (parts::facts(&[
             ("Publisher", html! { (publisher(&visit, topic)) }),
             ("Events ever", html! { (text::number(topic.events)) }),
-            ("Subscribers", html! { (subscribers(&overall, topic)) }),
+            ("Subscribers", html! { (overall.subscribers(&topic.name)) }),
         ]))
     };
     let subscribers = html! {
