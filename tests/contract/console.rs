@@ -546,6 +546,24 @@ fn a_worker_is_drained_and_a_topic_kept_and_deleted() {
     });
 }
 
+/// The largest number that an address can name is one, wherever a number is expected.
+#[test]
+fn the_largest_number_in_an_address_is_answered() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let root = Visitor::signed_in(&server, ROOT).await;
+        let most = u64::MAX;
+        for (path, status) in [
+            (format!("/console/subscriptions?after={most}"), 200),
+            (format!("/console/topics?after={most}"), 200),
+            (format!("/console/journal/attempt?kind=call&id=1&attempt=1&at={most}"), 400),
+        ] {
+            root.get(&path).await.expect(status);
+        }
+    });
+}
+
 #[test]
 fn without_the_console_there_is_nothing_of_it() {
     run(async {
