@@ -3,7 +3,7 @@
 python django_client.py <url of the bus> <port of its own> <database> <command>
 
   configure                topics and publishers of the settings
-  publish <n> [<topic>]    a message, then two at once, then one for a minute later
+  publish <n> [<topic>]    a message, then two at once, then one for a minute later; then as errors
   errors                   prints what could not be sent, as JSON
   serve                    serves what could not be sent, until it is killed
 """
@@ -52,7 +52,8 @@ elif command == "publish":
     publish(topic=topic, payload={"n": number, "text": "Grüße"}, kind="one", count=1)
     bulk_publish(topic=topic, payload=[{"n": number + 1}, {"n": number + 2}], kind="bulk")
     scheduled_publish(topic=topic, payload={"n": number + 3}, schedule_in=1)
-elif command == "errors":
+
+if command in ("publish", "errors"):
     print(json.dumps(list(PublishingError.objects.order_by("id").values("topic", "payload", "bulk", "error"))))
 elif command == "serve":
     call_command("runserver", f"127.0.0.1:{port}", "--noreload")

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::support::{
@@ -49,13 +50,20 @@ impl Django {
         text(&output.stdout)
     }
 
-    async fn errors(&self) -> Value {
-        serde_json::from_str(&self.run(&["errors"]).await).unwrap()
+    /// What could not be sent, after a command.
+    async fn errors_after(&self, arguments: &[&str]) -> Vec<Value> {
+        serde_json::from_str(&self.run(arguments).await).unwrap()
     }
 
-    /// Serves what could not be sent.
-    fn serve(&self) -> Child {
-        self.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    /// Serves what could not be sent, from now on: the bus asks once, and then not again for half a minute.
+    async fn serve(&self) -> Child {
+        let mut command = self.command(&["serve"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the origin listens", async || {
+            TcpStream::connect(("127.0.0.1", self.port)).await.ok()
+        })
+        .await;
+        child
     }
 }
 
@@ -92,8 +100,7 @@ on_both_stores!(the_django_client_works_unchanged, |store| async move {
     let publishers = root.get("/api/publishers").await.expect(200).json();
     assert_eq!(publishers["data"].as_array().unwrap().len(), 2, "{publishers}");
 
-    django.run(&["publish", "1"]).await;
-    assert_eq!(django.errors().await, json!([]));
+    assert!(django.errors_after(&["publish", "1"]).await.is_empty());
     assert_eq!(numbers(&receiver.attempts(3).await), BTreeSet::from([1, 2, 3]));
     let made = receiver.attempts(3).await;
     let one = made.iter().find(|one| one.body.contains("\"count\"")).unwrap();
@@ -109,25 +116,22 @@ on_both_stores!(the_django_client_works_unchanged, |store| async move {
     assert_eq!(waiting["data"][0]["payload"]["n"], 4, "in a minute");
 
     // What is refused, the client keeps with what it was told.
-    django.run(&["publish", "10", "unknown"]).await;
-    let errors = django.errors().await;
-    let told: Vec<&str> =
-        errors.as_array().unwrap().iter().map(|e| e["error"].as_str().unwrap()).collect();
+    let errors = django.errors_after(&["publish", "10", "unknown"]).await;
+    let told: Vec<&str> = errors.iter().map(|e| e["error"].as_str().unwrap()).collect();
     let invalid = "{'topic': ['is invalid']}";
     assert_eq!(told, [invalid, "Unknown error", invalid]);
 
     // Away, the bus fetches what it has missed when it comes back.
     server.kill().await;
-    django.run(&["publish", "20"]).await;
-    assert_eq!(django.errors().await.as_array().unwrap().len(), 6);
-    let _origin = django.serve();
+    assert_eq!(django.errors_after(&["publish", "20"]).await.len(), 6);
+    let _origin = django.serve().await;
     let server = bus.serve().await;
     let arrived = |all: &Vec<Attempt>| BTreeSet::from([20, 21, 22, 23]).is_subset(&numbers(all));
     within(Duration::from_secs(50), "what was missed arrives", receiver.until("all", arrived))
         .await;
     eventually("the origin keeps what is for an unknown topic alone", async || {
-        let errors = django.errors().await;
-        let topics = errors.as_array().unwrap().iter().map(|error| error["topic"].clone());
+        let errors = django.errors_after(&["errors"]).await;
+        let topics = errors.iter().map(|error| error["topic"].clone());
         (topics.collect::<Vec<_>>() == vec![json!("unknown"); 3]).then_some(())
     })
     .await;
