@@ -1,6 +1,8 @@
 //! Items of queues: how they are put in, with positions of their own, and how they are read.
 
-use rusqlite::{Connection, params};
+use std::sync::LazyLock;
+
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::due::{IN_HAND, Waiting, after_append};
 use crate::bus::item::{Item, QueuedItem};
@@ -32,74 +34,93 @@ pub fn append(
     now_ms: u64,
 ) -> rusqlite::Result<Option<ClientToken>> {
     let first = take_positions(db, items.len() as u64, now_ms)?;
-    let mut tail = Tail::load(db, queue)?;
-    tail.append(db, queue, items, first, now_ms as i64)?;
-    tail.save(db, queue)?;
-    Ok(tail.arrival)
+    Ok(Appending::new(db)?.append(queue, [(items, first)], now_ms as i64)?.arrival)
 }
 
-/// The end of a queue, and what changes with it. One that is loaded must be saved.
-pub struct Tail {
+/// Puts items at the ends of queues, one queue after the other: what one gets stands side by side in the file.
+pub struct Appending<'db> {
+    load: CachedStatement<'db>,
+    insert: CachedStatement<'db>,
+    save: CachedStatement<'db>,
+}
+
+/// What appending has changed of a queue.
+pub struct Appended {
+    /// The subscriber, if it asks for its batches and nothing waited for it.
+    pub arrival: Option<ClientToken>,
+    /// When it is due, if the worker who has it in hand does not say so.
+    pub due_ms: Option<i64>,
+}
+
+/// The end of a queue.
+struct Tail {
     next: i64,
     head: i64,
     timeout_ms: i64,
     max: i64,
-    /// The subscriber, if it asks for its batches and nothing waited for it.
-    pub arrival: Option<ClientToken>,
     /// A batch was given out: the worker, not the publisher, says when the queue is due.
-    pub in_hand: bool,
-    pub due_ms: Option<i64>,
+    in_hand: bool,
+    due_ms: Option<i64>,
+    arrival: Option<String>,
 }
 
-impl Tail {
-    pub fn load(db: &Connection, queue: i64) -> rusqlite::Result<Self> {
-        db.prepare_cached(&format!(
-            "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms,
+static LOAD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT next, head, timeout_ms, max, {IN_HAND}, due_ms,
              iif(callback = 'pull:' AND next = head, subscriber, NULL)
          FROM queues WHERE id = ?1"
-        ))?
-        .query_row([queue], |row| {
-            let arrival: Option<String> = row.get(6)?;
-            Ok(Self {
-                arrival: arrival.as_deref().map(ClientToken::from_stored),
+    )
+});
+
+impl<'db> Appending<'db> {
+    pub fn new(db: &'db Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            load: db.prepare_cached(&LOAD)?,
+            insert: db.prepare_cached(
+                "INSERT INTO items (position, at_ms, payload, event)
+                 VALUES ((?1 << 40) + ?2, ?3, ?4, ?5)",
+            )?,
+            save: db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?,
+        })
+    }
+
+    /// Puts items at the end of a queue, each run with the position of its first one.
+    pub fn append<'a>(
+        &mut self,
+        queue: i64,
+        runs: impl IntoIterator<Item = (&'a [Item], EventPosition)>,
+        now_ms: i64,
+    ) -> rusqlite::Result<Appended> {
+        let Tail { mut next, head, timeout_ms, max, in_hand, due_ms, arrival } =
+            self.tail(queue)?;
+        let was_empty = next == head;
+        for (items, first) in runs {
+            for (index, item) in items.iter().enumerate() {
+                let event = first.plus(index as u64).number();
+                self.insert.execute(params![queue, next, now_ms, &item[..], event])?;
+                next += 1;
+            }
+        }
+        let waiting = Waiting { items: next - head, max, timeout_ms };
+        let due_ms = after_append(&waiting, was_empty, in_hand, due_ms, now_ms);
+        self.save.execute(params![queue, next, due_ms])?;
+        Ok(Appended {
+            arrival: arrival.as_deref().map(ClientToken::from_stored),
+            due_ms: due_ms.filter(|_| !in_hand),
+        })
+    }
+
+    fn tail(&mut self, queue: i64) -> rusqlite::Result<Tail> {
+        self.load.query_row([queue], |row| {
+            Ok(Tail {
                 next: row.get(0)?,
                 head: row.get(1)?,
                 timeout_ms: row.get(2)?,
                 max: row.get(3)?,
                 in_hand: row.get(4)?,
                 due_ms: row.get(5)?,
+                arrival: row.get(6)?,
             })
         })
-    }
-
-    /// Puts items at the end, of which the first has this position.
-    pub fn append(
-        &mut self,
-        db: &Connection,
-        queue: i64,
-        items: &[Item],
-        first: EventPosition,
-        now_ms: i64,
-    ) -> rusqlite::Result<()> {
-        let mut insert = db.prepare_cached(
-            "INSERT INTO items (position, at_ms, payload, event)
-             VALUES ((?1 << 40) + ?2, ?3, ?4, ?5)",
-        )?;
-        let was_empty = self.next == self.head;
-        for (index, item) in items.iter().enumerate() {
-            let event = first.plus(index as u64).number();
-            insert.execute(params![queue, self.next, now_ms, &item[..], event])?;
-            self.next += 1;
-        }
-        let (items, max, timeout_ms) = (self.next - self.head, self.max, self.timeout_ms);
-        let waiting = Waiting { items, max, timeout_ms };
-        self.due_ms = after_append(&waiting, was_empty, self.in_hand, self.due_ms, now_ms);
-        Ok(())
-    }
-
-    pub fn save(&self, db: &Connection, queue: i64) -> rusqlite::Result<()> {
-        db.prepare_cached("UPDATE queues SET next = ?2, due_ms = ?3 WHERE id = ?1")?
-            .execute(params![queue, self.next, self.due_ms])?;
-        Ok(())
     }
 }

@@ -1,15 +1,16 @@
 //! Publishing: a group of publications goes to the ends of its subscribers' queues, inside one
 //! transaction.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::from_ms;
-use super::items::{Tail, take_positions};
+use super::items::{Appending, take_positions};
 use super::kept_events;
+use crate::bus::item::Item;
 use crate::bus::position::EventPosition;
 use crate::bus::token::ClientToken;
 use crate::bus::topic::TopicName;
@@ -37,7 +38,8 @@ pub fn publish(
     let mut position = take_positions(db, events, now_ms)?;
     let now_ms = now_ms as i64;
     let mut topics: HashMap<&TopicName, TopicState> = HashMap::new();
-    let mut tails: HashMap<i64, Tail> = HashMap::new();
+    // For each queue what it gets, in order.
+    let mut appends: BTreeMap<i64, Vec<(&[Item], EventPosition)>> = BTreeMap::new();
     let mut published = Vec::with_capacity(publications.len());
     for publication in publications {
         let first = position;
@@ -72,11 +74,7 @@ pub fn publish(
             kept_events::add(db, keep_id, &publication.items, first, now_ms)?;
         }
         for queue in &topic.queues {
-            let tail = match tails.entry(*queue) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Tail::load(db, *queue)?),
-            };
-            tail.append(db, *queue, &publication.items, first, now_ms)?;
+            appends.entry(*queue).or_default().push((&publication.items, first));
         }
         published.push(Published::Stored(first));
     }
@@ -84,12 +82,13 @@ pub fn publish(
         db.prepare_cached("UPDATE topics SET events = events + ?2 WHERE name = ?1")?
             .execute(params![name.as_str(), topic.received as i64])?;
     }
-    for (queue, tail) in &tails {
-        tail.save(db, *queue)?;
+    let (mut appending, mut earliest, mut arrivals) = (Appending::new(db)?, None, Vec::new());
+    for (queue, runs) in appends {
+        let appended = appending.append(queue, runs, now_ms)?;
+        earliest = earliest.into_iter().chain(appended.due_ms).min();
+        arrivals.extend(appended.arrival);
     }
-    let earliest = tails.values().filter(|tail| !tail.in_hand).filter_map(|tail| tail.due_ms).min();
-    let due_in = earliest.map(|due_ms| from_ms(due_ms - now_ms));
-    let arrivals = tails.into_values().filter_map(|tail| tail.arrival).collect();
+    let due_in = earliest.map(|due_ms: i64| from_ms(due_ms - now_ms));
     Ok((published, Touched { due_in, arrivals }))
 }
 
