@@ -19,6 +19,7 @@ mod housekeeping;
 mod imports;
 mod items;
 mod kept_events;
+mod log;
 mod message_texts;
 mod message_topics;
 mod messages;
@@ -48,9 +49,10 @@ use super::{Alarm, Arrivals, Lanes, Store, StoreError, StoreResult, Usage};
 use crate::bus::clock::Clock;
 use crate::bus::token::random_hex;
 use crate::files::create_private_file;
+use log::Log;
 use reader::Reader;
 use watcher::Watcher;
-use writer::{Durability, SyncLog, Writer};
+use writer::{Durability, Writer};
 
 /// Longest time any call takes before it gives [`StoreError::Unavailable`].
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -115,19 +117,6 @@ fn gone(path: &Path) -> StoreError {
         "{} was removed, or another file is in its place, while the bus was using it",
         path.display()
     ))
-}
-
-/// Brings the log to disk, and makes sure that it and the file still have a place there.
-fn sync(log: &std::fs::File, path: &Path, identity: FileIdentity) -> std::io::Result<()> {
-    log.sync_data()?;
-    #[cfg(unix)]
-    let is_gone = std::os::unix::fs::MetadataExt::nlink(&log.metadata()?) == 0;
-    #[cfg(not(unix))]
-    let is_gone = false;
-    if is_gone || identity.is_gone(path) {
-        return Err(std::io::Error::other("the file was removed while the bus was using it"));
-    }
-    Ok(())
 }
 
 /// Tells when a thread ends that is there as long as the store is.
@@ -195,18 +184,14 @@ impl SqliteStore {
         let path = directory.join(FILE);
         create_private_file(directory, &path)
             .with_context(|| format!("failed to create {}", path.display()))?;
-        let open = || -> anyhow::Result<(Connection, Connection, SyncLog)> {
+        let open = || -> anyhow::Result<(Connection, Connection, Log)> {
             let connection = schema::connect(&path)?;
             schema::migrate(&connection)?;
-            let log = schema::open_log(&path)?;
-            let (own_path, identity) = (path.clone(), FileIdentity::of(&path)?);
-            Ok((
-                connection,
-                schema::connect(&path)?,
-                Box::new(move || sync(&log, &own_path, identity)),
-            ))
+            let log = Log::open(&path)?;
+            log.fill(&connection)?;
+            Ok((connection, schema::connect(&path)?, log))
         };
-        let (connection, reader, sync_log) = open()
+        let (connection, reader, log) = open()
             .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {
                 true => error.context(DAMAGED),
                 false => error,
@@ -222,7 +207,7 @@ impl SqliteStore {
             path,
             clock,
             is_watched: watcher.switch(),
-            writer: Writer::start(connection, sync_log, watcher, notice)?,
+            writer: Writer::start(connection, Box::new(move || log.sync()), watcher, notice)?,
             reader: Arc::new(Reader::start(reader, notice("sqlite-reader"))?),
             ended: ended.clone(),
             alarm,

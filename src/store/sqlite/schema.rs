@@ -1,12 +1,14 @@
 //! The tables, and how a connection is set up.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
-use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+
+use super::log;
 
 /// What makes each version of the tables out of the one before, from an empty file on.
 const MIGRATIONS: [&str; 11] = [
@@ -446,10 +448,6 @@ const FROM_10_TO_11: &str = "
     CREATE INDEX destinations_by_failures ON destinations (failures) WHERE failures > 0;
 ";
 
-/// How many pages (of 4 KiB) the log has before they are brought into the file. Most of a busy
-/// store's pages are written many times over, and go into the file once.
-const LOG_PAGES: u32 = 4_000;
-
 /// Opens the file as every connection here needs it.
 pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     let mut connection = Connection::open(path)?;
@@ -471,28 +469,16 @@ pub fn connect(path: &Path) -> anyhow::Result<Connection> {
     // The log is synced apart from the commits; see `writer`.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", log::PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Else a statement is planned anew with each value that may tell whether a partial index will do.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
-/// Opens the log of a file that is open, for syncing it. SQLite keeps it for as long as a connection
-/// is open, and has no lock on it that closing this would lose.
-pub fn open_log(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().read(true).write(true).open(log_path(path))
-}
-
-fn log_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    PathBuf::from(log)
-}
-
 /// Opens a file that is a store of this version, and changes nothing about it.
 pub fn connect_to_existing(path: &Path) -> anyhow::Result<Connection> {
-    let has_log = log_path(path).exists();
+    let has_log = log::path_of(path).exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_PAUSE * LOCK_TRIES as u32)?;

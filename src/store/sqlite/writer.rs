@@ -1,14 +1,12 @@
-//! The committer: one thread that owns the writing connection, and one that syncs.
+//! The committer: one thread that owns the writing connection.
 //!
-//! The first takes all changes that wait, runs them in one transaction, and commits it to the log,
-//! which puts it into the hands of the operating system. The second one syncs the log, and answers
-//! for all that was committed by then: one sync serves many (group commit), and while the disk
-//! works, the next transactions run. What an answer promises is what `PRAGMA synchronous = FULL`
-//! would, at whose commits everything stands still for the sync.
+//! It takes all changes that wait, runs them in one transaction, and commits it to the log, which puts it into
+//! the hands of the operating system. If any of them must be on disk, it syncs the log then, and answers: one
+//! sync serves many (group commit). What need not be on disk is answered before. What an answer promises is
+//! what `PRAGMA synchronous = FULL` would, which would sync for all alike.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 
@@ -50,10 +48,10 @@ const WAITING_MAX: usize = 1024;
 /// How many changes one transaction takes at most.
 const GROUP_MAX: usize = 256;
 
-/// A handle to the committer. Its threads end when the handle is dropped.
+/// A handle to the committer. Its thread ends when the handle is dropped.
 pub struct Writer {
     changes: SyncSender<Waiting>,
-    /// As many as the channels hold, so that sending to them never waits.
+    /// As many as the channel holds, so that sending to it never waits.
     places: Arc<Semaphore>,
 }
 
@@ -65,24 +63,12 @@ impl Writer {
         notice: impl Fn(&'static str) -> EndNotice,
     ) -> anyhow::Result<Self> {
         let (changes, waiting) = mpsc::sync_channel(WAITING_MAX);
-        let (committed, unsynced) = mpsc::sync_channel(WAITING_MAX);
-        let is_hollow = Arc::new(AtomicBool::new(false));
-        let (writer_ends, syncer_ends) = (notice("sqlite-writer"), notice("sqlite-syncer"));
-        let committer =
-            Committer { _ends: writer_ends, connection, committed, is_hollow: is_hollow.clone() };
+        let ends = notice("sqlite-writer");
+        let mut committer = Committer { _ends: ends, connection, sync_log, is_hollow: false };
         thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || {
-                committer.commit_groups(&waiting, watcher);
-            })
+            .spawn(move || committer.commit_groups(&waiting, watcher))
             .context("failed to start the thread that writes to SQLite")?;
-        thread::Builder::new()
-            .name("sqlite-syncer".into())
-            .spawn(move || {
-                let _notice = syncer_ends;
-                answer_synced(&unsynced, &sync_log, &is_hollow);
-            })
-            .context("failed to start the thread that syncs SQLite's log")?;
         Ok(Self { changes, places: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
 
@@ -139,22 +125,21 @@ fn run_alone<T>(
     result
 }
 
-/// An answer that waits for the log to be synced.
-type Unsynced = (Answer, OwnedSemaphorePermit);
+/// An answer, and the place of the change that it is for.
+type Placed = (Answer, OwnedSemaphorePermit);
 
 struct Committer {
-    /// Dropped before what the other thread waits for, so that this end is noticed first.
+    /// Dropped before what callers wait for, so that this end is noticed first.
     _ends: EndNotice,
     connection: Connection,
-    /// Takes the answers for what was committed and must be on disk.
-    committed: SyncSender<Unsynced>,
+    sync_log: SyncLog,
     /// Whether a sync has failed: what was committed before may be missing on disk, and what comes
     /// after it in the log would not survive a power loss either, though a later sync succeeds.
-    is_hollow: Arc<AtomicBool>,
+    is_hollow: bool,
 }
 
 impl Committer {
-    fn commit_groups(&self, waiting: &Receiver<Waiting>, mut watcher: Watcher) {
+    fn commit_groups(&mut self, waiting: &Receiver<Waiting>, mut watcher: Watcher) {
         loop {
             let first = match waiting.recv_timeout(watcher.look(&self.connection)) {
                 Ok(first) => first,
@@ -166,7 +151,7 @@ impl Committer {
         }
     }
 
-    fn commit(&self, group: impl Iterator<Item = Waiting>) {
+    fn commit(&mut self, group: impl Iterator<Item = Waiting>) {
         let transaction = self.fill_hollow().and_then(|()| Ok(begin(&self.connection)?));
         let begun = || {
             transaction.clone()?;
@@ -177,34 +162,51 @@ impl Committer {
                 true => Err(StoreError::Unavailable("SQLite undid the transaction".into())),
             }
         };
-        let mut answers = Vec::new();
+        let (mut answers, mut for_the_disk) = (Vec::<Placed>::new(), Vec::<Placed>::new());
         for Waiting { durability, change, place } in group {
             if let Some(answer) = change(begun()) {
-                answers.push((durability, answer, place));
+                match durability {
+                    Durability::Eventually => answers.push((answer, place)),
+                    Durability::OnDisk => for_the_disk.push((answer, place)),
+                }
             }
         }
         let committed = begun().and_then(|connection| Ok(commit(connection)?));
-        for (durability, answer, place) in answers {
-            if committed.is_err() || durability == Durability::Eventually {
-                answer(&committed);
-            } else if let Err(mpsc::SendError((answer, _))) = self.committed.send((answer, place)) {
-                answer(&Err(StoreError::Unavailable("SQLite's log is not synced".into())));
-            }
+        tell(answers, &committed);
+        if !for_the_disk.is_empty() {
+            let synced = committed.and_then(|()| self.sync());
+            tell(for_the_disk, &synced);
         }
     }
 
+    fn sync(&mut self) -> StoreResult<()> {
+        let Err(error) = (self.sync_log)() else { return Ok(()) };
+        tracing::error!(%error, "failed to sync SQLite's log");
+        self.is_hollow = true;
+        Err(match error.kind() {
+            io::ErrorKind::StorageFull => StoreError::Full(error.to_string()),
+            _ => StoreError::Unavailable(format!("SQLite's log: {error}")),
+        })
+    }
+
     /// After a sync that failed, brings all that the log has into the file itself, on disk.
-    fn fill_hollow(&self) -> StoreResult<()> {
-        if !self.is_hollow.load(Ordering::Acquire) {
+    fn fill_hollow(&mut self) -> StoreResult<()> {
+        if !self.is_hollow {
             return Ok(());
         }
-        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let checkpoint = "PRAGMA wal_checkpoint(RESTART)";
         let busy: bool = self.connection.query_row(checkpoint, [], |row| row.get(0))?;
         if busy {
             return Err(StoreError::Unavailable("SQLite's log could not be synced".into()));
         }
-        self.is_hollow.store(false, Ordering::Release);
+        self.is_hollow = false;
         Ok(())
+    }
+}
+
+fn tell(answers: Vec<Placed>, committed: &StoreResult<()>) {
+    for (answer, _place) in answers {
+        answer(committed);
     }
 }
 
@@ -221,30 +223,9 @@ fn commit(connection: &Connection) -> rusqlite::Result<()> {
     committed.map(drop)
 }
 
-/// Answers for what was committed once it is on disk, until the committer ends.
-fn answer_synced(unsynced: &Receiver<Unsynced>, sync_log: &SyncLog, is_hollow: &AtomicBool) {
-    while let Ok(first) = unsynced.recv() {
-        let answers: Vec<_> = std::iter::once(first).chain(unsynced.try_iter()).collect();
-        let synced = match is_hollow.load(Ordering::Acquire) {
-            true => Err(io::Error::other("an earlier sync of SQLite's log failed")),
-            false => sync_log(),
-        };
-        if let Err(error) = &synced {
-            tracing::error!(%error, "failed to sync SQLite's log");
-            is_hollow.store(true, Ordering::Release);
-        }
-        let synced = synced.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => StoreError::Full(error.to_string()),
-            _ => StoreError::Unavailable(format!("SQLite's log: {error}")),
-        });
-        for (answer, _place) in answers {
-            answer(&synced);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::super::schema;
