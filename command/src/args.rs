@@ -17,6 +17,7 @@ use routemaster::cli::listen::ListenArgs;
 use routemaster::cli::message_publishers::MessagePublishersArgs;
 use routemaster::cli::message_topics::MessageTopicsArgs;
 use routemaster::cli::messages::MessagesArgs;
+use routemaster::cli::profile::ProfileArgs;
 use routemaster::cli::ps::PsArgs;
 use routemaster::cli::publish::PublishArgs;
 use routemaster::cli::pulse::PulseArgs;
@@ -117,6 +118,8 @@ pub enum Chore {
     Ps(PsArgs),
     /// Let a worker finish what it does, and begin nothing more
     Drain(DrainArgs),
+    /// Show where the bus spends its processor time
+    Profile(ProfileArgs),
     /// Tell whether the bus works, as a health check
     Pulse(PulseArgs),
     /// Make, list and remove the tokens of clients

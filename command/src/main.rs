@@ -103,6 +103,7 @@ async fn run_chore(chore: Chore) -> anyhow::Result<()> {
         Chore::Journal(args) => cli::journal::run(args).await,
         Chore::Drain(args) => cli::drain::run(args).await,
         Chore::Ps(args) => cli::ps::run(args).await,
+        Chore::Profile(args) => cli::profile::run(args).await,
         Chore::Pulse(args) => cli::pulse::run(args).await,
         Chore::Token(args) => cli::token::run(args).await,
     }

@@ -26,6 +26,7 @@ mod monitoring;
 pub mod note;
 pub mod outcome;
 mod pages;
+pub mod profile;
 pub mod ps;
 pub mod publish;
 pub mod pulse;

@@ -4,6 +4,7 @@ pub mod exceptions;
 mod log_sink;
 pub mod logging;
 pub mod metrics;
+pub mod profile;
 pub mod sparing;
 pub mod tallies;
 mod throughput;

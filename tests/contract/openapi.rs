@@ -120,6 +120,7 @@ on_both_stores!(every_operation_is_there_and_succeeds_as_described, |store| asyn
         ("get", "/pulse", "demo", None, 204),
         ("get", "/pulse/scaling", "demo", None, 204),
         ("get", "/metrics", "demo", None, 200),
+        ("get", "/profile?seconds=1", ROOT, None, 200),
         ("post", "/api_tokens", ROOT, Some(&token), 201),
         ("get", "/api_tokens", ROOT, None, 200),
         ("post", "/api_tokens/billing--1/rotate", ROOT, None, 201),

@@ -286,6 +286,38 @@ fn root_removes_a_subscriber_by_name() {
 }
 
 #[test]
+fn a_profile_is_a_flame_graph_for_root_one_at_a_time() {
+    run(async {
+        let bus = Bus::new(&Store::sqlite());
+        let server = bus.serve().await;
+        let root = server.client(ROOT);
+        let client = server.client("demo");
+        let making = tokio::spawn(async move { root.get("/profile?seconds=3").await });
+        // Something to see, until it is made.
+        let mut number = 0;
+        let second = server.client(ROOT);
+        let mut busy = None;
+        while !making.is_finished() {
+            client.publish("widgets", &event(number)).await.expect(204);
+            number += 1;
+            if number == 20 {
+                busy = Some(second.get("/profile?seconds=1").await.status);
+            }
+        }
+        assert_eq!(busy, Some(409));
+        let made = making.await.unwrap().expect(200);
+        assert!(made.body.contains("<svg") && made.body.contains("routemaster::"));
+        assert_eq!(client.get("/profile?seconds=1").await.status, 403);
+        assert_eq!(second.get("/profile?seconds=21").await.status, 400);
+        let written = command(&bus, &server, &["profile", "--seconds", "1", "-o", "one.svg"]).await;
+        assert!(written.expect(0).stderr.contains("wrote one.svg"));
+        assert!(std::fs::read_to_string(bus.directory().join("one.svg")).unwrap().contains("<svg"));
+        let refused = command(&bus, &server, &["profile", "--token", "demo"]).await.expect(1);
+        assert!(refused.stderr.contains("root key"), "{}", refused.stderr);
+    });
+}
+
+#[test]
 fn a_pulse_is_an_exit_code() {
     run(async {
         let mut store = Store::redis();

@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "doctor",
             "ps",
             "drain",
+            "profile",
             "pulse",
             "topics",
             "token",

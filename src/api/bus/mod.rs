@@ -8,6 +8,7 @@ mod health;
 mod keep;
 mod metrics;
 mod processes;
+mod profile;
 mod publish;
 mod pull;
 mod pulse;

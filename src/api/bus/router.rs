@@ -5,8 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    api_tokens, client_secret, control, description, health, keep, metrics, processes, publish,
-    pull, pulse, subscriptions, topics, trace,
+    api_tokens, client_secret, control, description, health, keep, metrics, processes, profile,
+    publish, pull, pulse, subscriptions, topics, trace,
 };
 use crate::api::alias::also_at;
 use crate::api::state::Shared;
@@ -54,6 +54,7 @@ pub fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(pulse::pulse))
         .routes(routes!(pulse::scaling))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(profile::profile))
         .routes(routes!(description::openapi))
 }
 
