@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -14,6 +14,7 @@ use routemaster::bus::token::random_hex;
 use routemaster::cli::connect::Bus;
 use routemaster::config::Role;
 use routemaster::config::SETTINGS;
+use routemaster::store::sqlite::SqliteStore;
 use routemaster::tls::development::{DevelopmentCa, Identity, ca_path};
 
 /// How long a process may take to start.
@@ -131,14 +132,37 @@ impl OwnBus {
         self.redis.as_ref().map(|redis| redis.process().usage())
     }
 
-    /// How much the store takes now, in bytes: the SQLite files on disk, or Redis's memory. None
-    /// if it is somebody else's.
+    /// How much the store takes now, in bytes: the pages of SQLite that are in use, or Redis's memory.
+    /// None if it is somebody else's.
     pub async fn stored_bytes(&self) -> anyhow::Result<Option<u64>> {
         match (&self.redis, &self.store) {
             (Some(redis), _) => redis.used_memory().await.map(Some),
-            (None, Store::Sqlite) => files(&self.data_dir()).map(Some),
+            (None, Store::Sqlite) => {
+                let directory = self.data_dir();
+                let look = tokio::task::spawn_blocking(move || SqliteStore::usage_in(&directory));
+                Ok(Some(look.await??.used))
+            }
             (None, _) => Ok(None),
         }
+    }
+
+    /// How long SQLite's file is now that its queues are empty, in bytes, without its log: as soon as it
+    /// gets no shorter, and within 5 s.
+    pub async fn file_bytes_after_drain(&self) -> anyhow::Result<Option<u64>> {
+        if self.redis.is_some() || !matches!(self.store, Store::Sqlite) {
+            return Ok(None);
+        }
+        let file = self.data_dir().join("routemaster.db");
+        let length = || std::fs::metadata(&file).map(|file| file.len());
+        let until = Instant::now() + SHRINKING;
+        let (mut last, mut unchanged) = (length()?, 0);
+        while unchanged < 3 && Instant::now() < until {
+            tokio::time::sleep(SHRINKING / 10).await;
+            let now = length()?;
+            unchanged = if now == last { unchanged + 1 } else { 0 };
+            last = now;
+        }
+        Ok(Some(last))
     }
 
     /// The last words of its processes, for an error.
@@ -176,14 +200,5 @@ fn whole_line<'a>(output: &'a str, text: &str) -> Option<&'a str> {
     Some(lines.find_map(|line| line.split_once(text))?.1.trim())
 }
 
-/// The size of the files right in a directory.
-fn files(directory: &Path) -> anyhow::Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let metadata = entry?.metadata()?;
-        if metadata.is_file() {
-            sum += metadata.len();
-        }
-    }
-    Ok(sum)
-}
+/// How long SQLite may take to give back the room that a backlog took.
+const SHRINKING: Duration = Duration::from_secs(5);

@@ -100,7 +100,7 @@ pub struct BacklogFigures {
     pub stored: Option<StoredFigures>,
 }
 
-/// What the store holds, in bytes: files on disk, or Redis's memory.
+/// What the store holds, in bytes: pages of SQLite that are in use, or Redis's memory.
 #[derive(Serialize)]
 pub struct StoredFigures {
     pub before: u64,
@@ -108,6 +108,8 @@ pub struct StoredFigures {
     pub drained: u64,
     /// What was added for one queued event, or one waiting call.
     pub per_event: f64,
+    /// How long SQLite's file is 5 s later, or when it gets no shorter.
+    pub file_after: Option<u64>,
 }
 
 #[derive(Serialize)]

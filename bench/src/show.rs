@@ -152,6 +152,10 @@ fn remarks(report: &Report) -> String {
                     stored.per_event,
                     megabytes(stored.drained)
                 ));
+                if let Some(file) = stored.file_after {
+                    let file = megabytes(file);
+                    lines.push(format!("{name}: a moment later, its file had {file}"));
+                }
             }
         }
         if let Some(noisy) = &run.noisy {

@@ -241,6 +241,14 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// How long SQLite's file is once its queues are empty, in bytes, if that is the store.
+    pub async fn file_bytes_after_drain(&self) -> anyhow::Result<Option<u64>> {
+        match &self.fresh {
+            Some(own) => own.file_bytes_after_drain().await,
+            None => Ok(None),
+        }
+    }
+
     /// Takes everything away. An error of the scenario gets the bus's last words.
     async fn end<T>(self, played: anyhow::Result<T>) -> anyhow::Result<T> {
         let played = match self.own() {

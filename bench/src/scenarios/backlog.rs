@@ -64,10 +64,11 @@ pub async fn fill_and_drain(
     stage.drain(items).await;
     let mut run = run.measured(stage, &published);
     let drained = stage.stored_bytes().await?;
+    let file_after = stage.file_bytes_after_drain().await?;
     let mut figures = figures(stage.receivers().totals(), items, released);
     if let (Some(before), Some(full), Some(drained)) = (before, full, drained) {
         let per_event = full.saturating_sub(before) as f64 / items.max(1) as f64;
-        figures.stored = Some(StoredFigures { before, full, drained, per_event });
+        figures.stored = Some(StoredFigures { before, full, drained, per_event, file_after });
     }
     run.backlog = Some(figures);
     Ok(run)
