@@ -22,7 +22,7 @@ use crate::commit::NewsDesk;
 use crate::config::{MetricService, Role, SettingError, Settings};
 use crate::files::FileShares;
 use crate::history::MessageHistory;
-use crate::http::Server;
+use crate::http::{Fronts, Server};
 use crate::journal::{Journal, Recorder, SqliteJournal};
 use crate::signals;
 use crate::store::redis::{RedisOptions, RedisStore};
@@ -35,8 +35,8 @@ use crate::worker::{Attempts, Reporting};
 
 use delivering::Delivering;
 use presence::Presence;
-use serving::{Serving, api};
-pub use serving::{places, server_options};
+pub use serving::certificate_files;
+use serving::{Serving, api, publish_ways};
 pub use warnings::{Warning, of as warnings_about};
 pub use welcome::url_of;
 
@@ -78,6 +78,8 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let records = Records::open(&settings)?;
     let attempts = attempts(&settings, records.journal.clone(), &tasks);
     let links = Arc::new(SignInLinks::default());
+    // As long as anything runs on them.
+    let fronts = Arc::new(Fronts::start()?);
     let served = match Serving::of(role, &settings) {
         Some(serving) => {
             let exposition = metrics.exposition();
@@ -85,7 +87,12 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
                 api(&settings, &store, &records, &attempts, &full, exposition, (&tasks, &stop))?;
             let authentication = api.authentication.clone();
             authentication.tokens.learn().await;
-            Some((serving.bind(api, &links, files.connections, reload).await?, authentication))
+            let ways = match serving {
+                Serving::Api => publish_ways(&fronts, &api, &full, &tasks)?,
+                Serving::Metrics => vec![],
+            };
+            let bound = serving.bind(api, &links, files.connections, reload, &fronts, ways);
+            Some((bound.await?, authentication))
         }
         None => None,
     };

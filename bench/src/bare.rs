@@ -1,40 +1,48 @@
-//! A server with nothing behind it: what the web stack itself can do, for the ceiling of a benchmark.
+//! A server with nothing behind it: what a web stack can do, for the ceiling of a benchmark. It is axum on axum-server, as
+//! anybody would put them together, with the bus's certificate; nothing in it changes when the bus does.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 use routemaster::config::Settings;
-use routemaster::http::{Server, Site, TransportRules};
-use routemaster::roles::{places, server_options, url_of};
+use routemaster::roles::{certificate_files, url_of};
 use routemaster::signals;
 
-/// Serves HTTPS or plain HTTP as `web` does, but accepts each request as soon as it is read, until a signal stops it.
+/// Serves HTTPS or plain HTTP, and accepts each request as soon as it is read, until a signal stops it.
 ///
 /// # Errors
 /// If it cannot start.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = signals::stop_on_signal(Duration::ZERO)?;
-    let address = SocketAddr::new(settings.bind, settings.port);
-    let transport = TransportRules {
-        trust_proxy: false,
-        binds_browsers: false,
-        is_answered_plain: |_| true,
-        ignores_slash: |_| false,
-    };
+    let listener = TcpListener::bind(SocketAddr::new(settings.bind, settings.port))
+        .context("failed to listen: choose another PORT")?;
+    listener.set_nonblocking(true)?;
+    let url = url_of(&settings, listener.local_addr()?);
     let router = Router::new().fallback(async |_body: Bytes| StatusCode::NO_CONTENT);
-    let site = Site { router, short_way: None, transport, in_flight: Arc::default() };
-    let options =
-        server_options(&settings, address, "choose another PORT", places(&settings, usize::MAX))?;
-    let server = Server::bind(options, site, Arc::default()).await?;
-    let url = url_of(&settings, server.local_address()?);
+    let handle = Handle::new();
     let mut out = std::io::stdout().lock();
     writeln!(out, "a bare server is listening on {url}")?;
     out.flush()?;
     drop(out);
-    server.serve(stop).await
+    let service = router.into_make_service();
+    let stopped = async {
+        stop.cancelled().await;
+        handle.shutdown();
+        Ok(())
+    };
+    if !settings.tls {
+        let server = axum_server::from_tcp(listener)?.handle(handle.clone());
+        return tokio::try_join!(server.serve(service), stopped).map(drop).map_err(Into::into);
+    }
+    let config = RustlsConfig::from_config(certificate_files(&settings)?.load()?);
+    let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle.clone());
+    tokio::try_join!(server.serve(service), stopped)?;
+    Ok(())
 }

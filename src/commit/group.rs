@@ -19,6 +19,8 @@ const WAITING_MAX: usize = 4096;
 /// up when its first job does.
 const COMMIT_TIME_MIN: Duration = Duration::from_millis(500);
 
+const LATE: &str = "no commit in time";
+
 /// What is committed in groups.
 pub trait Groups: Send + Sync + 'static {
     type Job: Send + 'static;
@@ -96,7 +98,7 @@ impl<G: Groups> GroupCommit<G> {
         };
         match tokio::time::timeout_at(give_up, commit).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable("no commit in time".into())),
+            Err(_) => Err(StoreError::Unavailable(LATE.into())),
         }
     }
 }
@@ -106,9 +108,12 @@ async fn commit_groups<G: Groups>(
     receiver: Arc<Mutex<mpsc::Receiver<Waiting<G>>>>,
 ) {
     loop {
-        let group = gather(&mut *receiver.lock().await).await;
+        let mut waiting = receiver.lock().await;
+        let Some(first) = waiting.recv().await else { return };
+        let group = gather(&mut waiting, first).await;
+        drop(waiting);
         let Some(give_up) = group.iter().map(|waiting| waiting.give_up).min() else {
-            return;
+            continue;
         };
         let (jobs, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|waiting| (waiting.job, waiting.answer)).unzip();
@@ -128,11 +133,13 @@ async fn commit_groups<G: Groups>(
     }
 }
 
-/// Waits for a job and takes along what else waits. Empty when all handles are gone.
-async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Waiting<G>> {
+/// Takes along what waits behind a job. Empty if nobody waits any more.
+async fn gather<G: Groups>(
+    receiver: &mut mpsc::Receiver<Waiting<G>>,
+    first: Waiting<G>,
+) -> Vec<Waiting<G>> {
     let mut group = Vec::new();
     let (mut items, mut bytes) = (0, 0);
-    let mut next = receiver.recv().await;
     let linger_until = Instant::now() + G::LINGER;
     let mut is_urgent = false;
     // Those that are just being brought come along, for as long as there are any.
@@ -141,10 +148,12 @@ async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Wai
         waiting = Some(receiver.len());
         tokio::task::yield_now().await;
     }
+    let mut next = Some(first);
     while let Some(waiting) = next {
         // Whoever gave up, or is about to, is told that nothing was done.
-        let in_time = waiting.give_up > Instant::now() + COMMIT_TIME_MIN;
-        if in_time && !waiting.answer.is_closed() {
+        if waiting.give_up <= Instant::now() + COMMIT_TIME_MIN {
+            let _ = waiting.answer.send(Err(StoreError::Unavailable(LATE.into())));
+        } else if !waiting.answer.is_closed() {
             is_urgent |= G::is_urgent(&waiting.job);
             let (its_items, its_bytes) = G::weight(&waiting.job);
             items += its_items;
@@ -154,13 +163,10 @@ async fn gather<G: Groups>(receiver: &mut mpsc::Receiver<Waiting<G>>) -> Vec<Wai
         if group.len() >= G::JOBS_MAX || items >= G::ITEMS_MAX || bytes >= G::BYTES_MAX {
             break;
         }
-        next = match (receiver.try_recv(), group.is_empty()) {
-            (Ok(waiting), _) => Some(waiting),
-            (Err(_), true) => receiver.recv().await,
-            (Err(_), false) if is_urgent => None,
-            (Err(_), false) => {
-                tokio::time::timeout_at(linger_until, receiver.recv()).await.ok().flatten()
-            }
+        next = match receiver.try_recv() {
+            Ok(waiting) => Some(waiting),
+            Err(_) if is_urgent || group.is_empty() => None,
+            Err(_) => tokio::time::timeout_at(linger_until, receiver.recv()).await.ok().flatten(),
         };
     }
     group

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::group::{GroupCommit, Groups};
 use crate::bus::topic::TopicName;
-use crate::store::{Publication, Published, Queues, StoreError, StoreResult};
+use crate::store::{Publication, Published, Publisher, StoreError, StoreResult};
 use crate::telemetry::metrics::record;
 
 /// Publishes on their way into the store.
@@ -18,16 +18,20 @@ pub type Publishes = GroupCommit<PublishGroups>;
 
 /// Hands publications to the store.
 pub struct PublishGroups {
-    queues: Arc<dyn Queues>,
+    publisher: Arc<dyn Publisher>,
     /// Notified when the store has no room left.
     full: Arc<Notify>,
 }
 
 impl PublishGroups {
     /// Starts the committers on `tasks`; `full` is notified when the store has no room left.
-    pub fn start(queues: Arc<dyn Queues>, full: &Arc<Notify>, tasks: &TaskTracker) -> Publishes {
-        let committers = queues.commits_at_once();
-        GroupCommit::start(Self { queues, full: full.clone() }, committers, tasks)
+    pub fn start(
+        publisher: Arc<dyn Publisher>,
+        full: &Arc<Notify>,
+        tasks: &TaskTracker,
+    ) -> Publishes {
+        let committers = publisher.commits_at_once();
+        GroupCommit::start(Self { publisher, full: full.clone() }, committers, tasks)
     }
 }
 
@@ -55,7 +59,7 @@ impl Groups for PublishGroups {
             .iter()
             .map(|publication| (publication.topic.clone(), publication.items.len()))
             .collect();
-        let published = self.queues.publish(publications, give_up).await;
+        let published = self.publisher.publish(publications, give_up).await;
         match &published {
             // Counted here: the events are stored, whether their publisher waits or not.
             Ok(published) => record_stored(&counts, published),

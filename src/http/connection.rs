@@ -1,4 +1,4 @@
-//! An open connection: TLS or plain, with the place that it takes, and how it ends at a stop.
+//! An open connection: TLS or plain, and how it ends at a stop.
 //!
 //! A client that is idle on HTTP/2 may read nothing until it has the next request (libcurl does so), and
 //! then never hears that the process is stopping. It is not waited for: the server sees the end of a
@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::places::Place;
+use super::course::{Course, Stage};
+use super::transport::Transport;
 
 /// How long a stop waits for open connections to be used once more. Whoever closes an idle connection
 /// at once meets requests that are just being sent, and their clients cannot know what became of them;
@@ -30,18 +30,18 @@ pub const LEAVE: Duration = Duration::from_millis(500);
 /// no earlier than after [`LEAVE`], is over.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// What is read and written.
 pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
 }
 
-/// An open connection; its place is free again when it is dropped.
+/// An open connection.
 pub struct Connection {
     stream: Stream,
     open_requests: OpenRequests,
     leaving: Leaving,
     patience: Patience,
-    _place: Place,
 }
 
 /// The requests of a connection whose answers have not been handed over whole.
@@ -81,6 +81,11 @@ impl OpenRequests {
 
     fn steps(&self) -> usize {
         self.0.steps.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was never one.
+    pub fn were_none(&self) -> bool {
+        self.steps() == 0
     }
 }
 
@@ -152,7 +157,7 @@ impl Patience {
 
 /// Watches for the time when a connection is over because the process stops.
 struct Leaving {
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    course: Arc<Course>,
     /// From the stop on: until the next look.
     look: Option<Pin<Box<Sleep>>>,
     looks: u32,
@@ -165,7 +170,7 @@ struct Leaving {
 impl Leaving {
     fn poll_over(&mut self, cx: &mut Context<'_>, open: &OpenRequests) -> Poll<()> {
         if self.look.is_none() {
-            ready!(self.stop.as_mut().poll(cx));
+            ready!(self.course.poll_reached(Stage::Leaving, cx));
             self.has_moved = false;
         }
         loop {
@@ -189,16 +194,25 @@ impl Leaving {
 
 impl Connection {
     /// A client that does not do its part within `patience` loses it.
-    pub fn new(stream: Stream, place: Place, patience: Duration, stop: CancellationToken) -> Self {
-        let leaving = Leaving {
-            stop: Box::pin(stop.cancelled_owned()),
-            look: None,
-            looks: 0,
-            has_moved: false,
-            is_blocked: false,
-        };
+    pub fn new(stream: Stream, patience: Duration, course: Arc<Course>) -> Self {
+        let leaving = Leaving { course, look: None, looks: 0, has_moved: false, is_blocked: false };
         let (open_requests, patience) = (OpenRequests::default(), Patience::new(patience));
-        Self { stream, open_requests, leaving, patience, _place: place }
+        Self { stream, open_requests, leaving, patience }
+    }
+
+    pub fn transport(&self) -> Transport {
+        match &self.stream {
+            Stream::Tls(_) => Transport::Tls,
+            Stream::Plain(_) => Transport::Plain,
+        }
+    }
+
+    /// The version of HTTP that client and server have agreed upon, if they have.
+    pub fn agreed_protocol(&self) -> Option<&[u8]> {
+        match &self.stream {
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Stream::Plain(_) => None,
+        }
     }
 
     /// Where the requests on it are to be counted.

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,11 +14,16 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio_util::sync::CancellationToken;
-use tower::Service;
+use hyper::service::Service;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tower::ServiceExt;
 
 use super::connection::{OpenRequest, OpenRequests};
+use super::course::{Course, Stage};
 use super::cross_site;
 use super::in_flight::{BytesInFlight, Held, NoRoom, Requester};
 use super::refusal::Refusal;
@@ -43,26 +49,38 @@ pub trait ShortWay: Send + Sync {
 /// What a server serves.
 pub struct Site {
     pub router: Router,
-    pub short_way: Option<Arc<dyn ShortWay>>,
+    /// Where the router's handlers run: they may take long, and nobody would take over what else waits on a front.
+    pub runtime: Handle,
+    /// One for each front, or none.
+    pub short_ways: Vec<Arc<dyn ShortWay>>,
     pub transport: TransportRules,
     pub in_flight: Arc<BytesInFlight>,
 }
 
-/// Answers the requests of one connection.
-#[derive(Clone)]
-pub struct ConnectionService {
+/// What the requests of one connection share.
+pub struct ConnectionState {
     pub site: Arc<Site>,
+    /// The front that it is on.
+    pub front: usize,
     pub peer: SocketAddr,
     pub transport: Transport,
     /// Those that came over this connection.
     pub open_requests: OpenRequests,
-    /// From then on, clients are told to leave with the answers that they get.
-    pub stop: CancellationToken,
+    pub course: Arc<Course>,
 }
 
+/// Answers the requests of one connection.
+pub struct ConnectionService(Arc<ConnectionState>);
+
 impl ConnectionService {
-    async fn answer(&self, mut request: Request<RequestBody>) -> Response {
-        let Site { router, short_way, transport, .. } = &*self.site;
+    pub fn new(state: ConnectionState) -> Self {
+        Self(Arc::new(state))
+    }
+}
+
+impl ConnectionState {
+    async fn answer(&self, mut request: Request<RequestBody>, requester: &Requester) -> Response {
+        let Site { short_ways, transport, .. } = &*self.site;
         join_slashes(request.uri_mut());
         if request.uri().path().ends_with('/') && (transport.ignores_slash)(request.uri().path()) {
             drop_slash(request.uri_mut());
@@ -77,12 +95,9 @@ impl ConnectionService {
         let is_strict = is_https && transport.is_strict_about(&request);
         let is_head = request.method() == Method::HEAD;
         let is_for = |way: &&Arc<dyn ShortWay>| way.is_for(request.method(), request.uri().path());
-        let mut response = match short_way.as_ref().filter(is_for) {
+        let mut response = match short_ways.get(self.front).filter(is_for) {
             Some(way) => way.answer(request, self.peer).await,
-            None => {
-                request.extensions_mut().insert(ConnectInfo(self.peer));
-                route(router, request).await
-            }
+            None => self.route(request, requester.clone()).await,
         };
         if is_strict {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -93,13 +108,53 @@ impl ConnectionService {
         }
         response
     }
+
+    /// Has the router answer a request, on its runtime.
+    async fn route(&self, mut request: Request<RequestBody>, requester: Requester) -> Response {
+        request.extensions_mut().insert(requester);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let router = self.site.router.clone();
+        let routed = async move {
+            match router.oneshot(request).await {
+                Ok(response) => response.map(made_here),
+                Err(never) => match never {},
+            }
+        };
+        on(&self.site.runtime, routed).await
+    }
 }
 
-async fn route(router: &Router, request: Request<RequestBody>) -> Response {
-    match router.clone().call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+/// Does something on another runtime, for as long as somebody waits for it.
+pub async fn on<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match AbortOnDropHandle::new(runtime.spawn(work)).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The process ends.
+            Err(_) => std::future::pending().await,
+        },
     }
+}
+
+/// The body of an answer that is made while it is read: made on this runtime, and not where it is sent.
+fn made_here(body: Body) -> Body {
+    if body.size_hint().exact().is_some() {
+        return body;
+    }
+    let (parts, made) = mpsc::channel(1);
+    let making = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut body = body.into_data_stream();
+        while let Some(part) = body.next().await {
+            if parts.send(part).await.is_err() {
+                break;
+            }
+        }
+    }));
+    let made = (made, making);
+    Body::from_stream(stream::unfold(made, async |mut made| Some((made.0.recv().await?, made))))
 }
 
 /// Bytes of an answer that are handed over at once: what a client does not read stays here, where it is
@@ -160,28 +215,23 @@ impl Service<Request<Incoming>> for ConnectionService {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let service = self.clone();
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let connection = self.0.clone();
         Box::pin(async move {
-            let mut open = service.open_requests.begin();
+            let mut open = connection.open_requests.begin();
             let requester = Requester::default();
             let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
             // HTTP/2 has a way of its own to say so.
             let can_be_told = request.version() <= Version::HTTP_11;
-            let (mut request, unread) = unread::watch(request);
-            request.extensions_mut().insert(requester.clone());
-            let mut response = service.answer(request).await;
+            let (request, unread) = unread::watch(request);
+            let mut response = connection.answer(request, &requester).await;
             // A client that was too slow is not waited for again.
             if let Some(unread) =
                 unread.filter(|_| response.status() != StatusCode::REQUEST_TIMEOUT)
             {
                 unread.read().await;
             }
-            if can_be_told && service.stop.is_cancelled() {
+            if can_be_told && connection.course.has_reached(Stage::Leaving) {
                 response.headers_mut().insert(header::CONNECTION, CLOSE);
             }
             if response.body().is_end_stream() {
@@ -190,7 +240,8 @@ impl Service<Request<Incoming>> for ConnectionService {
             // What answers a change is small, and must not be taken back for want of room.
             let bytes = response.body().size_hint().lower();
             let counted = if is_read && bytes > SMALL { bytes } else { 0 };
-            let Ok(held) = service.site.in_flight.take(requester.holder(), counted).await else {
+            let in_flight = &connection.site.in_flight;
+            let Ok(held) = in_flight.take(requester.holder(), counted).await else {
                 return Ok(Refusal::from(NoRoom).into_response());
             };
             open.answered();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::Router;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,9 @@ use crate::http::body::BodyLimits;
 use crate::http::in_flight::BytesInFlight;
 use crate::http::limits::Limits;
 use crate::http::places::{PlaceLimits, Places};
-use crate::http::{Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate};
+use crate::http::{
+    Fronts, Server, ServerOptions, ShortWay, Site, TransportRules, UnusableCertificate,
+};
 use crate::store::Store;
 use crate::telemetry::metrics::Exposition;
 use crate::tls::CertificateFiles;
@@ -56,13 +59,17 @@ impl Serving {
         links: &Arc<SignInLinks>,
         max_connections: usize,
         reload: Arc<Notify>,
+        fronts: &Arc<Fronts>,
+        short_ways: Vec<Arc<dyn ShortWay>>,
     ) -> anyhow::Result<Vec<Server>> {
         let settings = api.settings.clone();
         let places = places(&settings, max_connections);
         let (port, advice, site) = match self {
-            Self::Api => {
-                (settings.port, "choose another PORT or ROUTEMASTER_BIND", api_site(&api, links))
-            }
+            Self::Api => (
+                settings.port,
+                "choose another PORT or ROUTEMASTER_BIND",
+                Site { short_ways, ..api_site(&api, links) },
+            ),
             Self::Metrics => (
                 settings.metrics_port.unwrap_or_default(),
                 "choose another ROUTEMASTER_METRICS_PORT or ROUTEMASTER_BIND",
@@ -70,7 +77,7 @@ impl Serving {
             ),
         };
         let address = SocketAddr::new(settings.bind, port);
-        let options = server_options(&settings, address, advice, places.clone())?;
+        let options = server_options(&settings, address, advice, &places, fronts)?;
         let first = Server::bind(options, site, reload.clone()).await.map_err(|error| {
             match error.downcast::<UnusableCertificate>() {
                 Ok(unusable) => {
@@ -85,7 +92,7 @@ impl Serving {
         if self == Self::Api {
             for plain in plain_sites(&api, tls_port) {
                 let (address, advice) = (plain.address, plain.advice);
-                let mut options = server_options(&settings, address, advice, places.clone())?;
+                let mut options = server_options(&settings, address, advice, &places, fronts)?;
                 options.certificate = None;
                 servers.push(Server::bind(options, plain.site, reload.clone()).await?);
             }
@@ -102,11 +109,28 @@ struct PlainSite {
 }
 
 fn api_site(api: &Arc<Api>, links: &Arc<SignInLinks>) -> Site {
-    let way: Arc<dyn ShortWay> = Arc::new(PublishWay(api.clone()));
     let links = api.settings.console.then(|| links.clone());
     let router = api::router(api.clone(), links);
-    let site = site(&api.settings, router, api.bodies.in_flight.clone());
-    Site { short_way: Some(way), ..site }
+    site(&api.settings, router, api.bodies.in_flight.clone())
+}
+
+/// The short way of publishes on each front, where they are committed in groups of their own.
+///
+/// # Errors
+/// If the store cannot be used from there.
+pub fn publish_ways(
+    fronts: &Fronts,
+    api: &Arc<Api>,
+    full: &Arc<Notify>,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Vec<Arc<dyn ShortWay>>> {
+    let runtime = Handle::current();
+    fronts.each(|| {
+        let publisher = api.store.clone().publisher()?;
+        let publishes = PublishGroups::start(publisher, full, tasks);
+        let way = PublishWay { api: api.clone(), publishes, runtime: runtime.clone() };
+        Ok(Arc::new(way) as Arc<dyn ShortWay>)
+    })
 }
 
 /// What the originals' clients find where they spoke plain HTTP, and the way from there to HTTPS.
@@ -131,17 +155,19 @@ fn plain_sites(api: &Arc<Api>, tls_port: u16) -> Vec<PlainSite> {
 ///
 /// # Errors
 /// If there is to be a development certificate, and none can be made.
-pub fn server_options(
+fn server_options(
     settings: &Settings,
     address: SocketAddr,
     advice: &'static str,
-    places: Arc<Places>,
+    places: &Arc<Places>,
+    fronts: &Arc<Fronts>,
 ) -> anyhow::Result<ServerOptions> {
     Ok(ServerOptions {
         address,
         advice,
         certificate: if settings.tls { Some(certificate_files(settings)?) } else { None },
-        places,
+        places: places.clone(),
+        fronts: fronts.clone(),
         first_request_timeout: settings.first_request_timeout,
         idle_timeout: settings.idle_timeout,
         shutdown_timeout: settings.shutdown_timeout,
@@ -149,7 +175,7 @@ pub fn server_options(
 }
 
 /// How many connections are served, of at most so many.
-pub fn places(settings: &Settings, at_most: usize) -> Arc<Places> {
+fn places(settings: &Settings, at_most: usize) -> Arc<Places> {
     let total = settings.max_connections.min(at_most);
     // Behind a proxy all come from one address.
     let half = (!settings.trust_proxy).then_some(total.div_ceil(2));
@@ -179,7 +205,7 @@ fn site(settings: &Settings, router: Router, in_flight: Arc<BytesInFlight>) -> S
         is_answered_plain: is_health,
         ignores_slash: api::ignores_slash,
     };
-    Site { router, short_way: None, transport, in_flight }
+    Site { router, runtime: Handle::current(), short_ways: vec![], transport, in_flight }
 }
 
 /// What the API works with.

@@ -87,7 +87,7 @@ pub use pulls::{PullRequest, Pulled, PulledBatch, Pulls};
 pub use queues::{
     BROKEN_OFF_AFTER, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP,
     LeasedBatch, NEW_UUID_PAUSE, PUBLISH_KEYS_KEPT, PUBLISH_KEYS_MAX, Publication, PublishKey,
-    Published, QueueClaim, QueueLease, Queues,
+    Published, Publisher, QueueClaim, QueueLease, Queues,
 };
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 pub use tallies::{TALLY_SUBJECTS_MAX, Tallies};

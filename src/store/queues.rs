@@ -1,5 +1,6 @@
 //! Queues: what publishers put in, and workers deliver from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -140,9 +141,9 @@ pub enum BatchSettled {
     Stale,
 }
 
-/// What comes into queues and goes out of them.
+/// Puts publications into queues.
 #[async_trait]
-pub trait Queues: Lanes {
+pub trait Publisher: Send + Sync {
     /// Commits publications together, in order, and says for each what became of it.
     ///
     /// Creates a topic on its first publication, and gives it its publisher. On success
@@ -154,9 +155,20 @@ pub trait Queues: Lanes {
         give_up: Instant,
     ) -> StoreResult<Vec<Published>>;
 
-    /// How many calls of [`Queues::publish`] are worth having under way at once; more of them would
+    /// How many calls of [`Publisher::publish`] are worth having under way at once; more of them would
     /// only make the groups smaller.
     fn commits_at_once(&self) -> usize;
+}
+
+/// What comes into queues and goes out of them.
+#[async_trait]
+pub trait Queues: Publisher + Lanes {
+    /// A publisher for one thread: with a connection of its own where the store has connections. What that needs is
+    /// spawned on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// If none can be made.
+    fn publisher(self: Arc<Self>) -> anyhow::Result<Arc<dyn Publisher>>;
 
     /// Forgets keys of publications that need not be known any more, if that does not happen by itself.
     async fn forget_publish_keys(&self) -> StoreResult<()>;

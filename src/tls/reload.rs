@@ -3,10 +3,11 @@
 //! The files are looked at every few seconds, and at once on SIGHUP. What cannot be used is
 //! reported, and the certificate in use stays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
-use tokio::sync::Notify;
+use rustls::ServerConfig;
+use tokio::sync::{Notify, watch};
 
 use super::CertificateFiles;
 
@@ -18,7 +19,7 @@ pub struct FreshCertificate {
     files: CertificateFiles,
     /// What the files held when they were last looked at; nothing while one is being replaced.
     seen: [Option<Vec<u8>>; 2],
-    config: RustlsConfig,
+    config: watch::Sender<Arc<ServerConfig>>,
 }
 
 impl FreshCertificate {
@@ -27,13 +28,13 @@ impl FreshCertificate {
     pub fn load(files: CertificateFiles) -> anyhow::Result<Self> {
         // Read before, so that what is replaced meanwhile is noticed.
         let seen = contents(&files);
-        let config = RustlsConfig::from_config(files.load()?);
+        let config = watch::Sender::new(files.load()?);
         Ok(Self { files, seen, config })
     }
 
     /// What a server shows; it changes with the files.
-    pub fn config(&self) -> RustlsConfig {
-        self.config.clone()
+    pub fn config(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.config.subscribe()
     }
 
     /// Follows the files, without end. `now` asks for a look at once.
@@ -58,7 +59,7 @@ impl FreshCertificate {
         let file = self.files.certificate.display();
         match self.files.load() {
             Ok(renewed) => {
-                self.config.reload_from_config(renewed);
+                self.config.send_replace(renewed);
                 tracing::info!(%file, "took up the renewed certificate");
             }
             Err(error) => tracing::error!(

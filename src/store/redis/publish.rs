@@ -16,6 +16,7 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::commit_slots::CommitSlot;
+use super::connection::Connection;
 use super::options::CALL_TIMEOUT;
 use super::reply::{POSITION, Reply};
 use super::{RedisStore, ms};
@@ -68,6 +69,7 @@ struct Appended {
 
 pub async fn publish(
     store: &RedisStore,
+    connection: &Connection,
     publications: Vec<Publication>,
     give_up: Instant,
 ) -> StoreResult<Vec<Published>> {
@@ -76,9 +78,10 @@ pub async fn publish(
     let home = LaneTask::Home { lanes };
     let proposed = store.propose_positions(&publications);
     let mut placed = place(publications, proposed);
-    let appended = append(store, Lane::HOME, &home, &slot, &placed, give_up).await?;
+    let appended = append(store, connection, Lane::HOME, &home, &slot, &placed, give_up).await?;
     if appended.first != proposed {
         placed = place(placed.into_iter().map(|placed| placed.publication), appended.first);
+        store.learn_position(&placed);
     }
     let published = outcomes(&appended, &placed)?;
     if lanes > 1 {
@@ -92,8 +95,10 @@ pub async fn publish(
         if !placed.is_empty() {
             let (task, slot, placed) = (&task, &slot, &placed);
             let others = Lane::first(lanes).skip(1);
-            try_join_all(others.map(|lane| append(store, lane, task, slot, placed, give_up)))
-                .await?;
+            try_join_all(
+                others.map(|lane| append(store, connection, lane, task, slot, placed, give_up)),
+            )
+            .await?;
         }
     }
     store.slots.give_back(slot);
@@ -145,6 +150,7 @@ fn births(text: &str, placed: &[Placed]) -> StoreResult<Births> {
 /// Appends publications in one lane.
 async fn append(
     store: &RedisStore,
+    connection: &Connection,
     lane: Lane,
     task: &LaneTask,
     slot: &CommitSlot,
@@ -154,7 +160,7 @@ async fn append(
     loop {
         let args = append_args(store, lane, task, slot, placed, give_up);
         let (script, keys) = (&store.scripts.publish, &store.lane(lane).keys);
-        let mut reply = store.connection.run_replicated(script, keys, args, give_up).await?;
+        let mut reply = connection.run_replicated(script, keys, args, give_up).await?;
         let outcomes = reply.part()?.text()?;
         let due_in = reply.part()?.integer()?;
         store.lane(lane).server_time.learn(reply.part()?.unsigned()?);
@@ -194,7 +200,7 @@ fn append_args(
 ) -> Vec<Value> {
     let all_items = || placed.iter().flat_map(|placed| &placed.publication.items);
     let (items, bytes) = (all_items().count(), all_items().map(|item| item.len()).sum::<usize>());
-    let mut args: Vec<Value> = Vec::with_capacity(9 + 6 * placed.len() + items);
+    let mut args: Vec<Value> = Vec::with_capacity(10 + 6 * placed.len() + items);
     let (server_time, now) = (&store.lane(lane).server_time, Instant::now());
     // The call itself may be given up before the publishers do, and its answer must arrive by then.
     let nobody_waits = give_up.min(now + CALL_TIMEOUT);
@@ -209,7 +215,9 @@ fn append_args(
     args.push(store.origin.as_str().into());
     args.push(deadline_ms.map_or(String::new(), |ms| ms.to_string()).into());
     args.push(lanes.into());
-    args.push(placed.first().map_or(0, |placed| placed.first.number()).to_string().into());
+    let first = placed.first().map_or(0, |placed| placed.first.number());
+    args.push(first.to_string().into());
+    args.push((first + items as u64).saturating_sub(1).to_string().into());
     args.push(store.max_topics());
     args.push((PUBLISH_KEYS_MAX as i64).into());
     args.push(ms(PUBLISH_KEYS_KEPT));
@@ -265,6 +273,13 @@ impl RedisStore {
         let order = Ordering::Relaxed;
         let before = self.last_proposed.fetch_update(order, order, update).unwrap_or_default();
         EventPosition::new(after(if before > now + MOVED_US { 0 } else { before }))
+    }
+
+    /// Takes note of positions that Redis has given instead: what is proposed next comes after them.
+    fn learn_position(&self, placed: &[Placed]) {
+        let Some(Placed { publication, first }) = placed.last() else { return };
+        let last = first.plus(publication.items.len() as u64).number().saturating_sub(1);
+        self.last_proposed.fetch_max(last, Ordering::Relaxed);
     }
 }
 

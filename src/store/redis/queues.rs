@@ -1,11 +1,13 @@
 //! Queues: publishing into them, and delivering from them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fred::types::Value;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::link::Resend;
 use super::reply::Reply;
 use super::{RedisStore, ms, publish};
@@ -13,7 +15,7 @@ use crate::bus::attempt::{Failure, is_refusal};
 use crate::bus::batch::MAX_BATCH_BYTES;
 use crate::store::{
     Alarm, BatchOutcome, BatchSettled, BatchSettlement, CLAIM_MAX_BYTES, CLOCK_STEP, Lane,
-    Publication, Published, QueueClaim, QueueLease, Queues, StoreError, StoreResult,
+    Publication, Published, Publisher, QueueClaim, QueueLease, Queues, StoreError, StoreResult,
 };
 
 /// One group of publications is in the server's hands while the next one is on its way to it.
@@ -27,17 +29,46 @@ pub struct Claims {
 }
 
 #[async_trait]
-impl Queues for RedisStore {
+impl Publisher for RedisStore {
     async fn publish(
         &self,
         publications: Vec<Publication>,
         give_up: Instant,
     ) -> StoreResult<Vec<Published>> {
-        publish::publish(self, publications, give_up).await
+        publish::publish(self, &self.connection, publications, give_up).await
     }
 
     fn commits_at_once(&self) -> usize {
         COMMITS_AT_ONCE
+    }
+}
+
+/// Publishes over a connection of its own.
+struct RedisPublisher {
+    store: Arc<RedisStore>,
+    connection: Connection,
+}
+
+#[async_trait]
+impl Publisher for RedisPublisher {
+    async fn publish(
+        &self,
+        publications: Vec<Publication>,
+        give_up: Instant,
+    ) -> StoreResult<Vec<Published>> {
+        publish::publish(&self.store, &self.connection, publications, give_up).await
+    }
+
+    fn commits_at_once(&self) -> usize {
+        1
+    }
+}
+
+#[async_trait]
+impl Queues for RedisStore {
+    fn publisher(self: Arc<Self>) -> anyhow::Result<Arc<dyn Publisher>> {
+        let connection = Connection::open(&self.options)?;
+        Ok(Arc::new(RedisPublisher { store: self, connection }))
     }
 
     /// They expire, or are pushed out, where they are kept.

@@ -1,5 +1,6 @@
 //! Queues: publishing into them, and delivering from them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,15 +11,16 @@ use tokio::time::Instant;
 use super::writer::Durability;
 use super::{SqliteStore, batches, housekeeping, publish};
 use crate::store::{
-    Alarm, BatchSettled, BatchSettlement, Lane, Publication, Published, QueueClaim, QueueLease,
-    Queues, StoreResult,
+    Alarm, BatchSettled, BatchSettlement, Lane, Publication, Published, Publisher, QueueClaim,
+    QueueLease, Queues, StoreResult,
 };
 
-/// One group of publications runs while another one is synced, and a third one is answered.
+/// For each front: one group is committed and synced with those of the others, the next one waits for the writer, and a
+/// third one gathers.
 const COMMITS_AT_ONCE: usize = 3;
 
 #[async_trait]
-impl Queues for SqliteStore {
+impl Publisher for SqliteStore {
     async fn publish(
         &self,
         publications: Vec<Publication>,
@@ -37,6 +39,13 @@ impl Queues for SqliteStore {
 
     fn commits_at_once(&self) -> usize {
         COMMITS_AT_ONCE
+    }
+}
+
+#[async_trait]
+impl Queues for SqliteStore {
+    fn publisher(self: Arc<Self>) -> anyhow::Result<Arc<dyn Publisher>> {
+        Ok(self)
     }
 
     async fn forget_publish_keys(&self) -> StoreResult<()> {

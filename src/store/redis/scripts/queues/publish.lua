@@ -3,8 +3,8 @@
 -- ARGV: committer's slot, number of the commit, origin of the wake-up, time in ms after which
 --       nobody waits for the answer, or '', the number of lanes in the home lane, which knows who
 --       may publish and counts the events; 0 in another lane, where they are known to be allowed,
---       the position of the first entry, as the caller proposes it, how many topics one client may have, how many
---       publications of a client are stored once at most, and for how many ms, then for each run of publications with
+--       the positions of the first and the last entry, as the caller proposes them, how many topics one client may
+--       have, how many publications of a client are stored once at most, and for how many ms, then for each run of publications with
 --       the same topic and publisher: topic, publisher, or in another lane '<the topic's birth>:<last end of one of
 --       that name>', what names it if it is to be stored once, or '', its fingerprint, its publisher in any lane, n,
 --       n entries, with their positions in front.
@@ -20,37 +20,48 @@
 -- that their events are not stored.
 
 local slot, commit, origin, deadline = P .. 'commit:' .. ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local now = now_ms()
-local last = redis.call('GET', slot)
-if last then
-  local number_before, result, births, first, firsts =
-    string.match(last, '^(%d+):(%d*):?([^;]*);?(%d*);?(.*)$')
-  if number_before == commit then return { result, 0, text(now), births, first, firsts, '' } end
+local lanes, first, first_text, last_text = ARGV[5], tonumber(ARGV[6]), ARGV[6], ARGV[7]
+local micros = now_us()
+local now = math.floor(micros / 1000)
+local stored = redis.call('MGET', slot, P .. 'last_event', P .. 'lanes')
+if stored[1] then
+  local number_before = string.match(stored[1], '^%d+')
+  if number_before == commit then
+    local result, births, first, firsts = string.match(stored[1], '^%d+:(%d*):?([^;]*);?(%d*);?(.*)$')
+    return { result, 0, now, births, number(first) or 0, firsts, '' }
+  end
   -- A copy that was on its way while newer commits overtook it; nobody waits for it.
   if tonumber(number_before) > tonumber(commit) then
     return redis.error_reply('ERR a later commit of this committer was stored already')
   end
 end
 
-if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, text(now), '', '0', '', '' } end
+if deadline ~= '' and now > tonumber(deadline) then return { 'late', -1, now, '', 0, '', '' } end
 
 local SLOT_TTL_MS = 600000
 local PUSH_MAX = 4000
 -- By how many us the time that entries came with may be wrong.
 local TOLERANCE = 50000
 
-local is_home, has_others = ARGV[5] ~= '0', tonumber(ARGV[5]) > 1
-local mismatch = is_home and keep_lane_count(ARGV[5])
-if mismatch then return mismatch end
--- Positions must be larger than all before; where another committer was faster, entries get others. In another lane
--- they are as the home lane gave them.
-local first, last_event = tonumber(ARGV[6]), number(redis.call('GET', P .. 'last_event')) or 0
-local moved = is_home and (first <= last_event or math.abs(now * 1000 - first) > TOLERANCE)
-if moved then first = math.max(last_event + 1, now_us()) end
-local owners, received, subscribers = {}, {}, {}
-local settings, before, after, order = {}, {}, {}, {}
-local results, births, firsts = {}, {}, {}
-local position = first
+local is_home = lanes ~= '0'
+local has_others = is_home and lanes ~= '1'
+if is_home and stored[3] ~= lanes then
+  local mismatch = keep_lane_count(lanes)
+  if mismatch then return mismatch end
+end
+-- Positions must be larger than all before; where another committer was faster, entries get the next ones. In another
+-- lane they are as the home lane gave them.
+local last_event = number(stored[2]) or 0
+local is_off = math.abs(micros - first) > TOLERANCE
+local moved = is_home and (first <= last_event or is_off)
+if moved then
+  local entries = tonumber(last_text) - first + 1
+  first = math.max(last_event + 1, is_off and micros or 0)
+  first_text, last_text = text(first), text(first + entries - 1)
+end
+local max_topics = tonumber(ARGV[8])
+local result, births, firsts, arrivals = '', {}, {}, {}
+local earliest
 
 -- Appends the entries from ARGV[from] to ARGV[to]; returns how many are in the list then.
 local function push(list, from, to)
@@ -73,7 +84,6 @@ local function is_to(topic, born, ended, token, subscribed)
 end
 
 -- Keeps the entries from ARGV[from] to ARGV[to], where their topic does that.
-local keeping = {}
 local function keep(topic, from, to)
   push(P .. 'kept:' .. topic, from, to)
   local bytes = 0
@@ -83,105 +93,119 @@ local function keep(topic, from, to)
 end
 
 -- Takes note of what names a publication; or its position, if it was stored before, or '4'.
-local function stored_before(name, fingerprint, client)
+local function stored_before(name, fingerprint, client, position)
   local before = redis.call('GET', P .. 'once:' .. name)
   if before then
     local known, at = string.match(before, '^(.*):(%d+)$')
     return known == fingerprint and at or '4'
   end
-  redis.call('SET', P .. 'once:' .. name, fingerprint .. ':' .. text(position), 'PX', ARGV[9])
+  redis.call('SET', P .. 'once:' .. name, fingerprint .. ':' .. text(position), 'PX', ARGV[10])
   local names = P .. 'once_of:' .. client
-  redis.call('PEXPIRE', names, ARGV[9])
-  if redis.call('RPUSH', names, name) > tonumber(ARGV[8]) then
+  redis.call('PEXPIRE', names, ARGV[10])
+  if redis.call('RPUSH', names, name) > tonumber(ARGV[9]) then
     redis.call('DEL', P .. 'once:' .. redis.call('LINDEX', names, 0))
     redis.call('LTRIM', names, 1, -1)
   end
   return nil
 end
 
-local max_topics = tonumber(ARGV[7])
-local i = 10
-while i <= #ARGV do
-  local topic, publisher, name, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 5])
+-- What is known of each topic: its publisher, its subscribers with their settings, whether it keeps its events.
+local topics = {}
+local function topic_of(name)
+  local topic = topics[name]
+  if not topic then
+    topic = { subscribed = redis.call('HGETALL', P .. 'topic:' .. name) }
+    if is_home then
+      topic.owner = redis.call('HGET', P .. 'topics', name)
+      topic.keeps = redis.call('HEXISTS', P .. 'keeps', name) == 1
+    end
+    topics[name] = topic
+  end
+  return topic
+end
+
+-- Appends the entries from ARGV[from] to ARGV[to], which begin at this position, to the queues of a topic's
+-- subscribers, and to what it keeps. `births` is '<birth>:<last end>' of the topic in another lane than home.
+local function append(name, topic, from, to, position, births)
+  local subscribed, n = topic.subscribed, to - from + 1
+  if moved and (subscribed[1] or topic.keeps) then
+    for j = from, to do
+      ARGV[j] = string.format('%016.0f', position + j - from) .. string.sub(ARGV[j], HEAD)
+    end
+  end
+  if topic.keeps then keep(name, from, to) end
+  local born, ended
+  if not is_home then
+    born, ended = string.match(births, '^(%d+):(%d+)$')
+    born, ended = tonumber(born), tonumber(ended)
+  end
+  for s = 1, #subscribed, 2 do
+    local token, settings = subscribed[s], subscribed[s + 1]
+    if is_home or is_to(name, born, ended, token, settings) then
+      local length = push(P .. 'queue:' .. token, from, to)
+      local max, timeout = string.match(settings, '^(%d+):(%d+)')
+      local due
+      if max ~= '0' then
+        due = due_after_append(token, length - n, length, now, tonumber(max), tonumber(timeout))
+      elseif length == n then
+        arrivals[#arrivals + 1] = token
+      end
+      if due then
+        redis.call('ZADD', DUE, 'LT', text(due), token)
+        if not earliest or due < earliest then earliest = due end
+      end
+    end
+  end
+end
+
+local i, arguments = 11, #ARGV
+local position = first
+while i <= arguments do
+  local name, publisher, key, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 5])
   local fingerprint, client = ARGV[i + 3], ARGV[i + 4]
-  i = i + 5
+  i = i + 6
+  local topic = topic_of(name)
   local owner = publisher
   if is_home then
-    owner = owners[topic] or claim_topic(topic, publisher, max_topics)
-    owners[topic] = owner or nil
-    if has_others then births[#births + 1] = birth(topic) .. ':' .. last_end(topic) end
+    if not topic.owner or topic.owner == '' then topic.owner = claim_topic(name, publisher, max_topics) end
+    owner = topic.owner
+    if has_others then births[#births + 1] = birth(name) .. ':' .. last_end(name) end
   end
-  local before_at = owner == publisher and name ~= '' and stored_before(name, fingerprint, client)
+  local before_at = key ~= '' and owner == publisher and stored_before(key, fingerprint, client, position)
   if not owner then
-    results[#results + 1] = '2'
+    result = result .. '2'
   elseif owner ~= publisher then
-    results[#results + 1] = '0'
+    result = result .. '0'
   elseif before_at then
-    results[#results + 1] = before_at == '4' and '4' or '3'
+    result = result .. (before_at == '4' and '4' or '3')
     if before_at ~= '4' then firsts[#firsts + 1] = before_at end
   else
-    results[#results + 1] = '1'
-    received[topic] = (received[topic] or 0) + n
-    local subscribed = subscribers[topic]
-    if not subscribed then
-      subscribed = redis.call('HGETALL', P .. 'topic:' .. topic)
-      subscribers[topic] = subscribed
-    end
-    if is_home and keeping[topic] == nil then
-      keeping[topic] = redis.call('HEXISTS', P .. 'keeps', topic) == 1
-    end
-    if moved and (#subscribed > 0 or keeping[topic]) then
-      for j = 1, n do
-        ARGV[i + j] = string.format('%016.0f', position + j - 1) .. string.sub(ARGV[i + j], HEAD)
-      end
-    end
-    if keeping[topic] and n > 0 then keep(topic, i + 1, i + n) end
-    local born, ended
-    if not is_home then
-      born, ended = string.match(publisher, '^(%d+):(%d+)$')
-      born, ended = tonumber(born), tonumber(ended)
-    end
-    for s = 1, n > 0 and #subscribed or 0, 2 do
-      local token = subscribed[s]
-      if is_home or is_to(topic, born, ended, token, subscribed[s + 1]) then
-        local length = push(P .. 'queue:' .. token, i + 1, i + n)
-        if not before[token] then
-          before[token], settings[token] = length - n, subscribed[s + 1]
-          order[#order + 1] = token
-        end
-        after[token] = length
-      end
-    end
+    result = result .. '1'
+    if n > 0 then append(name, topic, i, i + n - 1, position, publisher) end
+    if is_home then redis.call('HINCRBY', P .. 'events', name, n) end
   end
-  i = i + n + 1
+  i = i + n
   position = position + n
 end
-if is_home then redis.call('SET', P .. 'last_event', text(position - 1)) end
 
-local earliest
-local arrivals = {}
-for _, token in ipairs(order) do
-  local max, timeout = string.match(settings[token], '^(%d+):(%d+)')
-  if max == '0' and before[token] == 0 then arrivals[#arrivals + 1] = token end
-  local due = max ~= '0' and due_after_append(token, before[token], after[token], now, tonumber(max),
-    tonumber(timeout))
-  if due then
-    redis.call('ZADD', DUE, 'LT', text(due), token)
-    if not earliest or due < earliest then earliest = due end
+if is_home then redis.call('SET', P .. 'last_event', last_text) end
+local for_others, before, arrived = '', '', ''
+if births[1] then for_others = table.concat(births, ',') end
+if firsts[1] then before = table.concat(firsts, ',') end
+redis.call('SET', slot, commit .. ':' .. result .. ':' .. for_others .. ';' .. first_text .. ';' .. before,
+  'PX', SLOT_TTL_MS)
+if arrivals[1] then
+  arrived = table.concat(arrivals, ' ')
+  redis.pcall('PUBLISH', P .. 'arrivals', origin .. ' ' .. arrived)
+end
+local delay = -1
+if earliest then
+  delay = earliest - now
+  -- Behind another queue nobody need be woken: whoever looks at that one is told of this one then.
+  local first_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+  if tonumber(first_due) >= earliest then
+    -- Refused, the wake-up is lost, and workers look a moment later; all else is done by now.
+    redis.pcall('PUBLISH', P .. 'wake', origin .. ':' .. text(delay))
   end
 end
-
-if is_home then
-  for topic, n in pairs(received) do redis.call('HINCRBY', P .. 'events', topic, n) end
-end
-local result, for_others = table.concat(results), table.concat(births, ',')
-first, firsts = text(first), table.concat(firsts, ',')
-redis.call('SET', slot, table.concat({ commit, result, for_others }, ':') .. ';' .. first .. ';' .. firsts,
-  'PX', SLOT_TTL_MS)
-arrivals = table.concat(arrivals, ' ')
-if arrivals ~= '' then redis.pcall('PUBLISH', P .. 'arrivals', origin .. ' ' .. arrivals) end
-if not earliest then return { result, -1, text(now), for_others, first, firsts, arrivals } end
-local delay = text(earliest - now)
--- Refused, the wake-up is lost, and workers look a moment later; all else is done by now.
-redis.pcall('PUBLISH', P .. 'wake', origin .. ':' .. delay)
-return { result, delay, text(now), for_others, first, firsts, arrivals }
+return { result, delay, now, for_others, first, before, arrived }
