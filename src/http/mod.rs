@@ -24,6 +24,6 @@ mod unread;
 
 pub use fronts::Fronts;
 pub use server::{Server, ServerOptions, UnusableCertificate};
-pub use service::{ShortWay, Site, on};
+pub use service::{SHORT, ShortWay, Site, on};
 pub use transport::{TransportRules, host_in, redirect_to_port};
 pub use unread::RequestBody;

@@ -340,6 +340,7 @@ mod tests {
         let site = Site {
             router: Router::new().route("/slow", get(slow)),
             runtime: tokio::runtime::Handle::current(),
+            is_quick: false,
             short_ways,
             transport: TransportRules {
                 trust_proxy: false,

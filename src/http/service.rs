@@ -51,6 +51,8 @@ pub struct Site {
     pub router: Router,
     /// Where the router's handlers run: they may take long, and nobody would take over what else waits on a front.
     pub runtime: Handle,
+    /// Whether no handler takes long over a short request: those are answered on the front.
+    pub is_quick: bool,
     /// One for each front, or none.
     pub short_ways: Vec<Arc<dyn ShortWay>>,
     pub transport: TransportRules,
@@ -113,16 +115,24 @@ impl ConnectionState {
     async fn route(&self, mut request: Request<RequestBody>, requester: Requester) -> Response {
         request.extensions_mut().insert(requester);
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        let router = self.site.router.clone();
+        let Site { router, runtime, is_quick, .. } = &*self.site;
+        let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
+        let router = router.clone();
         let routed = async move {
             match router.oneshot(request).await {
                 Ok(response) => response.map(made_here),
                 Err(never) => match never {},
             }
         };
-        on(&self.site.runtime, routed).await
+        match *is_quick && is_short {
+            true => routed.await,
+            false => on(runtime, routed).await,
+        }
     }
 }
+
+/// How large a body may be that is read on a front, in bytes: a few hundred microseconds.
+pub const SHORT: u64 = 64 * 1024;
 
 /// Does something on another runtime, for as long as somebody waits for it.
 pub async fn on<T: Send + 'static>(

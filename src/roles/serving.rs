@@ -139,6 +139,8 @@ fn plain_sites(api: &Arc<Api>, tls_port: u16) -> Vec<PlainSite> {
     let plain = |address: &SocketAddr, advice, router| {
         let mut site = site(&api.settings, router, in_flight.clone());
         site.transport.is_answered_plain = |_| true;
+        // It takes what it is sent, and shows nothing.
+        site.is_quick = true;
         PlainSite { address: *address, advice, site }
     };
     let taking = api.settings.plain_bind.iter().map(|address| {
@@ -205,7 +207,14 @@ fn site(settings: &Settings, router: Router, in_flight: Arc<BytesInFlight>) -> S
         is_answered_plain: is_health,
         ignores_slash: api::ignores_slash,
     };
-    Site { router, runtime: Handle::current(), short_ways: vec![], transport, in_flight }
+    Site {
+        router,
+        runtime: Handle::current(),
+        is_quick: false,
+        short_ways: vec![],
+        transport,
+        in_flight,
+    }
 }
 
 /// What the API works with.

@@ -25,7 +25,7 @@ use crate::http::body::Body;
 use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
-use crate::http::{RequestBody, ShortWay, on, trace};
+use crate::http::{RequestBody, SHORT, ShortWay, on, trace};
 use crate::store::{Publication, PublishKey, Published};
 use crate::telemetry::metrics::record;
 
@@ -99,9 +99,6 @@ pub struct PublishWay {
     pub runtime: Handle,
 }
 
-/// How large a body may be that is read on a front, in bytes: a few hundred microseconds.
-const SHORT: usize = 64 * 1024;
-
 impl ShortWay for PublishWay {
     fn is_for(&self, method: &Method, path: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
@@ -122,7 +119,7 @@ impl ShortWay for PublishWay {
                 let caller = api.authentication.caller(&parts.headers, Some(peer)).await?;
                 let holder = Holder::from(&caller);
                 let body = api.bodies.read(&parts.headers, body, holder).await?;
-                let is_short = body.bytes.len() <= SHORT;
+                let is_short = body.bytes.len() as u64 <= SHORT;
                 let answer = async move {
                     let topic = parts.uri.path().strip_prefix(TOPICS).unwrap_or_default();
                     accept(&api, &publishes, &caller, topic, &parts.headers, &body.bytes).await

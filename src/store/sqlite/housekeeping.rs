@@ -79,6 +79,11 @@ fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
+/// Brings the log into the file, which is as long as it was until then. Nobody waits for it, and it waits for nobody.
+pub fn shorten_file(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
 /// The pages that hold something, but for what removed subscribers have left, which goes by itself.
 /// Pages that are free are used again before the file grows.
 pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
@@ -86,4 +91,34 @@ pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
     let used = (pages * pragma("page_size")?).saturating_sub(room_of_removed(db)?);
     Ok(Usage { used, limit: None, cpu: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_backlog_is_given_back_to_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.db");
+        let db = schema::connect(&path).unwrap();
+        schema::migrate(&db).unwrap();
+        let length = || std::fs::metadata(&path).unwrap().len();
+        db.execute_batch(
+            "WITH RECURSIVE numbers (value) AS (
+                 SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 5000)
+             INSERT INTO items (position, at_ms, payload)
+                 SELECT value, 0, zeroblob(4000) FROM numbers",
+        )
+        .unwrap();
+        shorten_file(&db).unwrap();
+        let full = length();
+        assert!(full > 20_000_000, "{full}");
+        db.execute_batch("DELETE FROM items").unwrap();
+        while tidy(&db, 0).unwrap() {}
+        assert_eq!(length(), full, "it is in the log still");
+        shorten_file(&db).unwrap();
+        assert!(length() <= 2 * 4096 * u64::from(FREE_PAGES_KEPT), "{}", length());
+    }
 }

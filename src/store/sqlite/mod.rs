@@ -72,6 +72,8 @@ pub struct SqliteStore {
     looks_for_arrivals: std::sync::OnceLock<()>,
     /// Whether a worker of this process waits for the alarm.
     is_watched: Arc<AtomicBool>,
+    /// Whether chores were done since the file was last shortened.
+    is_tidying: AtomicBool,
     /// Names this process in the duties that it takes.
     process: String,
     /// How many topics one client may have.
@@ -215,6 +217,7 @@ impl SqliteStore {
             arrivals: Arc::default(),
             arrival_alarm,
             looks_for_arrivals: std::sync::OnceLock::new(),
+            is_tidying: AtomicBool::new(false),
             process: random_hex()?,
             max_topics: u32::MAX,
         })

@@ -73,7 +73,10 @@ impl Queues for SqliteStore {
         };
         let (claim, more_to_tidy) = self.write_lazily(claim).await?;
         if more_to_tidy {
+            self.is_tidying.store(true, Ordering::Relaxed);
             self.alarm.ring_in(housekeeping::PAUSE);
+        } else if claim.batches.is_empty() && self.is_tidying.swap(false, Ordering::Relaxed) {
+            self.reader.run(housekeeping::shorten_file).await?;
         }
         Ok(claim)
     }
