@@ -99,3 +99,34 @@ fn the_image_runs_a_shell_when_asked_and_else_the_bus() {
 fn binary_directory() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_routemaster")).parent().unwrap().to_owned()
 }
+
+#[test]
+fn what_measures_the_bus_beside_others_can_be_read() {
+    run(async {
+        let peers = root().join("benches/peers");
+        let packages = std::fs::read_to_string(peers.join("package.json")).unwrap();
+        let packages: serde_json::Value = serde_json::from_str(&packages).unwrap();
+        let known = packages["dependencies"].as_object().unwrap();
+        let mut scripts = 0;
+        for entry in std::fs::read_dir(&peers).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.extension().is_none_or(|extension| extension != "mjs") {
+                continue;
+            }
+            scripts += 1;
+            let checked = Command::new("node").arg("--check").arg(&entry).output();
+            let checked = within(Duration::from_secs(20), "it is read", checked).await.unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+            let text = std::fs::read_to_string(&entry).unwrap();
+            let imported = text.lines().filter_map(|line| line.split(" from \"").nth(1));
+            for name in imported.filter_map(|rest| rest.split('"').next()) {
+                let is_own = name.starts_with('.') || name.starts_with("node:");
+                assert!(is_own || known.contains_key(name), "{name} is not in package.json");
+            }
+        }
+        assert_eq!(scripts, 3);
+        let run = Command::new("bash").arg("-n").arg(peers.join("run")).output();
+        assert!(
+            within(Duration::from_secs(20), "run is read", run).await.unwrap().status.success()
+        );
+    });
+}

@@ -153,16 +153,20 @@ pub async fn disk_full(order: Order) -> Row {
         Ok(watched) => watched,
         Err(reason) => return skipped(&reason),
     };
+    let bus = bus.set("ROUTEMASTER_MAX_EVENT_DATA", "1000000");
     let mut rig = Rig::start_with(store, bus, order.seed).await;
     rig.load();
     let end = Instant::now() + order.time;
     let (mut resumed, mut refused) = (Resumed::default(), 0);
     let probe = rig.client("demo");
+    if publish_large(&probe).await != 204 || !keep_probes(&probe).await {
+        rig.row.violation("a topic could not be told to keep what is published to it");
+    }
     while Instant::now() < end {
         rig.sleep_between(300, 1500).await;
         rig.row.cycles += 1;
         files.set_full(true);
-        let hurt_until = Instant::now() + rig.between(500, 3000);
+        let hurt_until = Instant::now() + rig.between(1500, 4000);
         while Instant::now() < hurt_until {
             match publish_large(&probe).await {
                 503 => refused += 1,
@@ -186,9 +190,15 @@ pub async fn disk_full(order: Order) -> Row {
     rig.finish().await
 }
 
-/// Publishes what needs more room than a page, to a topic that nobody has subscribed to.
+/// Lets the topic keep all that is published to it: the log has room from the start, and is full after some twenty.
+async fn keep_probes(probe: &Client) -> bool {
+    let keep = serde_json::json!({"ms": 3_600_000, "bytes": 1_073_741_824}).to_string();
+    probe.put("/topics/probes/keep", keep).await.status == 204
+}
+
+/// Publishes what takes most of a megabyte.
 async fn publish_large(probe: &Client) -> u16 {
-    let data = "x".repeat(8_000);
+    let data = "x".repeat(900_000);
     let event = serde_json::json!({"type": "noop", "url": "https://a.example/", "data": data});
     probe.publish("probes", &event).await.status
 }
