@@ -5,7 +5,7 @@
 //! its own: each has the salt of its generation and a checksum, and page 0 does not exist.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -61,9 +61,8 @@ impl Log {
         let before = self.file.metadata()?.len();
         let mut file = &self.file;
         file.seek(SeekFrom::Start(before))?;
-        let zeros = io::repeat(0);
-        let filled = io::copy(&mut io::Read::take(zeros, FILLED.saturating_sub(before)), &mut file);
-        if let Err(error) = filled.and_then(|_| file.flush()) {
+        let mut zeros = io::repeat(0).take(FILLED.saturating_sub(before));
+        if let Err(error) = io::copy(&mut zeros, &mut file) {
             self.file.set_len(before)?;
             return Err(error);
         }
