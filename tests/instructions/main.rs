@@ -11,12 +11,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Bus, Process, Signal, Store, run, within};
-use tokio::process::Command;
 
 /// By how much a figure may be larger than the recorded one.
 const TOLERANCE: f64 = 0.10;
@@ -47,22 +45,12 @@ struct Counted {
 impl Counted {
     async fn start(bus: &Bus, role: &str, ready: &str) -> Self {
         let counts = bus.directory().join(format!("counts-{role}"));
-        let plain = bus.command(&[role]);
-        let mut command = Command::new("valgrind");
+        let mut command = bus.command_of("valgrind");
         command
             .args(["--tool=callgrind", "--quiet"])
             .arg(format!("--callgrind-out-file={}", counts.display()))
             .arg(optimised())
-            .arg(role)
-            .env_clear()
-            .current_dir(bus.directory())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        for (name, value) in plain.as_std().get_envs() {
-            command.env(name, value.unwrap_or_default());
-        }
+            .arg(role);
         Self { process: Process::start(command, &bus.ca_path(), ready).await, counts }
     }
 

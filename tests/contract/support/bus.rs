@@ -126,9 +126,15 @@ impl Bus {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_routemaster"));
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_routemaster"));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Another program, where the processes of this bus run, with their settings.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.directory())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
