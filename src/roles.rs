@@ -78,20 +78,21 @@ async fn start_and_finish(role: Role, settings: Settings) -> anyhow::Result<()> 
     let records = Records::open(&settings)?;
     let attempts = attempts(&settings, records.journal.clone(), &tasks);
     let links = Arc::new(SignInLinks::default());
+    let serving = Serving::of(role, &settings);
     // As long as anything runs on them.
-    let fronts = Arc::new(Fronts::start()?);
-    let served = match Serving::of(role, &settings) {
-        Some(serving) => {
+    let fronts = serving.map(|_| Fronts::start()).transpose()?.map(Arc::new);
+    let served = match serving.zip(fronts.as_ref()) {
+        Some((serving, fronts)) => {
             let exposition = metrics.exposition();
             let api =
                 api(&settings, &store, &records, &attempts, &full, exposition, (&tasks, &stop))?;
             let authentication = api.authentication.clone();
             authentication.tokens.learn().await;
             let ways = match serving {
-                Serving::Api => publish_ways(&fronts, &api, &full, &tasks)?,
+                Serving::Api => publish_ways(fronts, &api, &full, &tasks)?,
                 Serving::Metrics => vec![],
             };
-            let bound = serving.bind(api, &links, files.connections, reload, &fronts, ways);
+            let bound = serving.bind(api, &links, files.connections, reload, fronts, ways);
             Some((bound.await?, authentication))
         }
         None => None,

@@ -17,6 +17,8 @@ use routemaster::config::SETTINGS;
 use routemaster::store::sqlite::SqliteStore;
 use routemaster::tls::development::{DevelopmentCa, Identity, ca_path};
 
+/// How long SQLite may take to give back the room that a backlog took.
+const SHRINKING: Duration = Duration::from_secs(5);
 /// How long a process may take to start.
 const START: Duration = Duration::from_secs(30);
 /// The room that a bus has for its events, and for its calls: a benchmark that runs into a bound
@@ -149,7 +151,7 @@ impl OwnBus {
     /// How long SQLite's file is now that its queues are empty, in bytes, without its log: as soon as it
     /// gets no shorter, and within 5 s.
     pub async fn file_bytes_after_drain(&self) -> anyhow::Result<Option<u64>> {
-        if self.redis.is_some() || !matches!(self.store, Store::Sqlite) {
+        if !matches!(self.store, Store::Sqlite) {
             return Ok(None);
         }
         let file = self.data_dir().join("routemaster.db");
@@ -199,6 +201,3 @@ fn whole_line<'a>(output: &'a str, text: &str) -> Option<&'a str> {
     let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     Some(lines.find_map(|line| line.split_once(text))?.1.trim())
 }
-
-/// How long SQLite may take to give back the room that a backlog took.
-const SHRINKING: Duration = Duration::from_secs(5);

@@ -9,13 +9,14 @@ use super::connect::BusOptions;
 use super::credentials::Capacity;
 use super::refusals::refusal_of_root;
 use crate::note;
+use crate::telemetry::profile::SECONDS_MAX;
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct ProfileArgs {
     /// How long to look.
     #[arg(long, value_name = "N", default_value_t = 5,
-        value_parser = clap::value_parser!(u64).range(1..=20))]
+        value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: u64,
     /// Where to write it.
     #[arg(long, short, value_name = "FILE", default_value = "profile.svg")]

@@ -2,6 +2,7 @@
 //! that all share would be asked for with every request.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -46,6 +47,11 @@ impl Course {
         self.task.register(cx.waker());
         // It may have come so far before there was somebody to wake.
         if self.has_reached(stage) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Completes once it has come so far.
+    pub async fn reached(&self, stage: Stage) {
+        poll_fn(|cx| self.poll_reached(stage, cx)).await;
     }
 
     fn advance(&self, stage: Stage) {
@@ -106,8 +112,6 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
 
     #[tokio::test]
@@ -115,7 +119,7 @@ mod tests {
         let connections = Arc::new(Connections::default());
         let wait = |stage| {
             let entry = connections.enter();
-            tokio::spawn(async move { poll_fn(|cx| entry.course.poll_reached(stage, cx)).await })
+            tokio::spawn(async move { entry.course.reached(stage).await })
         };
         let (leaves, closes) = (wait(Stage::Leaving), wait(Stage::Closing));
         tokio::task::yield_now().await;

@@ -24,6 +24,6 @@ mod unread;
 
 pub use fronts::Fronts;
 pub use server::{Server, ServerOptions, UnusableCertificate};
-pub use service::{SHORT, ShortWay, Site, on};
+pub use service::{ShortWay, Site};
 pub use transport::{TransportRules, host_in, redirect_to_port};
 pub use unread::RequestBody;

@@ -1,6 +1,5 @@
 //! The HTTPS server: limits on what a connection may do, and the graceful stop.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -225,7 +224,7 @@ impl Serving {
         let course = &entry.course;
         let stream = tokio::select! {
             biased;
-            () = poll_fn(|cx| course.poll_reached(Stage::Leaving, cx)) => return Ok(()),
+            () = course.reached(Stage::Leaving) => return Ok(()),
             stream = self.acceptor.open(TcpStream::from_std(stream)?) => stream?,
         };
         let connection = Connection::new(stream, self.idle_timeout, course.clone());
@@ -244,23 +243,21 @@ impl Serving {
         };
         let mut served = pin!(protocol.serve_connection(TokioIo::new(connection), service));
         // Until hyper knows which version it is, it waits without a limit of its own.
-        tokio::select! {
-            _ = &mut served => return Ok(()),
-            () = tokio::time::sleep(self.acceptor.timeout) => {
-                if open_requests.were_none() {
-                    return Ok(());
-                }
+        let first_request_is_late = async {
+            tokio::time::sleep(self.acceptor.timeout).await;
+            if !open_requests.were_none() {
+                std::future::pending().await
             }
-            () = poll_fn(|cx| course.poll_reached(Stage::Closing, cx)) => {}
-        }
+        };
         tokio::select! {
             _ = &mut served => return Ok(()),
-            () = poll_fn(|cx| course.poll_reached(Stage::Closing, cx)) => {}
+            () = first_request_is_late => return Ok(()),
+            () = course.reached(Stage::Closing) => {}
         }
         served.as_mut().graceful_shutdown();
         tokio::select! {
             _ = served => {}
-            () = poll_fn(|cx| course.poll_reached(Stage::Over, cx)) => {}
+            () = course.reached(Stage::Over) => {}
         }
         Ok(())
     }
@@ -337,6 +334,7 @@ mod tests {
         };
         let fronts = Arc::new(Fronts::start().unwrap());
         let short_ways = fronts.each(|| Ok(Arc::new(Short) as Arc<dyn ShortWay>)).unwrap();
+        let count = short_ways.len();
         let site = Site {
             router: Router::new().route("/slow", get(slow)),
             runtime: tokio::runtime::Handle::current(),
@@ -366,7 +364,6 @@ mod tests {
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.serve(stop.clone()));
         // One of each on every front.
-        let count = fronts.each(|| Ok(())).unwrap().len();
         let (mut held_up, mut others) = (Vec::new(), Vec::new());
         for connections in [&mut held_up, &mut others] {
             for _ in 0..count {

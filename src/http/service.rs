@@ -32,8 +32,8 @@ use super::unread::{self, RequestBody};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// A way past the router, for the kind of request that most requests are: what a router spends on
-/// finding its handler is a fifth of what it costs.
+/// A way past the router, for the kind of request that most requests are, as long as they are short: what a
+/// router spends on finding its handler is a fifth of what it costs.
 pub trait ShortWay: Send + Sync {
     /// Whether it answers such a request; the router is asked for all others.
     fn is_for(&self, method: &Method, path: &str) -> bool;
@@ -96,10 +96,13 @@ impl ConnectionState {
         }
         let is_strict = is_https && transport.is_strict_about(&request);
         let is_head = request.method() == Method::HEAD;
-        let is_for = |way: &&Arc<dyn ShortWay>| way.is_for(request.method(), request.uri().path());
+        let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
+        let is_for = |way: &&Arc<dyn ShortWay>| {
+            is_short && way.is_for(request.method(), request.uri().path())
+        };
         let mut response = match short_ways.get(self.front).filter(is_for) {
             Some(way) => way.answer(request, self.peer).await,
-            None => self.route(request, requester.clone()).await,
+            None => self.route(request, is_short, requester.clone()).await,
         };
         if is_strict {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -111,12 +114,16 @@ impl ConnectionState {
         response
     }
 
-    /// Has the router answer a request, on its runtime.
-    async fn route(&self, mut request: Request<RequestBody>, requester: Requester) -> Response {
+    /// Has the router answer a request, on its runtime unless that is quick.
+    async fn route(
+        &self,
+        mut request: Request<RequestBody>,
+        is_short: bool,
+        requester: Requester,
+    ) -> Response {
         request.extensions_mut().insert(requester);
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let Site { router, runtime, is_quick, .. } = &*self.site;
-        let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
         let router = router.clone();
         let routed = async move {
             match router.oneshot(request).await {
@@ -132,10 +139,10 @@ impl ConnectionState {
 }
 
 /// How large a body may be that is read on a front, in bytes: a few hundred microseconds.
-pub const SHORT: u64 = 64 * 1024;
+const SHORT: u64 = 64 * 1024;
 
 /// Does something on another runtime, for as long as somebody waits for it.
-pub async fn on<T: Send + 'static>(
+async fn on<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {

@@ -124,12 +124,10 @@ pub fn publish_ways(
     full: &Arc<Notify>,
     tasks: &TaskTracker,
 ) -> anyhow::Result<Vec<Arc<dyn ShortWay>>> {
-    let runtime = Handle::current();
     fronts.each(|| {
         let publisher = api.store.clone().publisher()?;
         let publishes = PublishGroups::start(publisher, full, tasks);
-        let way = PublishWay { api: api.clone(), publishes, runtime: runtime.clone() };
-        Ok(Arc::new(way) as Arc<dyn ShortWay>)
+        Ok(Arc::new(PublishWay { api: api.clone(), publishes }) as Arc<dyn ShortWay>)
     })
 }
 

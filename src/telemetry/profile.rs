@@ -9,10 +9,15 @@ const FREQUENCY: i32 = 199;
 /// Code during which no stack is looked at: it may hold locks that looking needs.
 const LEFT_OUT: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
+/// How long it may be looked, in seconds.
+pub const SECONDS_MAX: u64 = 20;
+
+pub const BUSY: &str = "a profile is being made already: ask again when it is done";
+
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum NoProfile {
-    #[error("a profile is being made already: ask again when it is done")]
+    #[error("{BUSY}")]
     Busy,
     #[error("this process cannot be profiled: {0}")]
     Failed(String),

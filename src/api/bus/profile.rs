@@ -9,13 +9,13 @@ use axum::response::IntoResponse;
 use crate::api::openapi::tags::MONITORING;
 use crate::api::state::Shared;
 use crate::http::audit::Actor;
+use crate::http::authentication::Caller;
 use crate::http::query;
 use crate::http::refusal::Refusal;
-use crate::telemetry::profile::{NoProfile, flame_graph};
+use crate::telemetry::profile::{BUSY, NoProfile, SECONDS_MAX, flame_graph};
 
-/// How long it is looked if nothing is said, and at most, in seconds.
+/// How long it is looked if nothing is said, in seconds.
 const SECONDS: u64 = 5;
-const SECONDS_MAX: u64 = 20;
 
 /// Look where this process spends its processor time: a flame graph.
 ///
@@ -30,9 +30,9 @@ const SECONDS_MAX: u64 = 20;
         (status = 200, description = "an SVG document", content_type = "image/svg+xml", body = String),
         (status = 400, description = "a bad number of seconds"),
         (status = 403, description = "this is not root"),
-        (status = 404, description = "this process was built without it, or cannot be looked at"),
+        (status = 404, description = "this process cannot be looked at"),
         (status = 409, description = "one is being made already"),
-        crate::http::authentication::Caller,
+        Caller,
     ),
 )]
 pub async fn profile(
@@ -49,9 +49,7 @@ pub async fn profile(
     };
     match made {
         Ok(svg) => Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg)),
-        Err(NoProfile::Busy) => {
-            Err(Refusal::Conflict("a profile is being made already: ask again when it is done"))
-        }
+        Err(NoProfile::Busy) => Err(Refusal::Conflict(BUSY)),
         Err(error) => Err(Refusal::NotFound(error.to_string())),
     }
 }

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use ring::digest::{SHA256, digest};
-use tokio::runtime::Handle;
 
 use super::topics::{OWNED, TOO_MANY};
 use crate::api::openapi::schemas::Publish;
@@ -25,7 +24,7 @@ use crate::http::body::Body;
 use crate::http::idempotency;
 use crate::http::in_flight::Holder;
 use crate::http::refusal::Refusal;
-use crate::http::{RequestBody, SHORT, ShortWay, on, trace};
+use crate::http::{RequestBody, ShortWay, trace};
 use crate::store::{Publication, PublishKey, Published};
 use crate::telemetry::metrics::record;
 
@@ -95,8 +94,6 @@ pub struct PublishWay {
     pub api: Shared,
     /// Of the front that this way is on.
     pub publishes: Publishes,
-    /// Where that is read which would hold others up.
-    pub runtime: Handle,
 }
 
 impl ShortWay for PublishWay {
@@ -112,22 +109,14 @@ impl ShortWay for PublishWay {
         peer: SocketAddr,
     ) -> BoxFuture<'static, Response> {
         let (api, publishes) = (self.api.clone(), self.publishes.clone());
-        let runtime = self.runtime.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            let topic = parts.uri.path().strip_prefix(TOPICS).unwrap_or_default();
             let answer = async {
                 let caller = api.authentication.caller(&parts.headers, Some(peer)).await?;
                 let holder = Holder::from(&caller);
                 let body = api.bodies.read(&parts.headers, body, holder).await?;
-                let is_short = body.bytes.len() as u64 <= SHORT;
-                let answer = async move {
-                    let topic = parts.uri.path().strip_prefix(TOPICS).unwrap_or_default();
-                    accept(&api, &publishes, &caller, topic, &parts.headers, &body.bytes).await
-                };
-                match is_short {
-                    true => answer.await,
-                    false => on(&runtime, answer).await,
-                }
+                accept(&api, &publishes, &caller, topic, &parts.headers, &body.bytes).await
             };
             answer.await.into_response()
         })
