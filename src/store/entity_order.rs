@@ -45,6 +45,8 @@ pub struct WindowStep {
     pub health: Health,
     /// The last failure since the step before.
     pub failure: Option<Failure>,
+    /// Whether the failures before are over, unless something is set aside.
+    pub has_recovered: bool,
     /// How many events are wanted behind those that stay in the window.
     pub more: usize,
 }

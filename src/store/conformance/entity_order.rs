@@ -20,6 +20,7 @@ use crate::store::{
 
 on_all_stores!(
     a_window_is_given_out_and_what_is_done_leaves_its_middle,
+    a_failure_is_shown_until_it_is_overcome,
     what_is_set_aside_comes_again_in_its_own_time,
     a_window_that_was_lost_is_given_out_anew_and_nothing_is_missing,
     whoever_looks_or_skips_finds_what_is_set_aside,
@@ -78,6 +79,7 @@ impl Held {
             entities: vec![],
             health: Health::MAX,
             failure: None,
+            has_recovered: true,
             more: 0,
         }
     }
@@ -176,6 +178,21 @@ async fn a_window_is_given_out_and_what_is_done_leaves_its_middle(f: &Fixture) {
     held.close(f).await;
     assert_eq!((f.status(ALICE).await.sent, f.status(ALICE).await.queued), (10, 0));
     assert_eq!(f.claim_none().await, None);
+}
+
+async fn a_failure_is_shown_until_it_is_overcome(f: &Fixture) {
+    subscribe(f).await;
+    for number in 1..=4 {
+        f.publish("a", &[number.to_string()]).await;
+    }
+    let mut held = Held::claim(f).await;
+    let failure = Some(Failure::new(Some(422), "no"));
+    held.take(f, WindowStep { failure, ..held.step() }).await;
+    let step = WindowStep { done: vec![0], has_recovered: false, ..held.step() };
+    held.take(f, step).await;
+    assert!(f.status(ALICE).await.last_failure.is_some(), "nothing says that it is over");
+    held.take(f, WindowStep { done: vec![0], ..held.step() }).await;
+    assert_eq!(f.status(ALICE).await.last_failure, None);
 }
 
 async fn what_is_set_aside_comes_again_in_its_own_time(f: &Fixture) {

@@ -29,6 +29,7 @@ impl EntityOrder for RedisStore {
             (step.more as i64).into(),
             (MAX_BATCH_BYTES as i64).into(),
             ms(lease),
+            i64::from(step.has_recovered).into(),
             (step.done.len() as i64).into(),
         ]);
         args.extend(step.done.iter().map(|place| Value::from(*place as i64)));

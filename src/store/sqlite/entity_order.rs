@@ -118,7 +118,8 @@ fn advance(
     db.prepare_cached(
         "UPDATE queues SET head = ?2, batch_last = ?3, fence = ?4, sent = sent + ?5,
              health = iif(health_restored, health, ?6), health_restored = 0,
-             failed_at_ms = CASE WHEN ?8 IS NOT NULL THEN ?9 WHEN aside > 0 THEN failed_at_ms END,
+             failed_at_ms = CASE WHEN ?8 IS NOT NULL THEN ?9
+                 WHEN aside > 0 OR NOT ?11 THEN failed_at_ms END,
              failed_status = iif(?8 IS NULL, failed_status, ?7),
              failed_reason = coalesce(?8, failed_reason), failed_attempt = coalesce(failed_attempt, 1),
              due_ms = ?10
@@ -134,7 +135,8 @@ fn advance(
         status,
         reason,
         now_ms,
-        now_ms + lease.as_millis() as u64
+        now_ms + lease.as_millis() as u64,
+        step.has_recovered
     ])?;
     Ok(Some(Window { lease: queue.lease, items, is_paused: queue.is_paused }))
 }

@@ -13,6 +13,8 @@ pub struct HeldWindow {
     slots: VecDeque<Slot>,
     /// Entities of a batch that was refused, of which one may be such that it always is: each goes out by itself.
     suspects: VecDeque<HashSet<Entity>>,
+    /// The batches of suspects that are on their way.
+    suspects_out: HashSet<u64>,
     aside: HashMap<Entity, Aside>,
     next_batch: u64,
 }
@@ -83,6 +85,7 @@ impl HeldWindow {
         let mut window = Self {
             slots: VecDeque::new(),
             suspects: VecDeque::new(),
+            suspects_out: HashSet::new(),
             aside: HashMap::new(),
             next_batch: 1,
         };
@@ -151,20 +154,22 @@ impl HeldWindow {
     fn next_of_window(&mut self, rules: BatchRules, now_ms: u64) -> Option<Next> {
         self.mark_aside();
         while let Some(suspects) = self.suspects.pop_front() {
-            if let Some(next) = self.choose(Some(&suspects), rules, now_ms) {
-                return Some(next);
+            if let Some((number, items)) = self.choose(Some(&suspects), rules, now_ms) {
+                self.suspects_out.insert(number);
+                return Some(Next::Window { number, items });
             }
         }
-        self.choose(None, rules, now_ms)
+        let (number, items) = self.choose(None, rules, now_ms)?;
+        Some(Next::Window { number, items })
     }
 
-    /// A batch of what waits of these entities, or of all that are not suspected.
+    /// A batch of what waits of these entities, or of all that are not suspected; and its number.
     fn choose(
         &mut self,
         suspects: Option<&HashSet<Entity>>,
         rules: BatchRules,
         now_ms: u64,
-    ) -> Option<Next> {
+    ) -> Option<(u64, Vec<QueuedItem>)> {
         let suspected: HashSet<&Entity> = self.suspects.iter().flatten().collect();
         // In front of these of the same entity, something is on its way or stays.
         let mut blocked = HashSet::new();
@@ -201,7 +206,7 @@ impl HeldWindow {
             self.slots[place].state = State::Out(number);
             self.slots[place].item.clone()
         });
-        Some(Next::Window { number, items: items.collect() })
+        Some((number, items.collect()))
     }
 
     /// How many events are set aside, and what they take.
@@ -280,7 +285,13 @@ impl HeldWindow {
         true
     }
 
+    /// Whether something was refused with others, and it is not known yet which of them.
+    pub fn is_searching(&self) -> bool {
+        !self.suspects.is_empty() || !self.suspects_out.is_empty()
+    }
+
     fn set(&mut self, number: u64, state: State) {
+        self.suspects_out.remove(&number);
         for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Out(number)) {
             slot.state = state;
         }
@@ -382,6 +393,7 @@ mod tests {
         let number = expect(&mut window, "a1 b1 c1");
         assert!(window.refused(number, 5_000));
         let half = expect(&mut window, "a1");
+        assert!(window.is_searching());
         let other = expect(&mut window, "b1 c1 b2");
         window.acknowledged(half);
         assert!(window.refused(other, 5_000));

@@ -409,6 +409,7 @@ impl Work<'_> {
             entities: std::mem::take(&mut self.progress),
             health: self.health,
             failure: self.failure.take(),
+            has_recovered: self.has_success && !self.window.is_searching(),
             more: if self.may_grow() { self.size().saturating_sub(left) } else { 0 },
         };
         let (store, asked) = (self.store, Instant::now());

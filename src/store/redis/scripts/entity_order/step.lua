@@ -1,8 +1,8 @@
 -- Records how far a worker has come with a window.
 --
 -- ARGV: subscriber, queue, fence, health, status of the last failure or '-', its reason or '', how many more events,
---       bytes of these at most, length of the lease from now on in ms, how many places are done, these places, how many are set aside, for each its place and
---       its entity, then for each entity that was set aside before: itself, how many of its events are done, 1 if the
+--       bytes of these at most, length of the lease from now on in ms, 1 if what failed before is over unless something is set aside, how
+--       many places are done, these places, how many are set aside, for each its place and its entity, then for each entity that was set aside before: itself, how many of its events are done, 1 if the
 --       next one becomes a dead letter, status and reason of that as above, attempts, ms until it is due.
 -- Returns { fence from now on, 1 if the queue is paused, { entries that have come into the window… } }; nil if the lease is lost.
 
@@ -13,7 +13,7 @@ if not s then return nil end
 local head = tonumber(s[1])
 local window = tonumber(s[2]) - head + 1
 
-local at = 10
+local at = 11
 local function argument()
   at = at + 1
   return ARGV[at - 1]
@@ -71,7 +71,7 @@ if not s[3] then redis.call('HSET', key, 'health', ARGV[4]) end
 redis.call('HDEL', key, 'health_restored')
 if ARGV[6] ~= '' then
   redis.call('HSET', key, 'last_failure', table.concat({ text(now), 1, ARGV[5], ARGV[6] }, ' '))
-elseif tonumber(redis.call('HGET', key, 'aside')) == 0 then
+elseif ARGV[10] == '1' and tonumber(redis.call('HGET', key, 'aside')) == 0 then
   redis.call('HDEL', key, 'last_failure')
 end
 redis.call('ZADD', DUE, text(now + tonumber(ARGV[9])), token)
