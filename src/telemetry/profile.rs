@@ -12,6 +12,12 @@ const LEFT_OUT: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 /// How long it may be looked, in seconds.
 pub const SECONDS_MAX: u64 = 20;
 
+/// What is drawn of a process that only waited.
+const NOTHING_SEEN: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" width="640" height="48">
+<text x="16" y="30" font-family="sans-serif">This process used no processor time meanwhile.</text>
+</svg>
+"#;
+
 pub const BUSY: &str = "a profile is being made already: ask again when it is done";
 
 /// Why there is no profile.
@@ -42,7 +48,8 @@ pub async fn flame_graph(time: Duration) -> Result<Vec<u8>, NoProfile> {
         drop(looking);
         let mut svg = Vec::new();
         report.flamegraph(&mut svg)?;
-        Ok(svg)
+        // Nothing is drawn where nothing was seen.
+        Ok(if svg.is_empty() { NOTHING_SEEN.into() } else { svg })
     });
     let drawn = drawn.await.map_err(|error| NoProfile::Failed(error.to_string()))?;
     drawn.map_err(failed)

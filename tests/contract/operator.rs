@@ -292,7 +292,7 @@ fn a_profile_is_a_flame_graph_for_root_one_at_a_time() {
         let server = bus.serve().await;
         let root = server.client(ROOT);
         let client = server.client("demo");
-        let making = tokio::spawn(async move { root.get("/profile?seconds=3").await });
+        let making = tokio::spawn(async move { root.get("/profile?seconds=1").await });
         // Something to see, until it is made.
         let mut number = 0;
         let second = server.client(ROOT);
@@ -309,9 +309,17 @@ fn a_profile_is_a_flame_graph_for_root_one_at_a_time() {
         assert!(made.body.contains("<svg") && made.body.contains("routemaster::"));
         assert_eq!(client.get("/profile?seconds=1").await.status, 403);
         assert_eq!(second.get("/profile?seconds=21").await.status, 400);
-        let written = command(&bus, &server, &["profile", "--seconds", "1", "-o", "one.svg"]).await;
+        let seconds = ["profile", "--seconds", "1", "-o", "one.svg"];
+        let written = tokio::select! {
+            written = command(&bus, &server, &seconds) => written,
+            () = async { loop { client.publish("widgets", &event(number)).await.expect(204); } } => unreachable!(),
+        };
         assert!(written.expect(0).stderr.contains("wrote one.svg"));
         assert!(std::fs::read_to_string(bus.directory().join("one.svg")).unwrap().contains("<svg"));
+        let idle = ["profile", "--seconds", "1", "-o", "idle.svg"];
+        command(&bus, &server, &idle).await.expect(0);
+        let drawn = std::fs::read_to_string(bus.directory().join("idle.svg")).unwrap();
+        assert!(drawn.contains("<svg"), "{drawn}");
         let refused = command(&bus, &server, &["profile", "--token", "demo"]).await.expect(1);
         assert!(refused.stderr.contains("root key"), "{}", refused.stderr);
     });
