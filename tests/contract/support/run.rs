@@ -14,7 +14,7 @@ pub fn now_ms() -> u64 {
 /// How long a whole test may take. What takes longer hangs.
 const TEST_LIMIT: Duration = Duration::from_secs(90);
 /// How long something that happens "soon" may take on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(40);
 /// How often something is looked at that cannot be awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
