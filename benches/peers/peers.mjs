@@ -4,6 +4,7 @@ import { spawn, execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
+import readline from "node:readline";
 import { fileURLToPath } from "node:url";
 import { connect as connectNats } from "@nats-io/transport-node";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -218,6 +219,32 @@ async function nats({ directory, callback, ca }) {
   return served(start, publish);
 }
 
+// What publishes from Python does so from a process of its own, which is no part of the peer.
+const python = (kind) => async ({ directory, callback, ca }) => {
+  const port = await freePort();
+  const run = path.join(here, "python/bin/python");
+  const args = (role) => [path.join(here, "tasks.py"), role, kind, JSON.stringify({ port, callback, ca })];
+  const start = async (group) => {
+    group.run("redis-server", redisArgs(port, directory));
+    await listens(port);
+    group.run(run, args("deliver"), { cwd: directory });
+  };
+  const publisher = spawn(run, args("publish"), { cwd: directory, stdio: ["pipe", "pipe", "ignore"] });
+  const waiting = new Map();
+  readline.createInterface({ input: publisher.stdout }).on("line", (line) => {
+    const [, failed, n] = /^(- )?(\d+)$/.exec(line);
+    const { resolve, reject } = waiting.get(Number(n));
+    waiting.delete(Number(n));
+    if (failed) reject(new Error("it was not taken"));
+    else resolve();
+  });
+  const publish = (message) => new Promise((resolve, reject) => {
+    waiting.set(message.n, { resolve, reject });
+    publisher.stdin.write(`${JSON.stringify(message)}\n`);
+  });
+  return served(start, publish, async () => { publisher.kill("SIGKILL"); });
+};
+
 export const all = {
   "events-sqlite": events("sqlite"),
   "events-redis": events("redis"),
@@ -226,4 +253,6 @@ export const all = {
   bullmq,
   rabbitmq,
   nats,
+  celery: python("celery"),
+  dramatiq: python("dramatiq"),
 };

@@ -124,6 +124,11 @@ fn what_measures_the_bus_beside_others_can_be_read() {
             }
         }
         assert_eq!(scripts, 3);
+        let parse = "import ast, sys; ast.parse(open(sys.argv[1]).read())";
+        let tasks =
+            Command::new("python3").args(["-c", parse]).arg(peers.join("tasks.py")).output();
+        let tasks = within(Duration::from_secs(20), "it is read", tasks).await.unwrap();
+        assert!(tasks.status.success(), "{}", String::from_utf8_lossy(&tasks.stderr));
         let run = Command::new("bash").arg("-n").arg(peers.join("run")).output();
         assert!(
             within(Duration::from_secs(20), "run is read", run).await.unwrap().status.success()
