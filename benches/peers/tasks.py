@@ -53,7 +53,8 @@ def dramatiq():
     import dramatiq
     from dramatiq.brokers.redis import RedisBroker
 
-    broker = RedisBroker(url=url, heartbeat_timeout=GIVEN_UP_AFTER * 1000)
+    # Whether workers are gone is looked at by chance: in a tenth of the commands here, by default in a thousandth.
+    broker = RedisBroker(url=url, heartbeat_timeout=GIVEN_UP_AFTER * 1000, maintenance_chance=100_000)
     dramatiq.set_broker(broker)
 
     @dramatiq.actor(max_retries=1000, min_backoff=200, max_backoff=200)
