@@ -79,11 +79,6 @@ fn give_back_space(db: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Brings the log into the file, which is as long as it was until then. Nobody waits for it, and it waits for nobody.
-pub fn shorten_file(db: &Connection) -> rusqlite::Result<()> {
-    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-}
-
 /// The pages that hold something, but for what removed subscribers have left, which goes by itself.
 /// Pages that are free are used again before the file grows.
 pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
@@ -95,7 +90,7 @@ pub fn usage(db: &Connection) -> rusqlite::Result<Usage> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema;
+    use super::super::{checkpoints, schema};
     use super::*;
 
     #[test]
@@ -112,13 +107,13 @@ mod tests {
                  SELECT value, 0, zeroblob(4000) FROM numbers",
         )
         .unwrap();
-        shorten_file(&db).unwrap();
+        checkpoints::bring(&db).unwrap();
         let full = length();
         assert!(full > 20_000_000, "{full}");
         db.execute_batch("DELETE FROM items").unwrap();
         while tidy(&db, 0).unwrap() {}
         assert_eq!(length(), full, "it is in the log still");
-        shorten_file(&db).unwrap();
+        checkpoints::bring(&db).unwrap();
         assert!(length() <= 2 * 4096 * u64::from(FREE_PAGES_KEPT), "{}", length());
     }
 }

@@ -1,13 +1,14 @@
 //! The embedded store: one SQLite file, which several processes on one machine may share.
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
-//! monitoring reads beside it ([`reader`]). Each part of the store has a file: [`queues`], whose work is
+//! monitoring reads beside it ([`reader`]), and [`checkpoints`] brings the log into the file. Each part of the store has a file: [`queues`], whose work is
 //! done in [`publish`], [`items`] and [`batches`] (when one is due, in [`due`]), [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
 //! Chores are in [`housekeeping`].
 
 mod batches;
 mod call_acceptance;
 mod calls;
+mod checkpoints;
 mod control;
 mod dead_events;
 mod destinations;
@@ -49,6 +50,7 @@ use super::{Alarm, Arrivals, Lanes, Store, StoreError, StoreResult, Usage};
 use crate::bus::clock::Clock;
 use crate::bus::token::random_hex;
 use crate::files::create_private_file;
+use checkpoints::Checkpoints;
 use log::Log;
 use reader::Reader;
 use watcher::Watcher;
@@ -62,6 +64,7 @@ pub struct SqliteStore {
     identity: FileIdentity,
     clock: Clock,
     writer: Writer,
+    checkpoints: Checkpoints,
     reader: Arc<Reader>,
     alarm: Arc<Alarm>,
     call_alarm: Arc<Alarm>,
@@ -193,7 +196,7 @@ impl SqliteStore {
             log.fill(&connection)?;
             Ok((connection, schema::connect(&path)?, log))
         };
-        let (connection, reader, log) = open()
+        let (mut connection, reader, log) = open()
             .map_err(|error| match error.downcast_ref().is_some_and(is_damage) {
                 true => error.context(DAMAGED),
                 false => error,
@@ -204,12 +207,15 @@ impl SqliteStore {
         let watcher = Watcher::new(&[&alarm, &call_alarm, &arrival_alarm]);
         let ended = watch::Sender::new(None);
         let notice = |thread| EndNotice { thread, ended: ended.clone() };
+        let apart = notice("sqlite-checkpoint");
+        let checkpoints = Checkpoints::start(&mut connection, &path, apart)?;
         Ok(Self {
             identity: FileIdentity::of(&path)?,
             path,
             clock,
             is_watched: watcher.switch(),
             writer: Writer::start(connection, Box::new(move || log.sync()), watcher, notice)?,
+            checkpoints,
             reader: Arc::new(Reader::start(reader, notice("sqlite-reader"))?),
             ended: ended.clone(),
             alarm,

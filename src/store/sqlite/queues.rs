@@ -76,12 +76,8 @@ impl Queues for SqliteStore {
             self.is_tidying.store(true, Ordering::Relaxed);
             self.alarm.ring_in(housekeeping::PAUSE);
         } else if claim.batches.is_empty() && self.is_tidying.swap(false, Ordering::Relaxed) {
-            let reader = self.reader.clone();
-            tokio::spawn(async move {
-                if let Err(error) = reader.run(housekeeping::shorten_file).await {
-                    tracing::debug!(%error, "failed to bring SQLite's log into its file");
-                }
-            });
+            // The file is as long as it was until what its chores have changed is in it.
+            self.checkpoints.ask();
         }
         Ok(claim)
     }
