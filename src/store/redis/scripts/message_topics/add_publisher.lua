@@ -4,7 +4,12 @@
 local topic = redis.call('HGET', TOPIC_NAMES, ARGV[1])
 if not topic then return 'unknown' end
 local target = topic .. ' ' .. ARGV[2]
-if redis.call('HEXISTS', TARGETS, target) == 1 then return 'taken' end
+local taken = redis.call('HGET', TARGETS, target)
+if taken then
+  -- It may be the asker's own, whose answer was lost: written again, replicas are waited for.
+  redis.call('HSET', TARGETS, target, taken)
+  return 'taken'
+end
 if not has_room(ARGV[3], 'publishers', ARGV[4]) then return 'too many' end
 local id = redis.call('HINCRBY', IDS, 'publishers', 1)
 redis.call('HSET', TARGETS, target, id)
