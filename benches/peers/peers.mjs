@@ -238,7 +238,12 @@ const python = (kind) => async ({ directory, callback, ca }) => {
     if (failed) reject(new Error("it was not taken"));
     else resolve();
   });
+  publisher.on("exit", () => {
+    for (const { reject } of waiting.values()) reject(new Error("the publisher is gone"));
+    waiting.clear();
+  });
   const publish = (message) => new Promise((resolve, reject) => {
+    if (publisher.exitCode !== null) return reject(new Error("the publisher is gone"));
     waiting.set(message.n, { resolve, reject });
     publisher.stdin.write(`${JSON.stringify(message)}\n`);
   });
