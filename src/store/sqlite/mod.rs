@@ -1,9 +1,9 @@
 //! The embedded store: one SQLite file, which several processes on one machine may share.
 //!
 //! All writing goes through one thread that commits what waits as one transaction ([`writer`]);
-//! monitoring reads beside it ([`reader`]), and [`checkpoints`] brings the log into the file. Each part of the store has a file: [`queues`], whose work is
-//! done in [`publish`], [`items`] and [`batches`] (when one is due, in [`due`]), [`directory`], [`room`] with [`trim`], [`duties`], [`imports`].
-//! Chores are in [`housekeeping`].
+//! monitoring reads beside it ([`reader`]), and [`checkpoints`] brings the log into the file. Each part of the store has
+//! a file: [`queues`], whose work is done in [`publish`], [`items`] and [`batches`] (when one is due, in [`due`]),
+//! [`directory`], [`room`] with [`trim`], [`duties`], [`imports`]. Chores are in [`housekeeping`].
 
 mod batches;
 mod call_acceptance;

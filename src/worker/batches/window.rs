@@ -401,6 +401,7 @@ mod tests {
         let innocent = expect(&mut window, "c1");
         assert!(window.refused(culprit, 5_000));
         window.acknowledged(innocent);
+        assert!(!window.is_searching());
         expect(&mut window, "d1");
         window.extend(events("b3 c2"));
         let recorded = window.gone();
