@@ -64,7 +64,14 @@ struct Sent {
     /// When the request was sent that was answered with 201.
     accepted_at: Option<Instant>,
     /// Whom it has to reach: those that its topic had, and the late one, if that came at all.
-    publishers: Vec<String>,
+    publishers: Vec<Publisher>,
+}
+
+#[derive(Clone)]
+struct Publisher {
+    path: String,
+    /// When the request was sent that was answered with 201, or with 409.
+    made_at: Instant,
 }
 
 pub struct Messages {
@@ -107,19 +114,20 @@ impl Messages {
         for sender in self.senders {
             sent.extend(sender.await.unwrap());
         }
+        let may_be_lost = |at: Instant| terms.may_lose.iter().any(|time| time.contains(&at));
         let is_promised = |message: &&Sent| {
             let forgotten = terms.forgotten_before;
-            message.accepted_at.is_some_and(|at| {
-                forgotten.is_none_or(|before| at >= before)
-                    && !terms.may_lose.iter().any(|time| time.contains(&at))
-            })
+            message
+                .accepted_at
+                .is_some_and(|at| forgotten.is_none_or(|before| at >= before) && !may_be_lost(at))
         };
         let promised: Vec<(String, String)> = sent
             .iter()
             .filter(is_promised)
             .flat_map(|message| {
-                let text = &message.text;
-                message.publishers.iter().map(move |path| (path.clone(), text.clone()))
+                let kept =
+                    message.publishers.iter().filter(|publisher| !may_be_lost(publisher.made_at));
+                kept.map(|publisher| (publisher.path.clone(), message.text.clone()))
             })
             .collect();
         let is_taken = |key: &(String, String)| {
@@ -225,8 +233,8 @@ struct Sender {
 impl Sender {
     async fn run(mut self, stop: CancellationToken) -> Vec<Sent> {
         let mut sent: Vec<Sent> = vec![];
-        let mut late = None;
-        self.set_up(&stop).await;
+        let mut late: Option<Publisher> = None;
+        let mut from_the_start = self.set_up(&stop).await;
         for number in 0.. {
             if stop.is_cancelled() {
                 break;
@@ -243,7 +251,7 @@ impl Sender {
                     Some((at, 201)) => break Some(at),
                     // The store has forgotten everything.
                     Some(_) => {
-                        self.set_up(&stop).await;
+                        from_the_start = self.set_up(&stop).await;
                         late = match late {
                             Some(_) => self.add_publisher(PUBLISHERS[2], false, &stop).await,
                             None => None,
@@ -252,13 +260,11 @@ impl Sender {
                     None => break None,
                 }
             };
-            let publishers = PUBLISHERS[..2].iter().map(|name| self.path(name)).collect();
-            sent.push(Sent { text, accepted_at, publishers });
+            sent.push(Sent { text, accepted_at, publishers: from_the_start.clone() });
             tokio::time::sleep(PACE_MAX.mul_f64(self.dice.f64())).await;
         }
-        if late.is_some() {
-            let path = self.path(PUBLISHERS[2]);
-            sent.iter_mut().for_each(|message| message.publishers.push(path.clone()));
+        for message in &mut sent {
+            message.publishers.extend(late.clone());
         }
         sent
     }
@@ -267,16 +273,15 @@ impl Sender {
         format!("torture {}", self.index)
     }
 
-    fn path(&self, publisher: &str) -> String {
-        format!("/{}/{publisher}", self.index)
-    }
-
-    async fn set_up(&mut self, stop: &CancellationToken) {
+    /// Makes the topic and the publishers that are there from the start, which it returns.
+    async fn set_up(&mut self, stop: &CancellationToken) -> Vec<Publisher> {
         let topic = json!({"name": self.topic(), "origin_host": "https://a.example"}).to_string();
         self.insist("/api/topics", &topic, &[201, 409], stop).await;
+        let mut made = vec![];
         for name in &PUBLISHERS[..2] {
-            self.add_publisher(name, true, stop).await;
+            made.extend(self.add_publisher(name, true, stop).await);
         }
+        made
     }
 
     async fn add_publisher(
@@ -284,12 +289,15 @@ impl Sender {
         name: &str,
         from_now: bool,
         stop: &CancellationToken,
-    ) -> Option<(Instant, u16)> {
+    ) -> Option<Publisher> {
+        let path = format!("/{}/{name}", self.index);
         let body = json!({
-            "topic": self.topic(), "target": format!("{}{}", self.target, self.path(name)),
+            "topic": self.topic(), "target": format!("{}{path}", self.target),
             "type": "http", "active": true, "from_now": from_now, "seconds_retry": 1,
         });
-        self.insist("/api/publishers", &body.to_string(), &[201, 409], stop).await
+        let (made_at, _) =
+            self.insist("/api/publishers", &body.to_string(), &[201, 409], stop).await?;
+        Some(Publisher { path, made_at })
     }
 
     /// Sends a request until it is answered with one of these; when the last one was sent, and its status.

@@ -66,6 +66,15 @@ impl RedisSentinels {
         eventually("there is another master", other).await;
     }
 
+    /// Waits until at least one other server follows the master.
+    pub async fn has_replica(&self) {
+        let followed = async || {
+            let master = &self.servers[self.master()];
+            master.online_replicas().is_ok_and(|replicas| replicas > 0).then_some(())
+        };
+        eventually("a server follows the master", followed).await;
+    }
+
     /// Waits until all other servers follow the master.
     pub async fn become_whole(&self) {
         let replicas = self.servers.len() - 1;

@@ -95,6 +95,7 @@ pub fn all() -> Vec<Fault> {
         "redis-paused": redis::paused, on Redis;
         "network": proxy::network, on Redis;
         "sentinel": failover::sentinel, on Redis [long];
+        "sentinel-wait-all": failover::sentinel_waiting_for_all, on Redis [long];
         "sentinel-no-wait": failover::sentinel_without_waiting, on Redis [long];
         "cluster": failover::cluster, on Redis [long];
         "cluster-no-wait": failover::cluster_without_waiting, on Redis [long];
