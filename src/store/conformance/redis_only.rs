@@ -126,6 +126,18 @@ async fn a_clock_that_is_set_back_holds_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_younger_than_the_clock_says_after_it_was_set_back() {
+    let mut f = Fixture::redis();
+    f.subscribe("alice", &["a"], plain).await;
+    let later_us = (f.now_ms() + HOUR.as_millis() as u64) * 1000;
+    f.server().command(&["SET", "rm:{0}:last_event", &later_us.to_string()]).unwrap();
+    let before_ms = f.now_ms();
+    f.publish("a", &["1"]).await;
+    let oldest_ms = f.status("alice").await.oldest_ms.unwrap();
+    assert!((before_ms..=f.now_ms()).contains(&oldest_ms), "{oldest_ms}, since {before_ms}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_imported_is_forgotten_after_its_time_or_with_its_queue() {
     let mut f = Fixture::redis();
     f.subscribe("alice", &["a"], plain).await;
