@@ -30,6 +30,8 @@ pub struct BackOff {
     pub max: Duration,
 }
 
+/// Where places are scarce, one whose attempts fail leaves its place to others for so many times as long as it had it.
+const PAUSE_FOR_PLACES: f64 = 6.0;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const FLOOR_MAX: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,13 @@ impl BackOff {
         let floor = FIRST_PAUSE.saturating_mul(1 << doublings).min(FLOOR_MAX).min(self.max);
         pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0).max(timeout).max(floor)
     }
+
+    /// The least pause after an attempt that failed and took so long, by how scarce places are, from 0 to 1, lengthened
+    /// by `jitter` as [`BackOff::pause`]. So those that hang do not hold all places while others wait for one.
+    pub fn pause_for_places(&self, took: Duration, scarcity: f64, jitter: f64) -> Duration {
+        let pause = took.mul_f64(PAUSE_FOR_PLACES * scarcity.clamp(0.0, 1.0)).min(self.max);
+        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +78,17 @@ mod tests {
         assert_eq!(CONTRACT.after_failure(Health(1)), Health(0));
         let fast = BackOff { heal_rate: 255, ..CONTRACT };
         assert_eq!(fast.after_success(Health(250)), Health::MAX);
+    }
+
+    #[test]
+    fn who_had_a_place_for_long_leaves_it_for_longer_where_they_are_scarce() {
+        let pause = |took, scarcity| CONTRACT.pause_for_places(took, scarcity, 0.0);
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(20));
+        assert_eq!(pause(long, 0.0), Duration::ZERO);
+        assert_eq!(pause(short, 1.0), Duration::from_millis(30));
+        assert_eq!(pause(long, 0.25), Duration::from_secs(30));
+        assert_eq!(pause(long, 1.0), CONTRACT.max);
+        assert_eq!(CONTRACT.pause_for_places(long, 1.0, 1.0), CONTRACT.max.mul_f64(1.5));
     }
 
     #[test]

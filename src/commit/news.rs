@@ -49,6 +49,12 @@ impl NewsDesk {
         Self { sender, told: Arc::default() }
     }
 
+    /// One whose news nobody reads.
+    #[cfg(test)]
+    pub fn unread() -> Self {
+        Self { sender: mpsc::channel(1).0, told: Arc::default() }
+    }
+
     /// Publishes something, unless the same was told of the same not long ago.
     pub fn tell(&self, news: News) {
         if self.is_new(&news) && self.sender.try_send(news).is_err() {

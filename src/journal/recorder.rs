@@ -58,6 +58,17 @@ impl Recorder {
         Self { mode, waiting, waiting_bytes, left_out }
     }
 
+    /// One that records nothing.
+    #[cfg(test)]
+    pub fn off() -> Self {
+        Self {
+            mode: JournalMode::Off,
+            waiting: mpsc::channel(1).0,
+            waiting_bytes: Arc::default(),
+            left_out: Arc::default(),
+        }
+    }
+
     /// Whether an attempt is recorded that came to this.
     pub fn wants(&self, failed: bool) -> bool {
         match self.mode {

@@ -92,12 +92,16 @@ pub use queues::{
 pub use room::{DROP_STEP, ITEM_OVERHEAD, Room, Usage, fullest_usage};
 pub use tallies::{TALLY_SUBJECTS_MAX, Tallies};
 
+/// What batches are delivered from.
+pub trait BatchStore: Queues + EntityOrder {}
+
+impl<S: Queues + EntityOrder> BatchStore for S {}
+
 /// What the bus remembers. Every call is bounded in time: a store that does not answer gives
 /// [`StoreError::Unavailable`]. A caller takes the part that it uses.
 #[async_trait]
 pub trait Store:
-    Queues
-    + EntityOrder
+    BatchStore
     + Pulls
     + Control
     + DeadEvents

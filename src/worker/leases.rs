@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use async_trait::async_trait;
 
-use crate::store::{CallLease, Lane, QueueLease, Store, StoreError, StoreResult};
+use crate::store::{
+    BatchStore, CallLease, Lane, Lanes, QueueLease, Store, StoreError, StoreResult,
+};
 
 /// How long a lease holds without being renewed: the queues and calls of a worker that was killed wait so
 /// long for another one.
@@ -28,19 +30,26 @@ const RENEW_MAX: usize = 1000;
 /// What is leased, and can be renewed.
 #[async_trait]
 pub trait Lease: Clone + Eq + Hash + Send + Sync + 'static {
+    /// What it is leased from.
+    type Store: Lanes + ?Sized;
+
     /// Prolongs those that still hold; returns those that were lost.
-    async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>>;
+    async fn renew(store: &Self::Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>>;
 }
 
 #[async_trait]
 impl Lease for QueueLease {
-    async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>> {
+    type Store = dyn BatchStore;
+
+    async fn renew(store: &dyn BatchStore, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>> {
         store.renew_queues(lane, leases, LEASE).await
     }
 }
 
 #[async_trait]
 impl Lease for CallLease {
+    type Store = dyn Store;
+
     async fn renew(store: &dyn Store, lane: Lane, leases: &[Self]) -> StoreResult<Vec<Self>> {
         store.renew_calls(lane, leases, LEASE).await
     }
@@ -104,7 +113,7 @@ impl<L: Lease> Leases<L> {
     }
 
     /// Renews all leases in time, without end.
-    pub async fn keep_renewed(&self, store: &dyn Store, lane: Lane) {
+    pub async fn keep_renewed(&self, store: &L::Store, lane: Lane) {
         loop {
             tokio::time::sleep(RENEW_INTERVAL).await;
             let leases: Vec<L> = self.lock().keys().cloned().collect();
@@ -123,7 +132,7 @@ impl<L: Lease> Leases<L> {
     }
 
     /// Renews these, if the store answers in time.
-    async fn renew(&self, store: &dyn Store, lane: Lane, leases: &[L]) -> bool {
+    async fn renew(&self, store: &L::Store, lane: Lane, leases: &[L]) -> bool {
         let asked = Instant::now();
         let renewed = tokio::time::timeout(RENEW_TIMEOUT, L::renew(store, lane, leases)).await;
         let late = |_| Err(StoreError::Unavailable("no answer in time".into()));

@@ -64,6 +64,12 @@ impl Places {
         PlacesInUse { used, max: self.max as u64 }
     }
 
+    /// How scarce places are: 0 while half of them are free, 1 when none is.
+    pub fn scarcity(&self) -> f64 {
+        let PlacesInUse { used, max } = self.in_use();
+        (2.0 * used as f64 / max as f64 - 1.0).clamp(0.0, 1.0)
+    }
+
     /// Counts something as in flight until it is done.
     pub async fn count<T>(&self, something: impl Future<Output = T>) -> T {
         self.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use super::leases::{Lease, Leases};
 use super::pause::{self, Pause, insist, until_stopped};
 use super::places::Places;
 use crate::commit::{GroupCommit, Groups};
-use crate::store::{Alarm, Lane, Store, StoreResult};
+use crate::store::{Alarm, Lane, StoreResult};
 
 /// The slow poll: how long a lost wake-up can hold up what is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub trait Work: Send + Sync + 'static {
 /// Works off all lanes, each by the work that `of_lane` makes of it, until it is stopped. What commits outcomes
 /// is started on the tracker, and waited for.
 pub async fn in_all_lanes<W: Work>(
-    store: &dyn Store,
+    store: &<W::Lease as Lease>::Store,
     stop: &CancellationToken,
     of_lane: impl Fn(Lane, &TaskTracker) -> W,
 ) {

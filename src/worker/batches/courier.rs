@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
@@ -23,8 +24,23 @@ use crate::egress::rules::Denied;
 use crate::store::LeasedBatch;
 use crate::worker::receivers::Receivers;
 
+/// What takes a batch to its subscriber.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Sends a batch; `Ok` is an acknowledgement, with its status. `answer` becomes what was answered, if
+    /// anything was.
+    ///
+    /// # Errors
+    /// Why it was not acknowledged.
+    async fn deliver(
+        &self,
+        leased: &LeasedBatch,
+        answer: &mut Answer,
+    ) -> Result<StatusCode, DeliveryError>;
+}
+
 /// Delivers batches over pooled HTTPS connections.
-pub struct Courier {
+pub struct BatchCourier {
     receivers: Receivers,
     pubsub: Arc<PubSub>,
     /// For an answer.
@@ -78,7 +94,7 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
-impl Courier {
+impl BatchCourier {
     pub fn new(receivers: Receivers, pubsub: Arc<PubSub>, settings: &Settings) -> Self {
         Self {
             receivers,
@@ -86,26 +102,6 @@ impl Courier {
             timeout: settings.timeout,
             acknowledgement: settings.ack,
             beginning: settings.journal_body,
-        }
-    }
-
-    /// Sends a batch; `Ok` is an acknowledgement, with its status. `answer` becomes what was answered, if
-    /// anything was.
-    ///
-    /// # Errors
-    /// Why it was not acknowledged.
-    pub async fn deliver(
-        &self,
-        leased: &LeasedBatch,
-        answer: &mut Answer,
-    ) -> Result<StatusCode, DeliveryError> {
-        match &leased.terms.target {
-            Target::Callback(callback) => {
-                let request = request(callback, leased).map_err(|_| DeliveryError::Unusable)?;
-                self.post(callback, request, answer).await
-            }
-            Target::PubSub(topic) => Ok(self.publish(topic, &leased.batch).await?),
-            Target::Pull => Err(DeliveryError::Unusable),
         }
     }
 
@@ -152,6 +148,24 @@ impl Courier {
             .collect();
         self.pubsub.publish_all(topic, &messages, self.timeout).await?;
         Ok(StatusCode::OK)
+    }
+}
+
+#[async_trait]
+impl Courier for BatchCourier {
+    async fn deliver(
+        &self,
+        leased: &LeasedBatch,
+        answer: &mut Answer,
+    ) -> Result<StatusCode, DeliveryError> {
+        match &leased.terms.target {
+            Target::Callback(callback) => {
+                let request = request(callback, leased).map_err(|_| DeliveryError::Unusable)?;
+                self.post(callback, request, answer).await
+            }
+            Target::PubSub(topic) => Ok(self.publish(topic, &leased.batch).await?),
+            Target::Pull => Err(DeliveryError::Unusable),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::sender::BatchSender;
 use super::windows::Windows;
 use crate::bus::process::PlacesInUse;
 use crate::commit::{SettleGroups, Settlements, Settling};
-use crate::store::{Alarm, BatchSettled, Lane, LeasedBatch, QueueLease, Store, StoreResult};
+use crate::store::{Alarm, BatchSettled, BatchStore, Lane, LeasedBatch, QueueLease, StoreResult};
 use crate::worker::leases::{LEASE, Leases};
 use crate::worker::places::Places;
 use crate::worker::work::{self, Work};
@@ -26,7 +26,7 @@ const CLAIM_MAX: usize = 32;
 
 /// Delivers from the store's queues until it is stopped.
 pub struct BatchWorker {
-    store: Arc<dyn Store>,
+    store: Arc<dyn BatchStore>,
     sender: Arc<BatchSender>,
 }
 
@@ -39,7 +39,7 @@ struct Dispatcher {
 }
 
 impl BatchWorker {
-    pub fn new(store: Arc<dyn Store>, sender: BatchSender) -> Arc<Self> {
+    pub fn new(store: Arc<dyn BatchStore>, sender: BatchSender) -> Arc<Self> {
         Arc::new(Self { store, sender: sender.into() })
     }
 

@@ -3,6 +3,8 @@
 mod courier;
 mod dispatcher;
 mod sender;
+#[cfg(test)]
+mod simulation;
 mod window;
 mod windows;
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::courier::{Answer, Courier, DeliveryError};
+use super::courier::{Answer, BatchCourier, Courier, DeliveryError};
 use crate::bus::attempt::Failure;
 use crate::bus::basic;
 use crate::bus::health::BackOff;
@@ -27,7 +27,7 @@ use crate::worker::reporting::Reporting;
 
 /// What batches are sent with.
 pub struct BatchSender {
-    courier: Courier,
+    courier: Box<dyn Courier>,
     pub back_off: BackOff,
     pub places: Places,
     failures: FailureLog<ClientToken>,
@@ -46,13 +46,26 @@ impl BatchSender {
         reporting: Reporting,
         stop: CancellationToken,
     ) -> Self {
+        let courier = BatchCourier::new(receivers, pubsub, settings);
+        let back_off = BackOff {
+            heal_rate: settings.hp_heal_rate,
+            damage_rate: settings.hp_damage_rate,
+            max: settings.max_backoff,
+        };
+        Self::with(Box::new(courier), back_off, max_deliveries, reporting, stop)
+    }
+
+    /// One whose batches this courier takes.
+    pub fn with(
+        courier: Box<dyn Courier>,
+        back_off: BackOff,
+        max_deliveries: usize,
+        reporting: Reporting,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
-            courier: Courier::new(receivers, pubsub, settings),
-            back_off: BackOff {
-                heal_rate: settings.hp_heal_rate,
-                damage_rate: settings.hp_damage_rate,
-                max: settings.max_backoff,
-            },
+            courier,
+            back_off,
             places: Places::new(max_deliveries),
             failures: FailureLog::default(),
             attempts: reporting.attempts,
@@ -99,7 +112,9 @@ impl BatchSender {
                 let timeout = leased.terms.timeout;
                 let retry_in =
                     self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
-                let retry_in = retry_in.max(answer.retry_after.unwrap_or_default());
+                let retry_in = retry_in.max(answer.retry_after.unwrap_or_default()).max(
+                    self.back_off.pause_for_places(took, self.places.scarcity(), fastrand::f64()),
+                );
                 let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
                 let is_gone = error.status() == Some(StatusCode::GONE);
                 let next_in = (!is_gone).then_some(retry_in);

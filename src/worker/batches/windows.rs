@@ -16,8 +16,8 @@ use crate::bus::entity::Entity;
 use crate::bus::health::Health;
 use crate::bus::item::QueuedItem;
 use crate::store::{
-    AsideProgress, BatchOutcome, BatchSettlement, Lane, LeasedBatch, QueueLease, Store, Window,
-    WindowStep,
+    AsideProgress, BatchOutcome, BatchSettlement, BatchStore, Lane, LeasedBatch, QueueLease,
+    Window, WindowStep,
 };
 use crate::worker::leases::{HeldLease, LEASE, Leases};
 use crate::worker::pause::insist;
@@ -40,7 +40,7 @@ const READ_PAUSE_MS: u64 = 200;
 
 /// What works off windows of a lane.
 pub struct Windows<'a> {
-    pub store: &'a Arc<dyn Store>,
+    pub store: &'a Arc<dyn BatchStore>,
     pub sender: &'a Arc<BatchSender>,
     pub leases: &'a Arc<Leases<QueueLease>>,
     pub lane: Lane,
@@ -48,7 +48,7 @@ pub struct Windows<'a> {
 
 /// A queue that is worked off.
 struct Work<'a> {
-    store: &'a Arc<dyn Store>,
+    store: &'a Arc<dyn BatchStore>,
     sender: &'a Arc<BatchSender>,
     leases: &'a Arc<Leases<QueueLease>>,
     lane: Lane,
