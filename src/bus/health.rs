@@ -30,8 +30,8 @@ pub struct BackOff {
     pub max: Duration,
 }
 
-/// Where places are scarce, one whose attempts fail leaves its place to others for so many times as long as it had it.
-const PAUSE_FOR_PLACES: f64 = 6.0;
+/// Where places are scarce, one whose attempt failed leaves its place to others for so many times as long as it had it.
+const PAUSE_FOR_PLACES: f64 = 3.0;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const FLOOR_MAX: Duration = Duration::from_secs(10);
 
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn who_had_a_place_for_long_leaves_it_for_longer_where_they_are_scarce() {
         let pause = |took, scarcity| CONTRACT.pause_for_places(took, scarcity, 0.0);
-        let (short, long) = (Duration::from_millis(5), Duration::from_secs(20));
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(30));
         assert_eq!(pause(long, 0.0), Duration::ZERO);
-        assert_eq!(pause(short, 1.0), Duration::from_millis(30));
-        assert_eq!(pause(long, 0.25), Duration::from_secs(30));
+        assert_eq!(pause(short, 1.0), 3 * short);
+        assert_eq!(pause(long, 0.5), Duration::from_secs(45));
         assert_eq!(pause(long, 1.0), CONTRACT.max);
         assert_eq!(CONTRACT.pause_for_places(long, 1.0, 1.0), CONTRACT.max.mul_f64(1.5));
     }

@@ -21,6 +21,8 @@ const WAITING_MAX: usize = 256;
 const SILENCE: Duration = Duration::from_secs(60);
 /// Of how many it is known when they were told of.
 const SUBJECTS_MAX: usize = 10_000;
+/// How often it is looked for what may be told again, if there are too many.
+const CLEAR_INTERVAL: Duration = Duration::from_secs(5);
 /// How long is believed that nobody, or somebody, has subscribed.
 const BELIEVED: Duration = Duration::from_secs(2);
 /// How long the store may take.
@@ -30,8 +32,15 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub struct NewsDesk {
     sender: mpsc::Sender<News>,
-    /// When it was told of what.
-    told: Arc<Mutex<HashMap<(&'static str, String), Instant>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// When it was told of what.
+#[derive(Default)]
+struct Told {
+    subjects: HashMap<(&'static str, String), Instant>,
+    /// When it was last looked for what may be told again.
+    cleared: Option<Instant>,
 }
 
 impl NewsDesk {
@@ -64,17 +73,21 @@ impl NewsDesk {
 
     fn is_new(&self, news: &News) -> bool {
         let now = Instant::now();
-        let is_recent = |told: &Instant| now.saturating_duration_since(*told) < SILENCE;
+        let is_within = |at: Instant, time| now.saturating_duration_since(at) < time;
         let (what, about) = news.subject();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= SUBJECTS_MAX {
-            told.retain(|_, at| is_recent(at));
+        let was_cleared = told.cleared.is_some_and(|at| is_within(at, CLEAR_INTERVAL));
+        if told.subjects.len() >= SUBJECTS_MAX && !was_cleared {
+            told.cleared = Some(now);
+            told.subjects.retain(|_, at| is_within(*at, SILENCE));
         }
         let subject = (what, about.to_owned());
-        if told.get(&subject).is_some_and(is_recent) || told.len() >= SUBJECTS_MAX {
+        if told.subjects.get(&subject).is_some_and(|at| is_within(*at, SILENCE))
+            || told.subjects.len() >= SUBJECTS_MAX
+        {
             return false;
         }
-        told.insert(subject, now);
+        told.subjects.insert(subject, now);
         true
     }
 }

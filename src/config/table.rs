@@ -270,7 +270,8 @@ settings! {
     hp_damage_rate: u8 = "ROUTEMASTER_HP_DAMAGE_RATE", "2", "0 to 100 points",
         |text| points(text.strip_prefix('-').unwrap_or(text));
     /// The pause before a batch is sent again to a subscriber without health. Each point of
-    /// health halves it; up to one half is added at random.
+    /// health halves it; up to one half is added at random. Where a worker has few deliveries left
+    /// that it may make, one that took long is left alone for longer, up to this.
     max_backoff: Duration = "ROUTEMASTER_MAX_BACKOFF_MS" or "MAX_BACKOFF_MS", "60000",
         "0 to 86400000 milliseconds", milliseconds;
 

@@ -64,10 +64,10 @@ impl Places {
         PlacesInUse { used, max: self.max as u64 }
     }
 
-    /// How scarce places are: 0 while half of them are free, 1 when none is.
+    /// How scarce places are to others than who asks, and has one: 0 while half of them are free, 1 when none is.
     pub fn scarcity(&self) -> f64 {
-        let PlacesInUse { used, max } = self.in_use();
-        (2.0 * used as f64 / max as f64 - 1.0).clamp(0.0, 1.0)
+        let others = (self.free.available_permits() + 1) as f64;
+        (1.0 - 2.0 * others / self.max as f64).clamp(0.0, 1.0)
     }
 
     /// Counts something as in flight until it is done.
@@ -76,5 +76,25 @@ impl Places {
         let done = something.await;
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_scarce_when_more_than_half_are_taken_by_others() {
+        let scarcity = |max: usize, taken: usize| {
+            let places = Places::new(max);
+            let _held: Vec<_> = (0..taken).filter_map(|_| places.take_now()).collect();
+            places.scarcity()
+        };
+        assert_eq!(scarcity(1, 1), 0.0, "there is nobody else");
+        assert_eq!(scarcity(2, 2), 0.0, "half is left to each");
+        assert_eq!(scarcity(1_000, 1), 0.0);
+        assert_eq!(scarcity(1_000, 501), 0.0);
+        assert!((scarcity(1_000, 751) - 0.5).abs() < 0.01);
+        assert!(scarcity(1_000, 1_000) > 0.99);
     }
 }

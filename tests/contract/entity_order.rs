@@ -35,6 +35,17 @@ async fn subscribed(bus: &Bus, demo: &Client, more: Value) -> Receiver {
     receiver
 }
 
+on_both_stores!(a_receivers_retry_after_is_kept_to, |store| async move {
+    let bus = Bus::new(&store);
+    let server = bus.serve().await;
+    let demo = server.client("demo");
+    let receiver = subscribed(&bus, &demo, json!({"timeout": 0, "order": "entity"})).await;
+    receiver.answer_next([Answer::RetryAfter(503, "2")]);
+    publish(&demo, &[event(1, 1)]).await;
+    let attempts = receiver.attempts(2).await;
+    assert!(attempts[1].at - attempts[0].at >= Duration::from_secs(2));
+});
+
 on_both_stores!(an_entity_that_fails_holds_up_itself_alone, |store| async move {
     let bus = Bus::new(&store);
     let server = bus.serve().await;

@@ -112,6 +112,9 @@ async fn a_clock_that_is_set_back_holds_nothing_up() {
     f.publish("b", &["2"]).await;
     let held = f.claim_one().await;
     f.set_back(HOUR);
+    let before_ms = f.now_ms();
+    let oldest_ms = f.status("alice").await.oldest_ms.unwrap();
+    assert!((before_ms..=f.now_ms()).contains(&oldest_ms), "{oldest_ms}, since {before_ms}");
     assert_due_after(f.claim_none().await, 10 * second);
     f.pass(10 * second).await;
     assert_eq!(texts(&f.claim_one().await), ["1"]);

@@ -75,15 +75,16 @@ impl Directory for SqliteStore {
     }
 
     async fn subscriptions(&self) -> StoreResult<Vec<SubscriptionStatus>> {
-        self.reader.run(subscriptions).await
+        let now_ms = self.clock.now_ms();
+        self.reader.run(move |db| subscriptions(db, now_ms)).await
     }
 
     async fn subscription(
         &self,
         subscriber: &ClientToken,
     ) -> StoreResult<Option<SubscriptionStatus>> {
-        let subscriber = subscriber.clone();
-        self.reader.run(move |db| subscription(db, &subscriber)).await
+        let (subscriber, now_ms) = (subscriber.clone(), self.clock.now_ms());
+        self.reader.run(move |db| subscription(db, &subscriber, now_ms)).await
     }
 
     async fn api_tokens(&self) -> StoreResult<Vec<ApiToken>> {
@@ -305,7 +306,7 @@ fn keep_from_row(row: &Row<'_>, start: usize) -> rusqlite::Result<Option<Keep>> 
     Ok(ms.zip(bytes).map(|(ms, bytes)| Keep { age: Duration::from_millis(ms), bytes }))
 }
 
-fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
+fn subscriptions(db: &Connection, now_ms: u64) -> rusqlite::Result<Vec<SubscriptionStatus>> {
     // One transaction, so that the two queries see the same state.
     let db = db.unchecked_transaction()?;
     let mut subscribed: BTreeMap<i64, BTreeSet<TopicName>> = BTreeMap::new();
@@ -317,7 +318,7 @@ fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
     db.prepare_cached(&format!("{STATUS} ORDER BY subscriber"))?
         .query_map([], |row| {
             let topics = subscribed.remove(&row.get(0)?).unwrap_or_default();
-            status_from_row(row, topics)
+            status_from_row(row, topics, now_ms)
         })?
         .collect()
 }
@@ -325,6 +326,7 @@ fn subscriptions(db: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
 fn subscription(
     db: &Connection,
     subscriber: &ClientToken,
+    now_ms: u64,
 ) -> rusqlite::Result<Option<SubscriptionStatus>> {
     let db = db.unchecked_transaction()?;
     let topics = db
@@ -335,7 +337,7 @@ fn subscription(
         .query_map([subscriber.reveal()], |row| topic_from_row(row, 0))?
         .collect::<rusqlite::Result<_>>()?;
     db.prepare_cached(&format!("{STATUS} WHERE subscriber = ?1"))?
-        .query_row([subscriber.reveal()], |row| status_from_row(row, topics))
+        .query_row([subscriber.reveal()], |row| status_from_row(row, topics, now_ms))
         .optional()
 }
 
@@ -356,12 +358,15 @@ const STATUS: &str = "
 fn status_from_row(
     row: &Row<'_>,
     topics: BTreeSet<TopicName>,
+    now_ms: u64,
 ) -> rusqlite::Result<SubscriptionStatus> {
+    let oldest_ms: Option<u64> = row.get(4)?;
     Ok(SubscriptionStatus {
         subscriber: ClientToken::from_stored(&row.get::<_, String>(1)?),
         sent: row.get(2)?,
         queued: row.get(3)?,
-        oldest_ms: row.get(4)?,
+        // Not in a time to come, if the clock was set back meanwhile.
+        oldest_ms: oldest_ms.map(|oldest_ms| oldest_ms.min(now_ms)),
         subscription: Subscription {
             topics,
             terms: terms_from_row(row, 5)?,

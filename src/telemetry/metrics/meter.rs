@@ -118,7 +118,7 @@ impl Meter {
     /// Sets the gauges of the queues; returns how many batches they amount to.
     fn set_queues(&self, statuses: &[SubscriptionStatus]) -> u64 {
         // Several subscribers may have one label: their queues are summed up.
-        let mut queues: BTreeMap<String, Queues> = BTreeMap::new();
+        let mut queues: BTreeMap<Arc<str>, Queues> = BTreeMap::new();
         for status in statuses {
             let health = status.health.points();
             let new = Queues { health, ..Queues::default() };

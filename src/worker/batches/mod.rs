@@ -5,6 +5,7 @@ mod dispatcher;
 mod sender;
 #[cfg(test)]
 mod simulation;
+mod taken;
 mod window;
 mod windows;
 

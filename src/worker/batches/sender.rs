@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Answer, BatchCourier, Courier, DeliveryError};
+use super::taken::Taken;
 use crate::bus::attempt::Failure;
 use crate::bus::basic;
 use crate::bus::health::BackOff;
@@ -30,6 +31,7 @@ pub struct BatchSender {
     courier: Box<dyn Courier>,
     pub back_off: BackOff,
     pub places: Places,
+    taken: Taken,
     failures: FailureLog<ClientToken>,
     attempts: Attempts,
     news: NewsDesk,
@@ -67,6 +69,7 @@ impl BatchSender {
             courier,
             back_off,
             places: Places::new(max_deliveries),
+            taken: Taken::new(),
             failures: FailureLog::default(),
             attempts: reporting.attempts,
             news: reporting.news,
@@ -98,6 +101,7 @@ impl BatchSender {
         }
         match delivered {
             Ok(status) => {
+                self.taken.note(started);
                 self.tell_journal(leased, Some(status), None, took, &answer.beginning, None);
                 self.log_recovery(&leased.lease.subscriber);
                 settlement(BatchOutcome::Acknowledged, self.back_off.after_success(leased.health))
@@ -110,11 +114,15 @@ impl BatchSender {
             Err(error) => {
                 let health = self.back_off.after_failure(leased.health);
                 let timeout = leased.terms.timeout;
-                let retry_in =
-                    self.back_off.pause(health, leased.batch.attempt, timeout, fastrand::f64());
-                let retry_in = retry_in.max(answer.retry_after.unwrap_or_default()).max(
-                    self.back_off.pause_for_places(took, self.places.scarcity(), fastrand::f64()),
-                );
+                // If all have failed, it is not for others that a place would be left.
+                let is_alone = self.taken.any_beside(started);
+                let scarcity = if is_alone { self.places.scarcity() } else { 0.0 };
+                let jitter = fastrand::f64();
+                let retry_in = self
+                    .back_off
+                    .pause(health, leased.batch.attempt, timeout, jitter)
+                    .max(self.back_off.pause_for_places(took, scarcity, jitter))
+                    .max(answer.retry_after.unwrap_or_default());
                 let (subscriber, reason) = (&leased.lease.subscriber, error.to_string());
                 let is_gone = error.status() == Some(StatusCode::GONE);
                 let next_in = (!is_gone).then_some(retry_in);

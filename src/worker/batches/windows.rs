@@ -345,7 +345,8 @@ impl Work<'_> {
             self.opened.terms.timeout,
             fastrand::f64(),
         );
-        let outcome = BatchOutcome::Failed { retry_in: pause };
+        // By the attempts of the window, and no less than its receiver asked for, or than places are left for.
+        let outcome = BatchOutcome::Failed { retry_in: pause.max(retry_in) };
         self.held_up = Some(BatchSettlement { outcome, ..settlement });
     }
 

@@ -45,7 +45,7 @@ pub async fn jumps(order: Order) -> Row {
         set(now_s);
         jumps.push((Instant::now(), now_s));
         resumed.wait(&rig).await;
-        if let Some(violation) = oldest_is_mad(&rig, &jumps).await {
+        if let Some(violation) = oldest_is_mad(&rig, &jumps, now_s).await {
             rig.row.violation(violation);
         }
     }
@@ -61,8 +61,8 @@ const WAITS: Duration = Duration::from_secs(25);
 
 /// `oldest` must be what the clock said at some time in which an event that waits now can have come, or the highest
 /// that it had said until then: positions, which are times, never go back.
-/// `jumps` are its offsets in seconds, each with when it began.
-async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)]) -> Option<String> {
+/// It is never in a time to come. `jumps` are the clock's offsets in seconds, each with when it began.
+async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)], now_s: i64) -> Option<String> {
     let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let ends = jumps.iter().skip(1).map(|(began, _)| began.elapsed()).chain([Duration::ZERO]);
     let (mut said, mut highest) = (vec![], 0);
@@ -76,8 +76,10 @@ async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)]) -> Option<String> {
     let subscriptions = rig.client("demo").get("/subscriptions").await.json();
     let oldest = subscriptions.as_array().into_iter().flatten();
     let mut oldest = oldest.filter_map(|subscription| subscription["events"]["oldest"].as_u64());
+    let now = real.saturating_add_signed(now_s);
     let can_be = |oldest: u64| {
-        said.iter().any(|clock| (clock - WAITS.as_secs()..=clock + 5).contains(&oldest))
+        oldest <= now + 5
+            && said.iter().any(|clock| (clock - WAITS.as_secs()..=clock + 5).contains(&oldest))
     };
     let mad = oldest.find(|&oldest| !can_be(oldest))?;
     Some(format!("`oldest` is {mad}, and the clock has said {said:?}"))

@@ -21,11 +21,11 @@ impl Machine {
         Self { free_at: Mutex::new(vec![now; cores].into()), is_gone: AtomicBool::new(false) }
     }
 
-    /// Works for so long, when a core is free; never comes back on a machine that is gone.
+    /// Works for so long, when a core is free; never comes back on a machine that has died.
     pub async fn work(&self, time: Duration) {
-        self.is_there().await;
+        self.unless_gone().await;
         tokio::time::sleep_until(self.takes(time)).await;
-        self.is_there().await;
+        self.unless_gone().await;
     }
 
     /// Takes work of so long; when it is done. A clock that is simulated goes in steps of a millisecond: who waits for
@@ -39,12 +39,12 @@ impl Machine {
     }
 
     /// Nothing on it ever goes on.
-    pub fn goes(&self) {
+    pub fn dies(&self) {
         self.is_gone.store(true, Ordering::Relaxed);
     }
 
-    /// Never comes back on a machine that is gone.
-    pub async fn is_there(&self) {
+    /// Never comes back on a machine that has died.
+    pub async fn unless_gone(&self) {
         if self.is_gone.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }

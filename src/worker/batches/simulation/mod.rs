@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::machines::Machine;
 use self::model::{Model, ModelStore};
-use self::receivers::{HANGS, Receivers, Seen, SimulatedCourier};
+use self::receivers::{HANGS, LateMs, Receivers, Seen, SimulatedCourier};
 use super::{BatchSender, BatchWorker};
 use crate::bus::health::BackOff;
 use crate::commit::NewsDesk;
@@ -51,6 +51,8 @@ struct Setting {
     seconds: u64,
     /// After how many seconds every second worker dies.
     death: Option<u64>,
+    /// In which seconds everybody hangs, as when the workers' own network is gone.
+    outage: Option<(u64, u64)>,
 }
 
 const SETTING: Setting = Setting {
@@ -64,6 +66,7 @@ const SETTING: Setting = Setting {
     servers: 1,
     seconds: 20,
     death: None,
+    outage: None,
 };
 
 /// Runs it on a clock that goes on when there is nothing left to do.
@@ -90,12 +93,15 @@ fn simulate(setting: Setting) -> Seen {
         while start.elapsed() < Duration::from_secs(setting.seconds) {
             ticks.tick().await;
             if death.take_if(|at| *at <= Instant::now()).is_some() {
-                machines.iter().step_by(2).for_each(|machine| machine.goes());
+                machines.iter().step_by(2).for_each(|machine| machine.dies());
             }
             let to: Vec<usize> = (0..in_a_tick).map(|_| dice.usize(..subscribers)).collect();
             model.publish(&to).await;
         }
-        receivers.seen()
+        let seen = receivers.seen();
+        assert_eq!(seen.overlaps, 0, "two deliveries were on their way to one subscriber");
+        assert_eq!(seen.accounted, seen.published, "something neither came nor waits");
+        seen
     })
 }
 
@@ -117,13 +123,9 @@ fn start_worker(
 fn a_hundred_thousand_subscribers_are_served_in_time() {
     let seen = simulate(SETTING);
     let late = seen.late_ms(WARM_S..SETTING.seconds - 1);
-    println!("100,000 subscribers: late by {late:?} ms");
+    println!("100,000 subscribers: {late:?}");
     are_in_time(late);
     assert_eq!(seen.again, 0);
-    let published = SETTING.rate * SETTING.seconds as usize;
-    assert!(seen.events() + seen.waiting >= published, "something is gone that did not come");
-    let not_due = SETTING.rate * BATCH_TIMEOUT.as_millis() as usize / 1000;
-    assert!(seen.waiting < not_due * 12 / 10, "{} wait", seen.waiting);
 }
 
 #[test]
@@ -132,9 +134,7 @@ fn who_hangs_or_refuses_makes_nobody_else_late() {
     for (hanging, refusing, places) in [(10, 10, 1_000), (100, 100, 2_000), (300, 0, 5_000)] {
         let seen = simulate(Setting { hanging, refusing, places, seconds: 45, ..SETTING });
         let (first, last) = (seen.late_ms(WARM_S..20), seen.late_ms(30..44));
-        println!(
-            "of 1000, {hanging} hang, {refusing} refuse: late by {first:?}, later {last:?} ms"
-        );
+        println!("of 1000, {hanging} hang, {refusing} refuse: {first:?}, later {last:?}");
         are_in_time(first);
         are_in_time(last);
     }
@@ -145,11 +145,24 @@ fn who_hangs_or_refuses_makes_nobody_else_late() {
 fn those_that_hang_leave_places_to_others() {
     let seen = simulate(Setting { hanging: 200, seconds: 120, ..SETTING });
     for from in (0..120).step_by(10) {
-        let [median, most, all] = seen.late_ms(from..from + 9);
-        println!("200 of 1000 hang, from second {from}: late by {:?} ms", [median, most, all]);
-        let limit = if from < 40 { HANGS.as_millis() as u64 / 2 } else { 3_000 };
-        assert!(all <= limit, "{all} ms late from second {from} on");
+        let late = seen.late_ms(from..from + 9);
+        println!("200 of 1000 hang, from second {from}: {late:?}");
+        let limit = if from < 60 { HANGS.as_millis() as u64 } else { 5_000 };
+        assert!(late.max <= limit, "{late:?} from second {from} on");
     }
+}
+
+#[test]
+fn all_are_served_soon_after_all_have_hung() {
+    let seen = simulate(Setting { outage: Some((10, 40)), seconds: 120, ..SETTING });
+    for from in (0..120).step_by(10) {
+        println!("all hang from 10 to 40, from second {from}: {:?}", seen.late_ms(from..from + 9));
+    }
+    // What was on its way when it ended hangs to its end, and what had failed by then waits for its pause.
+    let late = seen.late_ms(10..60);
+    assert!(late.p99 <= 50_000, "{late:?}");
+    let late = seen.late_ms(70..119);
+    assert!(late.p99 <= 25, "{late:?}");
 }
 
 #[test]
@@ -158,15 +171,13 @@ fn what_dead_workers_held_comes_when_their_leases_end() {
         let setting = Setting { rate, workers: 2, death: Some(10), seconds: 30, ..SETTING };
         let seen = simulate(setting);
         for seconds in [8..10, 10..12, 12..17, 17..29] {
-            println!(
-                "{rate}/s, half dead after 10 s: {seconds:?}: {:?} ms",
-                seen.late_ms(seconds.clone())
-            );
+            let late = seen.late_ms(seconds.clone());
+            println!("{rate}/s, half dead after 10 s, seconds {seconds:?}: {late:?}");
         }
         println!("{} events came again", seen.again);
-        let [_, most, all] = seen.late_ms(WARM_S..setting.seconds - 1);
-        let limit = LEASE.as_millis() as u64 + 500;
-        assert!(most <= 50 && all <= limit, "{most} and {all} ms late");
+        let late = seen.late_ms(WARM_S..setting.seconds - 1);
+        let limit = LEASE.as_millis() as u64 + 1_000;
+        assert!(late.p99 <= 50 && late.max <= limit, "{late:?}");
         are_in_time(seen.late_ms(17..29));
     }
 }
@@ -174,22 +185,25 @@ fn what_dead_workers_held_comes_when_their_leases_end() {
 #[test]
 fn as_many_deliveries_as_the_machines_can_make() {
     for (workers, lanes, servers, least) in [
-        (1, 1, 1, 9_500),
-        (2, 1, 1, 11_000),
-        (4, 1, 1, 11_000),
-        (2, 8, 3, 23_000),
-        (8, 8, 3, 23_000),
-        (8, 3, 3, 29_000),
+        (1, 1, 1, 8_500),
+        (2, 1, 1, 9_500),
+        (4, 1, 1, 9_500),
+        (2, 8, 3, 21_000),
+        (8, 8, 3, 21_000),
+        (8, 3, 3, 26_000),
     ] {
         let seen =
             simulate(Setting { rate: 50_000, workers, lanes, servers, seconds: 8, ..SETTING });
-        let rate = seen.deliveries / 8;
-        println!("{workers} workers, {servers} servers, {lanes} lanes: {rate} deliveries/s");
+        let (rate, published) = (seen.deliveries / 8, seen.published / 8);
+        println!(
+            "{workers} workers, {servers} servers, {lanes} lanes: {rate} deliveries/s of \
+             {published} events/s, {} overdue",
+            seen.overdue
+        );
         assert!(rate >= least, "{rate} deliveries/s");
     }
 }
 
-fn are_in_time(late_ms: [u64; 3]) {
-    let [median, most, all] = late_ms;
-    assert!(median <= 10 && most <= 20 && all <= 100, "late by {late_ms:?} ms");
+fn are_in_time(late: LateMs) {
+    assert!(late.median <= 10 && late.p99 <= 25 && late.max <= 100, "{late:?}");
 }

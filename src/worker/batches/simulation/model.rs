@@ -2,6 +2,7 @@
 //! Who asks it does so from a machine, which may go.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,10 +25,10 @@ use crate::store::{
     StoreResult, Window, WindowStep,
 };
 
-/// What a server takes for a command, and in it for each batch that is given out or settled: some 75 µs for a delivery,
-/// as measured (docs/scale.md).
+/// What a server takes for a command, and in it for each batch that is given out or settled: 75 µs for a delivery, as
+/// measured (docs/scale.md). How that is divided is taken.
 const COMMAND: Duration = Duration::from_micros(6);
-const BATCH: Duration = Duration::from_micros(33);
+const BATCH: Duration = Duration::from_micros(36);
 /// What it takes in each lane for a publish, and for each subscriber that has it.
 const PUBLISH: Duration = Duration::from_micros(2);
 const APPEND: Duration = Duration::from_nanos(1_750);
@@ -42,6 +43,7 @@ pub struct Model {
     servers: Vec<Machine>,
     /// Of each process that delivers, for each lane.
     alarms: Mutex<Vec<Arc<Vec<Alarm>>>>,
+    published: AtomicUsize,
     epoch: Instant,
     item: Item,
     terms: Terms,
@@ -85,6 +87,7 @@ impl Model {
             lanes: (0..lanes).map(|lane| Mutex::new(of_lane(lane))).collect(),
             servers: (0..servers).map(|_| Machine::new(1)).collect(),
             alarms: Mutex::default(),
+            published: AtomicUsize::new(0),
             epoch: Instant::now(),
             item: Item::from_static(b"{\"topic\":\"a\"}"),
             terms: Terms {
@@ -115,6 +118,7 @@ impl Model {
         let own: Vec<usize> = of_lane.map(|subscriber| subscriber / lanes).collect();
         let publishes = PUBLISH * subscribers.len() as u32;
         self.server(lane).work(COMMAND + publishes + APPEND * own.len() as u32).await;
+        self.published.fetch_add(own.len(), Ordering::Relaxed);
         let rings_in = self.state(lane).append(&own, self.epoch, self.terms.timeout);
         if let Some(delay) = rings_in {
             let alarms = self.alarms.lock().unwrap();
@@ -122,12 +126,22 @@ impl Model {
         }
     }
 
-    /// How many events wait in all.
-    pub fn waiting(&self) -> usize {
-        let of_lane = |lane: &Mutex<LaneState>| -> usize {
-            lane.lock().unwrap().queues.iter().map(|queue| queue.events.len()).sum()
-        };
-        self.lanes.iter().map(of_lane).sum()
+    /// What waits: subscriber and position of each event.
+    pub fn waiting(&self) -> Vec<(usize, EventPosition)> {
+        let mut waiting = Vec::new();
+        for (lane, state) in self.lanes.iter().enumerate() {
+            for (index, queue) in state.lock().unwrap().queues.iter().enumerate() {
+                let subscriber = index * self.lanes.len() + lane;
+                let events = queue.events.iter();
+                waiting.extend(events.map(|&event| (subscriber, EventPosition::new(event))));
+            }
+        }
+        waiting
+    }
+
+    /// How many events were published.
+    pub fn published(&self) -> usize {
+        self.published.load(Ordering::Relaxed)
     }
 
     fn server(&self, lane: Lane) -> &Machine {
@@ -247,11 +261,11 @@ impl ModelStore {
 
     /// Runs a script, which also says of how many batches it was, and has its answer when a server would have given it.
     async fn run<T>(&self, lane: Lane, script: impl FnOnce() -> (T, usize)) -> T {
-        self.machine.is_there().await;
+        self.machine.unless_gone().await;
         let (answer, batches) = script();
         let done_at = self.model.server(lane).takes(COMMAND + BATCH * batches as u32);
         tokio::time::sleep_until(done_at + ROUND_TRIP).await;
-        self.machine.is_there().await;
+        self.machine.unless_gone().await;
         answer
     }
 }
