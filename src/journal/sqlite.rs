@@ -43,10 +43,7 @@ const TABLES: &str = "
         title, error, answer, content='entries', content_rowid='number', tokenize='trigram',
         detail='none', columnsize=0
     );
-    CREATE TRIGGER IF NOT EXISTS entries_added AFTER INSERT ON entries BEGIN
-        INSERT INTO texts (rowid, title, error, answer)
-        VALUES (new.number, new.title, new.error, new.answer);
-    END;
+    DROP TRIGGER IF EXISTS entries_added;
     CREATE TRIGGER IF NOT EXISTS entries_gone AFTER DELETE ON entries BEGIN
         INSERT INTO texts (texts, rowid, title, error, answer)
         VALUES ('delete', old.number, old.title, old.error, old.answer);
@@ -181,6 +178,14 @@ fn insert(db: &Connection, entry: &Entry) -> rusqlite::Result<()> {
         entry.events.as_ref().map(|events| events.last),
         entry.events.as_ref().map(|events| &events.list),
     ])?;
+    // Not by a trigger: before a statement that may end half-way, FTS5 writes all that it has into the file.
+    db.prepare_cached("INSERT INTO texts (rowid, title, error, answer) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(rusqlite::params![
+            db.last_insert_rowid(),
+            entry.title,
+            entry.error,
+            entry.answer
+        ])?;
     Ok(())
 }
 
