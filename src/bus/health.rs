@@ -52,15 +52,20 @@ impl BackOff {
         let pause = self.max.mul_f64(0.5f64.powi(i32::from(health.0)));
         let doublings = failures.saturating_sub(1).min(31);
         let floor = FIRST_PAUSE.saturating_mul(1 << doublings).min(FLOOR_MAX).min(self.max);
-        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0).max(timeout).max(floor)
+        lengthened(pause, jitter).max(timeout).max(floor)
     }
 
     /// The least pause after an attempt that failed and took so long, by how scarce places are, from 0 to 1, lengthened
     /// by `jitter` as [`BackOff::pause`]. So those that hang do not hold all places while others wait for one.
     pub fn pause_for_places(&self, took: Duration, scarcity: f64, jitter: f64) -> Duration {
         let pause = took.mul_f64(PAUSE_FOR_PLACES * scarcity.clamp(0.0, 1.0)).min(self.max);
-        pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0)
+        lengthened(pause, jitter)
     }
+}
+
+/// Lengthens a pause by `jitter` (0 to 1) times one half of itself.
+fn lengthened(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]

@@ -115,8 +115,8 @@ impl BatchSender {
                 let health = self.back_off.after_failure(leased.health);
                 let timeout = leased.terms.timeout;
                 // If all have failed, it is not for others that a place would be left.
-                let is_alone = self.taken.any_beside(started);
-                let scarcity = if is_alone { self.places.scarcity() } else { 0.0 };
+                let others_were_taken = self.taken.any_beside(started);
+                let scarcity = if others_were_taken { self.places.scarcity() } else { 0.0 };
                 let jitter = fastrand::f64();
                 let retry_in = self
                     .back_off

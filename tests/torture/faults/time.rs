@@ -45,7 +45,7 @@ pub async fn jumps(order: Order) -> Row {
         set(now_s);
         jumps.push((Instant::now(), now_s));
         resumed.wait(&rig).await;
-        if let Some(violation) = oldest_is_mad(&rig, &jumps, now_s).await {
+        if let Some(violation) = oldest_is_mad(&rig, &jumps).await {
             rig.row.violation(violation);
         }
     }
@@ -62,12 +62,13 @@ const WAITS: Duration = Duration::from_secs(25);
 /// `oldest` must be what the clock said at some time in which an event that waits now can have come, or the highest
 /// that it had said until then: positions, which are times, never go back.
 /// It is never in a time to come. `jumps` are the clock's offsets in seconds, each with when it began.
-async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)], now_s: i64) -> Option<String> {
+async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)]) -> Option<String> {
     let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let ends = jumps.iter().skip(1).map(|(began, _)| began.elapsed()).chain([Duration::ZERO]);
-    let (mut said, mut highest) = (vec![], 0);
+    let (mut said, mut now, mut highest) = (vec![], 0, 0);
     for ((_, offset), ended_ago) in jumps.iter().zip(ends) {
-        let now = real.saturating_add_signed(*offset);
+        // The last one is what it says now.
+        now = real.saturating_add_signed(*offset);
         highest = highest.max(now - ended_ago.as_secs());
         if ended_ago < WAITS {
             said.extend([now, highest]);
@@ -76,7 +77,6 @@ async fn oldest_is_mad(rig: &Rig, jumps: &[(Instant, i64)], now_s: i64) -> Optio
     let subscriptions = rig.client("demo").get("/subscriptions").await.json();
     let oldest = subscriptions.as_array().into_iter().flatten();
     let mut oldest = oldest.filter_map(|subscription| subscription["events"]["oldest"].as_u64());
-    let now = real.saturating_add_signed(now_s);
     let can_be = |oldest: u64| {
         oldest <= now + 5
             && said.iter().any(|clock| (clock - WAITS.as_secs()..=clock + 5).contains(&oldest))

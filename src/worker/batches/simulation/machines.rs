@@ -1,27 +1,24 @@
-//! Machines on simulated time: cores that take work in the order in which it comes.
+//! Machines on simulated time: each has one core, which takes work in the order in which it comes.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The cores of a machine.
+/// A machine with one core.
 pub struct Machine {
-    /// When each core has done what it was given.
-    free_at: Mutex<BinaryHeap<Reverse<Instant>>>,
+    /// When it has done what it was given.
+    free_at: Mutex<Instant>,
     is_gone: AtomicBool,
 }
 
 impl Machine {
-    pub fn new(cores: usize) -> Self {
-        let now = Reverse(Instant::now());
-        Self { free_at: Mutex::new(vec![now; cores].into()), is_gone: AtomicBool::new(false) }
+    pub fn new() -> Self {
+        Self { free_at: Mutex::new(Instant::now()), is_gone: AtomicBool::new(false) }
     }
 
-    /// Works for so long, when a core is free; never comes back on a machine that has died.
+    /// Works for so long, when the core is free; never comes back on a machine that has died.
     pub async fn work(&self, time: Duration) {
         self.unless_gone().await;
         tokio::time::sleep_until(self.takes(time)).await;
@@ -32,10 +29,8 @@ impl Machine {
     /// several things waits once for all.
     pub fn takes(&self, time: Duration) -> Instant {
         let mut free_at = self.free_at.lock().unwrap();
-        let Reverse(free) = free_at.pop().unwrap();
-        let done_at = free.max(Instant::now()) + time;
-        free_at.push(Reverse(done_at));
-        done_at
+        *free_at = (*free_at).max(Instant::now()) + time;
+        *free_at
     }
 
     /// Nothing on it ever goes on.

@@ -81,7 +81,7 @@ fn simulate(setting: Setting) -> Seen {
         let Setting { subscribers, lanes, servers, workers, .. } = setting;
         let model = Model::new(subscribers, lanes, servers, BATCH_TIMEOUT);
         let receivers = Arc::new(Receivers::new(setting, &model));
-        let machines: Vec<_> = (0..workers).map(|_| Arc::new(Machine::new(1))).collect();
+        let machines: Vec<_> = (0..workers).map(|_| Arc::new(Machine::new())).collect();
         machines
             .iter()
             .for_each(|machine| start_worker(&model, machine, &receivers, setting.places));

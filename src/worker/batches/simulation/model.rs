@@ -85,7 +85,7 @@ impl Model {
         };
         Arc::new(Self {
             lanes: (0..lanes).map(|lane| Mutex::new(of_lane(lane))).collect(),
-            servers: (0..servers).map(|_| Machine::new(1)).collect(),
+            servers: (0..servers).map(|_| Machine::new()).collect(),
             alarms: Mutex::default(),
             published: AtomicUsize::new(0),
             epoch: Instant::now(),
